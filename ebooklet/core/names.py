@@ -1,0 +1,92 @@
+"""Names of objects in the bucket, and the ids of segments (FORMAT §1)."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32, lower case
+_VALUE: Final = {letter: value for value, letter in enumerate(_ALPHABET)}
+_SID_TEXT: Final = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}")
+_MS_BITS: Final = 48
+MAX_MS: Final = (1 << _MS_BITS) - 1
+MAX_COMPONENT_BYTES: Final = 200
+MAX_KEY_BYTES: Final = 900  # S3 allows 1024; what we append needs at most 40
+
+
+def mint_sid(ms: int, randomness: bytes) -> bytes:
+    """Make a segment id from a minting time and 80 random bits.
+
+    Args:
+        ms: Unix ms, at most 48 bits; the only part of an id that is ever compared.
+        randomness: 10 bytes.
+
+    Returns:
+        16 bytes.
+    """
+    if len(randomness) != 10:
+        raise ValueError("a segment id takes 10 random bytes")
+    return ms.to_bytes(6, "big") + randomness
+
+
+def sid_ms(sid: bytes) -> int:
+    """The minting time of a segment id, in Unix ms."""
+    return int.from_bytes(sid[:6], "big")
+
+
+def sid_text(sid: bytes) -> str:
+    """Spell a segment id as 26 lower-case base32 characters."""
+    number = int.from_bytes(sid, "big")
+    return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def parse_sid(text: str) -> bytes:
+    """Read the spelling of `sid_text`; `ValueError` for anything else."""
+    if not _SID_TEXT.fullmatch(text):
+        raise ValueError(f"not a segment id: {text!r}")
+    number = 0
+    for letter in text:
+        number = number << 5 | _VALUE[letter]
+    return number.to_bytes(16, "big")
+
+
+def segment_key(db_key: str, sid: bytes) -> str:
+    """The object that holds a segment of the database `db_key`."""
+    return f"{db_key}.d/{sid_text(sid)}"
+
+
+def lock_key(db_key: str) -> str:
+    """The object that holds the lease of the database `db_key`."""
+    return f"{db_key}.lock"
+
+
+def alternate_key(db_key: str) -> str:
+    """The second copy of the head, used in mode lock."""
+    return f"{db_key}.alt"
+
+
+def check_db_key(db_key: str) -> str:
+    """Return `db_key` if it can name a database; no name may reach into another's objects.
+
+    Raises:
+        ValueError: says which rule of FORMAT §1 is broken.
+    """
+    parts = db_key.split("/")
+    try:
+        size = len(db_key.encode())
+        longest = len(parts[-1].encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"database key {db_key!r} cannot be encoded as UTF-8") from None
+    if any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"database key {db_key!r} has an empty, '.' or '..' component")
+    if any(part.endswith((".d", ".alt")) or ".lock" in part for part in parts):
+        raise ValueError(
+            f"database key {db_key!r}: no component may end in '.d' or '.alt' or contain '.lock', "
+            "which name our own objects"
+        )
+    if longest > MAX_COMPONENT_BYTES or size > MAX_KEY_BYTES:
+        raise ValueError(
+            f"database key {db_key!r} is too long: its last component may have "
+            f"{MAX_COMPONENT_BYTES} bytes, the whole {MAX_KEY_BYTES}"
+        )
+    return db_key

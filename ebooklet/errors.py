@@ -1,0 +1,217 @@
+"""The one exception tree. A class exists only where a caller would act differently.
+
+Every error carries `op` (what was tried) and `key` (the key or object it was tried on), so that
+handlers never parse messages. This module imports nothing, so that every layer may import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "AccessDenied",
+    "BucketMissingError",
+    "ConcurrentCompactionError",
+    "ConflictError",
+    "EBookletError",
+    "Error",
+    "ForkedProcessError",
+    "GroupTooLargeError",
+    "InvalidKeyError",
+    "LocalFileError",
+    "LockLostError",
+    "LockTimeout",
+    "ObjectNotFound",
+    "OfflineError",
+    "OutcomeUnknown",
+    "PluginError",
+    "PreconditionFailed",
+    "PushInProgressError",
+    "ReadOnlyError",
+    "RemoteDeleted",
+    "RemoteIntegrityError",
+    "RemoteMissingError",
+    "RemoteRewound",
+    "RemoteUnavailable",
+    "ReplaceConflict",
+    "SerializationError",
+    "SnapshotExpired",
+    "StoreError",
+    "UUIDMismatchError",
+    "UnknownNameError",
+    "UnsupportedFormatError",
+    "UnsupportedOperation",
+]
+
+
+class EBookletError(Exception):
+    """Root of every error this library raises on purpose.
+
+    Args:
+        message: what happened and what to do about it; never a secret.
+        op: the operation that failed, for example `"get"` or `"push"`.
+        key: the database key or the object name it failed on.
+    """
+
+    def __init__(self, message: str, *, op: str | None = None, key: str | None = None) -> None:
+        super().__init__(message)
+        self.op = op
+        self.key = key
+
+    def __str__(self) -> str:
+        message = str(self.args[0]) if self.args else ""
+        context = ", ".join(
+            f"{name} {value!r}" for name, value in (("op", self.op), ("key", self.key)) if value
+        )
+        return f"{message} [{context}]" if context else message
+
+
+Error = EBookletError
+
+
+# What a store reports. `StoreError` itself: refused, and no finer class would help the caller.
+
+
+class StoreError(EBookletError):
+    """A remote store refused or failed in a way no finer class describes."""
+
+
+class ObjectNotFound(StoreError):
+    """The object is not in the store: a fact, not a failure. Never becomes a `KeyError`."""
+
+
+class BucketMissingError(StoreError):
+    """The bucket, container or root folder does not exist: create it or correct its name."""
+
+
+class PreconditionFailed(StoreError):
+    """A conditional write was refused and nothing was written: read again and decide anew."""
+
+
+class RemoteUnavailable(StoreError, ConnectionError):
+    """The store could not be reached or was overloaded, and nothing was written: try again."""
+
+
+class OutcomeUnknown(StoreError):
+    """No answer came to a write, which may or may not have happened: settle it by reading."""
+
+
+class AccessDenied(StoreError, PermissionError):
+    """The store refused the credentials or the permission: correct them."""
+
+
+class UnsupportedOperation(StoreError):
+    """The store or its client library has no such ability (see its `capabilities`)."""
+
+
+# What the remote database reports.
+
+
+class RemoteMissingError(EBookletError, ValueError):
+    """There is no remote database at this place."""
+
+
+class RemoteDeleted(EBookletError):
+    """The remote database was deleted while this handle was open; local data is untouched."""
+
+
+class RemoteRewound(EBookletError):
+    """The remote head is older than one this local copy has already seen: stale or restored."""
+
+
+class RemoteIntegrityError(EBookletError):
+    """Stored bytes do not match their checksum or digest; nothing of them was returned."""
+
+
+class UnsupportedFormatError(EBookletError, ValueError):
+    """The object is not ours, or a newer version of the format wrote it."""
+
+
+class UUIDMismatchError(EBookletError, ValueError):
+    """Two halves belong to different databases; nothing was changed."""
+
+
+class SnapshotExpired(EBookletError):
+    """The snapshot in use is no longer retained by the remote: pull, then repeat."""
+
+
+class GroupTooLargeError(EBookletError, ValueError):
+    """A connection group is larger than its format allows."""
+
+
+# What writing reports.
+
+
+class ReadOnlyError(EBookletError, ValueError):
+    """The handle, or the credentials behind it, may only read."""
+
+
+class ConflictError(EBookletError):
+    """Keys changed both here and in the remote; all of them stay pending.
+
+    Args:
+        message: what to do.
+        keys: the conflicting keys, sorted.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        keys: Sequence[str] = (),
+        op: str | None = None,
+        key: str | None = None,
+    ) -> None:
+        super().__init__(message, op=op, key=key)
+        self.keys = tuple(keys)
+
+
+class ReplaceConflict(EBookletError):
+    """A replacement of the whole database met a head that moved; repeat it or force it."""
+
+
+class LockTimeout(EBookletError, TimeoutError):
+    """Another holder kept the lock for the whole wait; the message names it."""
+
+
+class LockLostError(EBookletError):
+    """The lock was taken over by another writer; nothing was committed, changes stay pending."""
+
+
+class PushInProgressError(EBookletError, RuntimeError):
+    """The operation cannot run while a push is under way on this handle."""
+
+
+class ConcurrentCompactionError(EBookletError, RuntimeError):
+    """The local file was compacted while it was being read."""
+
+
+# What the caller, the local half or the installation got wrong.
+
+
+class InvalidKeyError(EBookletError, ValueError):
+    """The key is too long, not encodable as UTF-8, or reserved by Booklet."""
+
+
+class LocalFileError(EBookletError, ValueError, TypeError):
+    """The local file is not a Booklet this library can use; it was left as it was."""
+
+
+class OfflineError(EBookletError):
+    """The data are not cached locally and the handle is offline."""
+
+
+class ForkedProcessError(EBookletError, RuntimeError):
+    """The handle was inherited through `fork`: open the database again in the child."""
+
+
+class SerializationError(EBookletError, ValueError, TypeError):
+    """A value cannot be encoded or decoded by the database's serializer."""
+
+
+class UnknownNameError(EBookletError, ValueError):
+    """No installed plugin answers to this scheme or name; the message lists those that do."""
+
+
+class PluginError(EBookletError):
+    """A plugin failed to import, or two packages claim one name."""

@@ -1,0 +1,152 @@
+"""The LocalStore port: the half of a database that lives on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from uuid import UUID
+
+
+class LocalValue(NamedTuple):
+    """A serialised value and when it was written."""
+
+    timestamp: int  # µs since the Unix epoch, 0 to 2**56 - 1
+    value: bytes
+
+
+Condition: TypeAlias = Literal["new", "clean", "edited", "crashed"]
+
+
+@runtime_checkable
+class LocalStore(Protocol):
+    """`str` to (bytes, timestamp), plus small named state: usable from many threads at once.
+
+    Promises, each checked by `ebooklet.testing.LocalStoreContract`:
+
+    1. What was there when `sync` or `close` returned is there after a SIGKILL at any later
+       moment, whatever was under way, and the store always opens again.
+    2. What a crash takes is at most writes since the last `sync`; a value that comes back is
+       whole, never torn.
+    3. Each call is atomic for other threads. Iterators see a snapshot of the keys; a key that
+       was deleted meanwhile is left out, one overwritten meanwhile yields either value.
+    4. `condition` tells how the store was found: `new` (just created), `clean` (exactly as this
+       library's last `sync` or `close` left it), `edited` (that, then changed by another
+       program), `crashed` (this library's last writer did not get to `sync`; anything whole
+       that was found has been kept).
+    5. One writer at a time, across processes and threads; the wait has a timeout
+       (`LockTimeout` naming the holder). Any number of readers. A reader that stays open does
+       not starve a writer.
+    6. A handle inherited through `fork` raises `ForkedProcessError` and does no harm.
+    7. Slots are replaced atomically. Logs are append-only; after a crash a log is a prefix of
+       what was appended, at least up to the last `sync`.
+    8. The node cache may forget anything at any time, and what it returns is to be verified.
+    """
+
+    @property
+    def location(self) -> str:
+        """Where the data are, for messages."""
+        ...
+
+    @property
+    def uuid(self) -> UUID: ...
+
+    @property
+    def value_serializer(self) -> str | None:
+        """Name of the value serializer recorded at creation; None for a class of the user's own."""
+        ...
+
+    @property
+    def writable(self) -> bool: ...
+
+    @property
+    def condition(self) -> Condition: ...
+
+    def get(self, key: str) -> bytes | None:
+        """The value, or None when the key is absent. Buffered writes are seen."""
+        ...
+
+    def get_entry(self, key: str) -> LocalValue | None:
+        """The value with its timestamp, or None when the key is absent."""
+        ...
+
+    def get_many(self, keys: Sequence[str]) -> Iterator[tuple[str, LocalValue]]:
+        """Stream the given keys in the given order, skipping absent ones, bounded in memory."""
+        ...
+
+    def contains(self, key: str) -> bool: ...
+
+    def set(self, key: str, value: bytes, timestamp: int) -> None:
+        """Write one value. The caller has validated the key (see `core.keys`)."""
+        ...
+
+    def set_many(self, items: Iterable[tuple[str, bytes, int]]) -> None:
+        """Write (key, value, timestamp) triples; the iterable may read this same store."""
+        ...
+
+    def delete(self, keys: Iterable[str]) -> int:
+        """Remove keys, ignoring absent ones; return how many were there."""
+        ...
+
+    def keys(self) -> Iterator[str]:
+        """All keys, in no promised order."""
+        ...
+
+    def timestamps(self) -> Iterator[tuple[str, int]]:
+        """All keys with their timestamps (µs), in no promised order, without reading values."""
+        ...
+
+    def count(self) -> int:
+        """Number of keys, unsynced writes included."""
+        ...
+
+    def clear(self) -> None:
+        """Remove every key; slots, logs and metadata stay."""
+        ...
+
+    def get_metadata(self) -> tuple[bytes, int] | None:
+        """The user's metadata as JSON bytes with its timestamp (µs), or None if never set."""
+        ...
+
+    def set_metadata(self, data: bytes, timestamp: int) -> None:
+        """Replace the user's metadata; `data` is JSON."""
+        ...
+
+    def read_slot(self, name: str) -> bytes | None: ...
+
+    def write_slot(self, name: str, data: bytes | None) -> None:
+        """Replace a slot atomically and durably; None removes it."""
+        ...
+
+    def read_log(self, name: str) -> bytes: ...
+
+    def append_log(self, name: str, data: bytes) -> None:
+        """Append; survives a SIGKILL at once and a power cut after the next `sync`."""
+        ...
+
+    def replace_log(self, name: str, data: bytes) -> None:
+        """Replace a log's whole content atomically and durably."""
+        ...
+
+    def cached_nodes(self, refs: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """Those of the given node cache keys that are still there."""
+        ...
+
+    def cache_nodes(self, nodes: Mapping[bytes, bytes]) -> None:
+        """Remember nodes; failures to do so are silent (promise 8)."""
+        ...
+
+    def sync(self) -> None:
+        """Make everything so far durable, and leave the mark that makes the next open `clean`."""
+        ...
+
+    def compact(self, *, evict: Iterable[str] = ()) -> int:
+        """Rewrite the store without dead data and without the `evict` keys; safe against crashes.
+
+        Returns:
+            Number of entries removed: evicted keys plus dead (overwritten or deleted) copies.
+        """
+        ...
+
+    def close(self) -> None:
+        """`sync`, release locks and files; idempotent."""
+        ...

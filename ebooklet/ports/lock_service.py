@@ -74,7 +74,13 @@ class LockService(Protocol):
         ...
 
     def acquire(
-        self, name: str, *, timeout: float, purpose: str = "write", fence: int = 0, force: bool = False
+        self,
+        name: str,
+        *,
+        timeout: float,
+        purpose: str = "write",
+        fence: int = 0,
+        force: bool = False,
     ) -> Lease:
         """Wait for the lock and hold it.
 

@@ -1,0 +1,160 @@
+"""Where a remote database is: connection parameters and URLs. Plain data, no I/O."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+__all__ = ["RemoteAddress", "S3Connection"]
+
+_DRIVER_SCHEMES: Final = {
+    "boto3": "s3",
+    "minio": "minio",
+    "obstore": "obstore+s3",
+    "fsspec": "fsspec+s3",
+}
+_PUBLIC_FIELDS: Final = ("db_key", "bucket", "endpoint_url", "db_url")
+DEFAULT_THREADS: Final = 16
+
+
+def _check_http_url(name: str, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+    except (ValueError, AttributeError, TypeError):
+        parts = None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{name} must be an http(s) URL with a host")
+    if parts.username or parts.password:
+        raise ValueError(f"{name} must not contain credentials; pass access_key_id and access_key")
+
+
+@dataclass(frozen=True)
+class S3Connection:
+    """Parameters of a connection to a database in an S3 bucket, or behind a public URL.
+
+    Constructing one makes no request. Pickling one (for worker processes) carries its
+    credentials; `repr`, `to_dict` and `dumps` never show them.
+
+    Args:
+        access_key_id: id of the access key.
+        access_key: the secret access key.
+        db_key: object key of the database in the bucket.
+        bucket: name of the bucket.
+        endpoint_url: the server, for anything but AWS.
+        db_url: public URL of the database object, for reading without credentials.
+        threads: largest number of transfers at once.
+        read_timeout: seconds of silence after which a request is given up.
+        retries: attempts on transport errors and on 429, 500, 502, 503 and 504.
+        region: the bucket's region, where the server needs one.
+        driver: client library: "boto3", or another that an extra installs.
+
+    Raises:
+        ValueError: neither `db_url` nor all of access_key_id, access_key, db_key and bucket.
+
+    Example:
+        >>> S3Connection("AKID", "secret", "data/mydb", "bucket", endpoint_url="http://127.0.0.1:9000")
+        S3Connection(bucket='bucket', db_key='data/mydb', endpoint_url='http://127.0.0.1:9000', db_url=None, driver='boto3', credentials='***')
+    """
+
+    access_key_id: str | None = field(default=None, repr=False)
+    access_key: str | None = field(default=None, repr=False)
+    db_key: str | None = None
+    bucket: str | None = None
+    endpoint_url: str | None = None
+    db_url: str | None = None
+    threads: int = DEFAULT_THREADS
+    read_timeout: float = 60
+    retries: int = 3
+    region: str | None = field(default=None, kw_only=True)
+    driver: str = field(default="boto3", kw_only=True)
+
+    def __post_init__(self) -> None:
+        keyed = all((self.access_key_id, self.access_key, self.db_key, self.bucket))
+        if not keyed and not self.db_url:
+            raise ValueError(
+                "give either db_url, or all of access_key_id, access_key, db_key and bucket"
+            )
+        for name in ("endpoint_url", "db_url"):
+            if (url := getattr(self, name)) is not None:
+                _check_http_url(name, url)
+        if self.threads < 1 or self.retries < 0 or self.read_timeout <= 0:
+            raise ValueError("threads must be at least 1, retries 0 or more, read_timeout positive")
+        if self.driver not in _DRIVER_SCHEMES:
+            raise ValueError(f"unknown driver {self.driver!r}; known: {', '.join(_DRIVER_SCHEMES)}")
+
+    def __repr__(self) -> str:
+        shown = {
+            name: getattr(self, name) for name in ("bucket", "db_key", "endpoint_url", "db_url")
+        }
+        masked = "***" if self.has_credentials else None
+        fields = ", ".join(f"{name}={value!r}" for name, value in shown.items())
+        return f"S3Connection({fields}, driver={self.driver!r}, credentials={masked!r})"
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether this connection can sign requests, and so may write."""
+        return bool(self.access_key_id and self.access_key and self.db_key and self.bucket)
+
+    def to_dict(self) -> dict[str, str | None]:
+        """The parameters that may be shared: db_key, bucket, endpoint_url, db_url."""
+        return {name: getattr(self, name) for name in _PUBLIC_FIELDS}
+
+    def dumps(self) -> bytes:
+        """`to_dict` as JSON bytes."""
+        return json.dumps(self.to_dict()).encode()
+
+    def address(self) -> RemoteAddress:
+        """The address an adapter opens."""
+        if self.has_credentials:
+            return RemoteAddress(
+                scheme=_DRIVER_SCHEMES[self.driver],
+                netloc=self.bucket or "",
+                path=self.db_key or "",
+                connection=self,
+            )
+        return RemoteAddress.parse(self.db_url or "")
+
+
+@dataclass(frozen=True)
+class RemoteAddress:
+    """A remote database's URL taken apart; each adapter knows which part names its key.
+
+    `s3://bucket/a/db` has netloc `bucket` and path `a/db`; `file:///data/db` has netloc `""` and
+    path `/data/db`; `memory://name` has netloc `name` and path `""`.
+    """
+
+    scheme: str
+    netloc: str
+    path: str
+    options: tuple[tuple[str, str], ...] = ()
+    connection: S3Connection | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, url: str) -> RemoteAddress:
+        """Take a URL apart.
+
+        Raises:
+            ValueError: no scheme, or credentials inside the URL (they would end up in logs).
+        """
+        parts = urlsplit(url)
+        if not parts.scheme or "://" not in url:
+            raise ValueError(
+                f"not a URL of a remote database: {url!r}; for example s3://bucket/key"
+            )
+        if parts.username or parts.password:
+            raise ValueError("a URL must not contain credentials; pass an S3Connection instead")
+        path = parts.path if parts.scheme == "file" else parts.path.removeprefix("/")
+        if parts.scheme not in ("http", "https"):
+            path = unquote(path)
+        return cls(
+            scheme=parts.scheme,
+            netloc=parts.netloc,
+            path=path,
+            options=tuple(parse_qsl(parts.query)),
+        )
+
+    def __str__(self) -> str:
+        slash = "" if self.path.startswith("/") or not self.path else "/"
+        return f"{self.scheme}://{self.netloc}{slash}{self.path}"

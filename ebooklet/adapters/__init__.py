@@ -1,0 +1,1 @@
+"""Adapters: one module per technology, the only home of its client library."""

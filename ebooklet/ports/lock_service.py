@@ -51,7 +51,9 @@ class Lease(Protocol):
 
 @runtime_checkable
 class LockService(Protocol):
-    """Locks by name (a database's key). Promises, each checked by `ebooklet.testing.LockServiceContract`:
+    """Locks by name (a database's key).
+
+    Promises, each checked by `ebooklet.testing.LockServiceContract`:
 
     1. At most one live holder per name; a suspended or partitioned one loses politely:
        `lost` turns True before another can acquire, measured on a clock that counts suspend.

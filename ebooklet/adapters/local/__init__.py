@@ -1,0 +1,1 @@
+"""Local stores: the half of a database that lives on this machine."""

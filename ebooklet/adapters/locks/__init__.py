@@ -1,0 +1,1 @@
+"""Lock services: one writer at a time, by whatever the store offers."""

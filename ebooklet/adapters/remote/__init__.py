@@ -1,0 +1,1 @@
+"""Remote stores: whole objects under flat keys."""

@@ -1,0 +1,1 @@
+"""What other packages may add: adapters and serializers by name, and hooks."""

@@ -1,0 +1,1 @@
+"""Serializers: one module per format, loaded by name through `ebooklet.plugins`."""

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         UUIDMismatchError,
     )
 
-__version__: Final = "1.0.0.dev0"
+__version__ = "1.0.0.dev0"
 
 __all__ = [
     "AccessDenied",

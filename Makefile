@@ -1,0 +1,63 @@
+# Everything a contributor runs. On a fresh machine Python >= 3.11 and make are enough: the first
+# target creates .venv, later ones reuse it until pyproject.toml or constraints.txt change.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+TYPED  := ebooklet $(wildcard tests/typing/*.py)
+# Two workers suit the two cores of CI; tests of one xdist_group share a worker and its servers.
+PYTEST_ARGS ?= -n 2 --dist loadgroup
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help test demo lint types format bench clean
+
+help:
+	@echo "make test    format check, lint, types, layers, then every test"
+	@echo "make demo    run examples/demo.py against a real S3 server on this machine"
+	@echo "make lint    ruff and the layer contracts"
+	@echo "make types   mypy --strict"
+	@echo "make format  rewrite the code in the one format"
+	@echo "make bench   the benchmarks, with their results on the screen"
+	@echo "make clean   remove everything that make created"
+
+$(READY): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+	  echo "make: '$(PYTHON)' not found. Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: '$(PYTHON)' is `$(PYTHON) --version 2>&1`; EBooklet needs Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  $(PYTHON) -m venv --clear $(VENV) || { \
+	  echo "make: could not create $(VENV); on Debian and Ubuntu install the package python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	@touch $@
+
+test: lint types
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+demo: $(READY)
+	@$(BIN)/python examples/demo.py
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+types: $(READY)
+	$(BIN)/mypy $(TYPED)
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

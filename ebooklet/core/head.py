@@ -1,0 +1,433 @@
+"""The bytes of the head, the one mutable object of a database (FORMAT §2).
+
+Frame: `EBKHEAD1` | major u16 | minor u16 | required bits u32 | optional bits u32 | body length u64 |
+body | B2(32, "ebk-head") of all before. The body is a CBOR map with integer keys:
+
+    0 uuid | 1 type | 2 [key serializer, value serializer] | 3 seq | 4 write_id | 5 fence |
+    6 [mode, etag style, probed ms, server] | 7 [leaf_T, inner_T, inline_max, vdigest_len, salt,
+    codec, encryption] | 8 {branch: [commit ref, oldest seq, keep_n, keep_ms]} |
+    9 {tag: [commit ref, ms, message]} | 10 [[name, commit ref, ms]] (trash) | 11 tip: bytes of the
+    commit record | 12 bytes of its root node | 13 [[write_id, seq, ms, branch, commit ref]] |
+    14 node ref of the log | 15 [epoch, floor, [[ms, block ref]]] | 16 [timestamp, JSON, block ref]
+    (metadata) | 17 ms | 18 version | 19 hsegs | 20 further sids | 21 origins | 22 default branch
+
+Refs name segments by their index in fields 19 and 20 taken together. 12, 14 and 16 may be absent.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Final, TypeVar
+from uuid import UUID
+
+from ebooklet.core import cbor
+from ebooklet.core.cbor import U48, Malformed
+from ebooklet.core.commit import commit_id, decode_commit, encode_commit
+from ebooklet.core.digest import digest32
+from ebooklet.core.headtypes import (
+    FORBIDS_READING,
+    Branch,
+    DatabaseType,
+    Gc,
+    Head,
+    PendingBatch,
+    Proto,
+    Recent,
+    Tag,
+    Trash,
+)
+from ebooklet.core.params import TreeParams
+from ebooklet.core.refs import BlockRef
+from ebooklet.core.wire import (
+    SidTable,
+    UnpackSid,
+    join_ids,
+    pack_block,
+    pack_commit,
+    pack_node,
+    read_sid,
+    split_ids,
+    unpack_block,
+    unpack_commit,
+    unpack_node,
+)
+from ebooklet.errors import EBookletError, RemoteIntegrityError, UnsupportedFormatError
+
+__all__ = [
+    "MAX_HEAD_BYTES",
+    "Branch",
+    "DatabaseType",
+    "Gc",
+    "Head",
+    "PendingBatch",
+    "Proto",
+    "Recent",
+    "Tag",
+    "Trash",
+    "decode_head",
+    "decode_log_row",
+    "encode_head",
+    "encode_log_row",
+    "log_key",
+    "spill",
+]
+
+MAX_HEAD_BYTES: Final = 256 * 1024
+ROOT_BUDGET: Final = 64 * 1024  # a head above it leaves out the copy of the root node
+MAX_ROOT_BYTES: Final = 16 * 1024
+MAX_METADATA_BYTES: Final = 64 * 1024  # inline; larger ones go into a block
+MAX_RECENT: Final = 64
+SPILL: Final = 32  # rows moved to the log at a time
+MAX_PENDING_BATCHES: Final = 8
+MAX_NAMES: Final = 4096
+MAX_NAME_BYTES: Final = 200
+MAX_SIDS: Final = 8192
+MAX_ORIGINS: Final = 256
+MAX_TARGET: Final = 1 << 24  # bytes
+MAX_SALT_BYTES: Final = 16
+
+_MAGIC: Final = b"EBKHEAD1"
+_MAJOR: Final = 1
+_FRAME: Final = struct.Struct(">8sHHIIQ")
+_HASH_BYTES: Final = 32
+_KNOWN: Final = frozenset(range(23))
+_OPTIONAL: Final = frozenset((12, 14, 16))
+_TYPES: Final[dict[object, DatabaseType]] = {"database": "database", "group": "group"}
+
+T = TypeVar("T")
+
+
+def encode_head(head: Head) -> bytes:
+    """Encode a head; equal heads give equal bytes.
+
+    The copy of the root node is left out of a head above 64 KiB: it only saves a request.
+
+    Raises:
+        EBookletError: above 256 KiB, or a text or table is above its limit.
+    """
+    try:
+        data = _frame(head, with_root=True)
+        if len(data) > ROOT_BUDGET and head.tip_root is not None:
+            data = _frame(head, with_root=False)
+        # Reading it back costs about a millisecond; a head that no client can read costs the
+        # database until somebody restores the object by hand.
+        if len(data) <= MAX_HEAD_BYTES:
+            decode_head(data, key="")
+    except (ValueError, RemoteIntegrityError) as exc:
+        raise EBookletError(f"this head cannot be written: {exc}", op="commit") from exc
+    if len(data) > MAX_HEAD_BYTES:
+        raise EBookletError(
+            f"the head would take {len(data)} bytes, its limit is {MAX_HEAD_BYTES}: delete tags "
+            "and branches, or compact the database",
+            op="commit",
+        )
+    return data
+
+
+def _frame(head: Head, *, with_root: bool) -> bytes:
+    body = cbor.encode(cbor.join_unknown(_fields(head, with_root=with_root), head.unknown))
+    prefix = _FRAME.pack(
+        _MAGIC, _MAJOR, head.minor, head.required_bits, head.optional_bits, len(body)
+    )
+    framed = prefix + body
+    return framed + digest32(b"ebk-head", framed)
+
+
+def _fields(head: Head, *, with_root: bool) -> dict[int, object]:
+    hsegs = sorted(set(head.hsegs))
+    named = {block.sid for block in head.blocks()}.union(
+        row.commit.block.sid for row in head.recent
+    )
+    others = sorted(named.difference(hsegs))
+    sid = SidTable([*hsegs, *others]).pack
+    params = head.params
+    fields: dict[int, object] = {
+        0: head.uuid.bytes,
+        1: head.type,
+        2: [head.key_serializer, head.value_serializer],
+        3: head.seq,
+        4: head.write_id,
+        5: head.fence,
+        6: [head.proto.mode, head.proto.etag_style, head.proto.probed_ms, head.proto.server],
+        7: [
+            params.leaf_target,
+            params.inner_target,
+            params.inline_max,
+            params.value_digest_bytes,
+            params.salt,
+            params.codec,
+            params.encryption,
+        ],
+        8: {
+            name: [pack_commit(b.commit, sid), b.oldest_seq, b.keep_n, b.keep_ms]
+            for name, b in head.branches.items()
+        },
+        9: {name: [pack_commit(t.commit, sid), t.ms, t.message] for name, t in head.tags.items()},
+        10: [[t.name, pack_commit(t.commit, sid), t.ms] for t in head.trash],
+        11: encode_commit(head.tip),
+        13: [
+            [row.write_id, row.seq, row.ms, row.branch, pack_commit(row.commit, sid)]
+            for row in head.recent
+        ],
+        15: [
+            head.gc.epoch,
+            head.gc.floor,
+            [[batch.ms, pack_block(batch.sids, sid)] for batch in head.gc.pending],
+        ],
+        17: head.ms,
+        18: head.version,
+        19: join_ids(hsegs),
+        20: join_ids(others),
+        21: join_ids(sorted(set(head.origins))),
+        22: head.default_branch,
+    }
+    if with_root and head.tip_root is not None:
+        fields[12] = head.tip_root
+    if head.log is not None:
+        fields[14] = pack_node(head.log, sid)
+    meta = (head.metadata_timestamp, head.metadata, head.metadata_ref)
+    if any(part is not None for part in meta):
+        ref = None if head.metadata_ref is None else pack_block(head.metadata_ref, sid)
+        fields[16] = [head.metadata_timestamp, head.metadata, ref]
+    return fields
+
+
+def decode_head(data: bytes, *, key: str) -> Head:
+    """Check and decode the object that is the head of a database.
+
+    Args:
+        data: the whole object.
+        key: its name, for messages.
+
+    Raises:
+        UnsupportedFormatError: not a head, or a newer version of the format is needed to read it.
+        RemoteIntegrityError: a head that is damaged.
+    """
+    if len(data) > MAX_HEAD_BYTES or data[: len(_MAGIC)] != _MAGIC:
+        raise UnsupportedFormatError(
+            "the object at this place is not an EBooklet database of this format: correct the "
+            "key, or choose an unused one to create a database",
+            op="open",
+            key=key,
+        )
+    if len(data) < _FRAME.size + _HASH_BYTES:
+        raise _damaged("it is cut short", key)
+    _, major, minor, required, optional, length = _FRAME.unpack_from(data)
+    if major != _MAJOR:
+        raise UnsupportedFormatError(
+            f"a newer version of the format ({major}) wrote this database, this one reads "
+            f"{_MAJOR}: upgrade ebooklet",
+            op="open",
+            key=key,
+        )
+    end = _FRAME.size + length
+    if len(data) != end + _HASH_BYTES:
+        raise _damaged("its length differs from what it says", key)
+    if digest32(b"ebk-head", memoryview(data)[:end]) != data[end:]:
+        raise _damaged("its checksum does not match", key)
+    if required & FORBIDS_READING:
+        raise UnsupportedFormatError(
+            f"this database needs features this version does not have (bits {required:#x}): "
+            "upgrade ebooklet",
+            op="open",
+            key=key,
+        )
+    try:
+        return _head(cbor.body(cbor.decode(data[_FRAME.size : end])), minor, required, optional)
+    except RemoteIntegrityError as exc:
+        raise _damaged(str(exc.args[0]), key) from exc
+    except Malformed as exc:
+        raise _damaged(str(exc), key) from exc
+
+
+def _damaged(why: str, key: str) -> RemoteIntegrityError:
+    return RemoteIntegrityError(
+        f"the head of the database is damaged: {why}; nothing was read or changed. Read it again, "
+        "restore an older version of the object, or run fsck",
+        op="open",
+        key=key,
+    )
+
+
+def _head(f: dict[int, object], minor: int, required: int, optional: int) -> Head:
+    if missing := _KNOWN - _OPTIONAL - f.keys():
+        raise Malformed(f"fields {sorted(missing)} are missing")
+    hsegs = split_ids(f[19], "hsegs", MAX_SIDS)
+    others = split_ids(f[20], "the segment table", MAX_SIDS)
+    sid = SidTable([*hsegs, *others]).unpack
+    kind = _TYPES.get(cbor.text(f[1], "type"))
+    if kind is None:
+        raise Malformed("its type is neither database nor group")
+    serializers = cbor.row(f[2], "serializers", 2)
+    timestamp, metadata, metadata_ref = _metadata(f.get(16), sid)
+    tip = cbor.blob(f[11], "tip", limit=MAX_HEAD_BYTES)
+    head = Head(
+        uuid=UUID(bytes=cbor.blob(f[0], "uuid", 16)),
+        type=kind,
+        key_serializer=cbor.text(serializers[0], "a serializer"),
+        value_serializer=cbor.text(serializers[1], "a serializer"),
+        seq=cbor.uint(f[3], "seq"),
+        write_id=cbor.blob(f[4], "write_id", 16),
+        fence=cbor.uint(f[5], "fence"),
+        proto=_proto(f[6]),
+        params=_params(f[7]),
+        branches={
+            _name(name): _branch(value, sid)
+            for name, value in cbor.mapping(f[8], "branches", MAX_NAMES).items()
+        },
+        tags={
+            _name(name): _tag(value, sid)
+            for name, value in cbor.mapping(f[9], "tags", MAX_NAMES).items()
+        },
+        trash=tuple(_trash(item, sid) for item in cbor.rows(f[10], "trash", MAX_NAMES)),
+        tip=decode_commit(tip),
+        tip_root=_optional_blob(f.get(12), "tip_root", MAX_ROOT_BYTES),
+        recent=tuple(_recent(item, sid) for item in cbor.rows(f[13], "recent", MAX_RECENT)),
+        log=unpack_node(f[14], sid) if 14 in f else None,
+        gc=_gc(f[15], sid),
+        metadata=metadata,
+        metadata_ref=metadata_ref,
+        metadata_timestamp=timestamp,
+        ms=cbor.uint(f[17], "ms", U48),
+        version=cbor.text(f[18], "version"),
+        default_branch=_name(f[22]),
+        hsegs=tuple(hsegs),
+        origins=tuple(split_ids(f[21], "origins", MAX_ORIGINS)),
+        unknown=cbor.split_unknown(f, _KNOWN),
+        minor=minor,
+        required_bits=required,
+        optional_bits=optional,
+    )
+    if head.default_branch not in head.branches:
+        raise Malformed("its default branch does not exist")
+    if head.branch.commit.id != commit_id(tip) or head.branch.commit.seq != head.tip.seq:
+        raise Malformed("its tip is not the commit of its default branch")
+    return head
+
+
+def _name(value: object) -> str:
+    return cbor.text(value, "a name", MAX_NAME_BYTES)
+
+
+def _optional_blob(value: object, name: str, limit: int) -> bytes | None:
+    return None if value is None else cbor.blob(value, name, limit=limit)
+
+
+def _proto(value: object) -> Proto:
+    mode, style, probed_ms, server = cbor.row(value, "proto", 4)
+    return Proto(
+        cbor.text(mode, "mode"),
+        cbor.text(style, "etag style"),
+        cbor.uint(probed_ms, "probed_ms", U48),
+        cbor.text(server, "server"),
+    )
+
+
+def _params(value: object) -> TreeParams:
+    leaf, inner, inline_max, digest_bytes, salt, codec, encryption = cbor.row(value, "params", 7)
+    params = TreeParams(
+        leaf_target=cbor.uint(leaf, "leaf target", MAX_TARGET),
+        inner_target=cbor.uint(inner, "inner target", MAX_TARGET),
+        inline_max=cbor.uint(inline_max, "inline_max", MAX_TARGET),
+        value_digest_bytes=cbor.uint(digest_bytes, "digest length", 64),
+        salt=cbor.blob(salt, "salt", limit=MAX_SALT_BYTES),
+        codec=cbor.text(codec, "codec"),
+        encryption=None if encryption is None else cbor.text(encryption, "encryption"),
+    )
+    if not (params.leaf_target and params.inner_target and params.value_digest_bytes):
+        raise Malformed("a parameter of its tree is zero")
+    return params
+
+
+def _branch(value: object, sid: UnpackSid) -> Branch:
+    commit, oldest_seq, keep_n, keep_ms = cbor.row(value, "a branch", 4)
+    return Branch(
+        unpack_commit(commit, sid),
+        cbor.uint(oldest_seq, "oldest seq"),
+        cbor.uint(keep_n, "keep_n"),
+        cbor.uint(keep_ms, "keep_ms"),
+    )
+
+
+def _tag(value: object, sid: UnpackSid) -> Tag:
+    commit, ms, message = cbor.row(value, "a tag", 3)
+    return Tag(
+        unpack_commit(commit, sid), cbor.uint(ms, "ms", U48), cbor.text(message, "message", 4096)
+    )
+
+
+def _trash(value: object, sid: UnpackSid) -> Trash:
+    name, commit, ms = cbor.row(value, "a trash row", 3)
+    return Trash(_name(name), unpack_commit(commit, sid), cbor.uint(ms, "ms", U48))
+
+
+def _recent(value: object, sid: UnpackSid) -> Recent:
+    write_id, seq, ms, branch, commit = cbor.row(value, "a recent row", 5)
+    return Recent(
+        cbor.blob(write_id, "write_id", 16),
+        cbor.uint(seq, "seq"),
+        cbor.uint(ms, "ms", U48),
+        _name(branch),
+        unpack_commit(commit, sid),
+    )
+
+
+def _gc(value: object, sid: UnpackSid) -> Gc:
+    epoch, floor, pending = cbor.row(value, "gc", 3)
+    batches = []
+    for item in cbor.rows(pending, "gc pending", MAX_PENDING_BATCHES):
+        ms, sids = cbor.row(item, "a gc batch", 2)
+        batches.append(PendingBatch(cbor.uint(ms, "ms", U48), unpack_block(sids, sid)))
+    return Gc(cbor.uint(epoch, "epoch"), cbor.uint(floor, "floor", U48), tuple(batches))
+
+
+def _metadata(value: object, sid: UnpackSid) -> tuple[int | None, bytes | None, BlockRef | None]:
+    if value is None:
+        return None, None, None
+    timestamp, inline, ref = cbor.row(value, "metadata", 3)
+    return (
+        None if timestamp is None else cbor.uint(timestamp, "metadata timestamp"),
+        _optional_blob(inline, "metadata", MAX_METADATA_BYTES),
+        None if ref is None else unpack_block(ref, sid),
+    )
+
+
+def spill(recent: Sequence[Recent]) -> tuple[tuple[Recent, ...], tuple[Recent, ...]]:
+    """Split the newest rows of the history when they no longer fit in the head.
+
+    Args:
+        recent: rows, oldest first.
+
+    Returns:
+        The rows that stay (at most 64), and those that go to the log (a multiple of 32).
+    """
+    moved = 0
+    while len(recent) - moved > MAX_RECENT:
+        moved += SPILL
+    return tuple(recent[moved:]), tuple(recent[:moved])
+
+
+def log_key(seq: int) -> str:
+    """The key of a spilled row in the log's tree: it sorts as the numbers do."""
+    return f"{seq:016x}"
+
+
+def encode_log_row(row: Recent) -> bytes:
+    """The value of a spilled row in the log's tree."""
+    return cbor.encode([row.write_id, row.seq, row.ms, row.branch, pack_commit(row.commit)])
+
+
+def decode_log_row(key: str, data: bytes) -> Recent:
+    """Read a row of the log's tree.
+
+    Raises:
+        RemoteIntegrityError: not a row, or not the one of this key.
+    """
+    try:
+        row = _recent(cbor.decode(data), read_sid)
+    except Malformed as exc:
+        raise RemoteIntegrityError(f"a row of the log is damaged: {exc}; run fsck") from exc
+    if log_key(row.seq) != key:
+        raise RemoteIntegrityError(f"row {key} of the log belongs to seq {row.seq}; run fsck")
+    return row

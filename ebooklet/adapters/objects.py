@@ -1,0 +1,75 @@
+"""What every remote store checks in the same way: keys, spans and the parts of objects."""
+
+from __future__ import annotations
+
+from typing import BinaryIO, Final
+
+from ebooklet.errors import EBookletError, RemoteIntegrityError, StoreError
+from ebooklet.ports.remote_store import Body, ByteRange, IfMatch, RemoteStore
+
+__all__ = ["MAX_KEY_BYTES", "check_key", "check_span", "read_body", "read_part", "same_etag"]
+
+MAX_KEY_BYTES: Final = 1024  # S3's own limit
+_FORBIDDEN_PARTS: Final = frozenset(("", ".", ".."))
+
+
+def check_key(key: str, op: str) -> str:
+    """Return `key` if promise 6 of the port covers it.
+
+    Raises:
+        StoreError: it is empty, too long, not UTF-8, or has an empty, `.` or `..` component;
+            servers disagree on what such keys name, and on a file system they would escape.
+    """
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise StoreError("object key cannot be encoded as UTF-8", op=op, key=ascii(key)) from None
+    if not 1 <= size <= MAX_KEY_BYTES:
+        raise StoreError(f"object key must have 1 to {MAX_KEY_BYTES} bytes", op=op, key=key)
+    if not _FORBIDDEN_PARTS.isdisjoint(key.split("/")):
+        raise StoreError("object key has an empty, '.' or '..' component", op=op, key=key)
+    return key
+
+
+def check_span(start: int, stop: int | None, key: str) -> None:
+    """Refuse a span that no object can have.
+
+    Raises:
+        StoreError: `start` is negative or `stop` lies before it.
+    """
+    if start < 0 or (stop is not None and stop < start):
+        raise StoreError(f"impossible byte range {start} to {stop}", op="get", key=key)
+
+
+def read_body(body: Body | BinaryIO) -> bytes:
+    """The bytes of a body; a file is read from its position to its end."""
+    if isinstance(body, bytes):
+        return body
+    if isinstance(body, (bytearray, memoryview)):
+        return bytes(body)
+    return body.read()
+
+
+def read_part(store: RemoteStore, part: ByteRange) -> bytes | EBookletError:
+    """Read one part of one object; a failure comes back as a value, so that others go on.
+
+    A part that reaches past the object's end is a `RemoteIntegrityError`: such a range comes from
+    an index, which says that the bytes exist.
+    """
+    try:
+        found = store.get(part.key, start=part.start, stop=part.stop)
+    except EBookletError as exc:
+        return exc
+    if len(found.body) != part.stop - part.start:
+        return RemoteIntegrityError(
+            f"object ends at byte {found.meta.size}, but bytes {part.start} to {part.stop} of it "
+            "are in use: it was truncated or replaced",
+            op="get",
+            key=part.key,
+        )
+    return found.body
+
+
+def same_etag(condition: IfMatch, etag: str) -> bool:
+    """Whether a condition names this ETag; quotes do not count, as on most servers."""
+    return condition.etag.strip('"') == etag.strip('"')

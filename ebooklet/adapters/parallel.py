@@ -1,0 +1,48 @@
+"""Work of many threads in the order it was asked for, with little held at once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from typing import TypeVar
+
+__all__ = ["ordered_map"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def ordered_map(
+    pool: Executor, function: Callable[[T], R], items: Iterable[T], *, ahead: int
+) -> Iterator[R]:
+    """Yield `function(item)` for each item, in order, computed by `pool`.
+
+    Unlike `Executor.map` it starts nothing before the first result is asked for, reads `items`
+    as it goes, and holds few results: what it costs is bounded, however long `items` is.
+
+    Args:
+        pool: where the work runs.
+        function: called once an item; its exception is raised in the item's place.
+        items: read lazily, in the caller's thread.
+        ahead: largest number of items under way or finished but not yet yielded, at least 1.
+
+    Yields:
+        The results, as many as there are items. Closing the iterator early cancels what has not
+        begun and waits for what has, so that nothing runs on unseen.
+    """
+    waiting: deque[Future[R]] = deque()
+    source = iter(items)
+    try:
+        for item in source:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+        for future in waiting:
+            if not future.cancelled():
+                future.exception()

@@ -44,7 +44,7 @@ class SegmentRow(NamedTuple):
     sid: bytes
     length: int  # bytes of the whole object
     live: int  # bytes still referenced; ranks compaction victims, nothing safe rests on it
-    kind: int  # core.segment.Kind
+    kind: int  # core.segment.SegmentKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -418,8 +418,12 @@ def encode_log_row(row: Recent) -> bytes:
     return cbor.encode([row.write_id, row.seq, row.ms, row.branch, pack_commit(row.commit)])
 
 
-def decode_log_row(key: str, data: bytes) -> Recent:
+def decode_log_row(data: bytes, key: str | None = None) -> Recent:
     """Read a row of the log's tree.
+
+    Args:
+        data: the row.
+        key: the one it stood under, to be checked where it is known.
 
     Raises:
         RemoteIntegrityError: not a row, or not the one of this key.
@@ -428,6 +432,6 @@ def decode_log_row(key: str, data: bytes) -> Recent:
         row = _recent(cbor.decode(data), read_sid)
     except Malformed as exc:
         raise RemoteIntegrityError(f"a row of the log is damaged: {exc}; run fsck") from exc
-    if log_key(row.seq) != key:
+    if key is not None and log_key(row.seq) != key:
         raise RemoteIntegrityError(f"row {key} of the log belongs to seq {row.seq}; run fsck")
     return row

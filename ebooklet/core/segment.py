@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable
 from enum import IntEnum
 from itertools import pairwise
 from typing import Final, NamedTuple
+from uuid import UUID
 from zlib import crc32
 
 from ebooklet.core import cbor
@@ -30,9 +31,9 @@ __all__ = [
     "SEGMENT_LIMIT",
     "TRAILER_BYTES",
     "BlockType",
-    "Kind",
     "Run",
     "SegmentHeader",
+    "SegmentKind",
     "SegmentWriter",
     "Trailer",
     "check_block",
@@ -59,7 +60,7 @@ MAX_FOOTER_BYTES: Final = 8 * 1024 * 1024
 MAX_RUNS: Final = 1 << 19
 
 
-class Kind(IntEnum):
+class SegmentKind(IntEnum):
     """What a segment holds."""
 
     VALUES = 1
@@ -109,7 +110,7 @@ class SegmentWriter:
     """Builds one segment in memory.
 
     Example:
-        >>> writer = SegmentWriter(bytes(16), bytes(16), bytes(16))
+        >>> writer = SegmentWriter(UUID(int=1), bytes(16), bytes(16), SegmentKind.VALUES)
         >>> place = writer.add_value(b"hello")
         >>> place.offset, place.length
         (64, 5)
@@ -117,63 +118,42 @@ class SegmentWriter:
         120
     """
 
-    def __init__(self, uuid: bytes, sid: bytes, write_id: bytes, kind: Kind | None = None) -> None:
+    def __init__(self, uuid: UUID, sid: bytes, write_id: bytes, kind: SegmentKind) -> None:
         """Start an empty segment.
 
         Args:
-            uuid: of the database, 16 bytes.
+            uuid: of the database.
             sid: segment id, 16 bytes.
             write_id: of the logical write, 16 bytes.
-            kind: what the header will say; by default, what was added.
+            kind: what the header will say; may be set again until `finish`.
         """
-        self._ids = (uuid, sid, write_id)
-        self._sid = sid
-        self._kind = kind
+        self.sid: Final = sid
+        self.kind = kind
+        self._uuid = uuid.bytes
+        self._write_id = write_id
         self._buffer = bytearray(HEADER_BYTES)
         self._runs: list[Run] = []
-        self._values_start = HEADER_BYTES  # of the values not in a run yet
-        self._has_values = False
-        self._has_blocks = False
-
-    @property
-    def sid(self) -> bytes:
-        """The segment's id."""
-        return self._sid
+        self._values_start = HEADER_BYTES  # of the values that are not in a run yet
 
     @property
     def size(self) -> int:
         """Bytes so far, without footer and trailer."""
         return len(self._buffer)
 
-    @property
-    def empty(self) -> bool:
-        """Whether nothing was added yet."""
-        return len(self._buffer) == HEADER_BYTES
-
-    @property
-    def kind(self) -> Kind:
-        """What the header says: the kind asked for, else what was added."""
-        if self._kind is not None:
-            return self._kind
-        if self._has_values:
-            return Kind.MIXED if self._has_blocks else Kind.VALUES
-        return Kind.NODES
-
     def add_value(self, data: Body) -> Place:
         """Append a stored value and say where it lies."""
         buffer = self._buffer
-        place = Place(self._sid, len(buffer), len(data))
+        place = Place(self.sid, len(buffer), len(data))
         buffer += data
         return place
 
     def add_block(self, type_: BlockType, data: Body) -> BlockRef:
         """Append a block with a checksum of its own, and return the ref to it."""
         self._close_values()
-        ref = BlockRef(self._sid, len(self._buffer), len(data), crc32(data))
+        ref = BlockRef(self.sid, len(self._buffer), len(data), crc32(data))
         self._buffer += data
         self._runs.append(Run(type_, ref.offset, ref.length, ref.crc))
         self._values_start = len(self._buffer)
-        self._has_blocks = True
         return ref
 
     def finish(self) -> bytearray:
@@ -181,15 +161,15 @@ class SegmentWriter:
         self._close_values()
         buffer = self._buffer
         self._buffer = bytearray()
-        uuid, sid, write_id = self._ids
-        _HEADER.pack_into(buffer, 0, _MAGIC, _VERSION, self.kind, 0, uuid, sid, write_id)
-        buffer += _ending(self._runs, len(buffer), write_id)
+        _HEADER.pack_into(
+            buffer, 0, _MAGIC, _VERSION, self.kind, 0, self._uuid, self.sid, self._write_id
+        )
+        buffer += _ending(self._runs, len(buffer), self._write_id)
         return buffer
 
     def _close_values(self) -> None:
         start, end = self._values_start, len(self._buffer)
         if start < end:
-            self._has_values = True
             with memoryview(self._buffer) as view:
                 for at in range(start, end, RUN_BYTES):
                     run = view[at : min(at + RUN_BYTES, end)]
@@ -198,12 +178,12 @@ class SegmentWriter:
             self._values_start = end
 
 
-def frame_value(uuid: bytes, sid: bytes, write_id: bytes, value: Body) -> tuple[bytes, bytes]:
+def frame_value(uuid: UUID, sid: bytes, write_id: bytes, value: Body) -> tuple[bytes, bytes]:
     """What stands before and after one value too large to be copied into a buffer.
 
     The value's place in that segment is (sid, 64, len(value)).
     """
-    header = _HEADER.pack(_MAGIC, _VERSION, Kind.VALUES, 0, uuid, sid, write_id)
+    header = _HEADER.pack(_MAGIC, _VERSION, SegmentKind.VALUES, 0, uuid.bytes, sid, write_id)
     runs: list[Run] = []
     with memoryview(value) as view:
         for at in range(0, len(view), RUN_BYTES):
@@ -243,7 +223,7 @@ def check_header(data: bytes, uuids: Collection[bytes], sid: bytes) -> SegmentHe
         raise _damaged("it stands under another segment's name")
     if uuid not in uuids:
         raise _damaged("it belongs to another database")
-    if any(data[_HEADER.size - 4 : _HEADER.size]) or kind not in iter(Kind):
+    if any(data[_HEADER.size - 4 : _HEADER.size]) or kind not in iter(SegmentKind):
         raise _damaged("its header is malformed")
     return SegmentHeader(kind, uuid, own_sid, write_id)
 

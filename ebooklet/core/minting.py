@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ebooklet.core.names import MAX_MS, mint_sid
+from ebooklet.errors import RemoteIntegrityError
 
 __all__ = ["SidMinter"]
 
@@ -12,9 +13,14 @@ class SidMinter:
 
     A clock that is years off can neither mint an id that a running gc takes for garbage, nor go
     back between two ids of one writer.
+
+    Args:
+        floor_ms: gc floor of the head that the write builds on, Unix ms.
+        last_ms: the newest time this writer minted before, Unix ms.
     """
 
-    def __init__(self, last_ms: int = 0) -> None:
+    def __init__(self, floor_ms: int = 0, last_ms: int = 0) -> None:
+        self.floor_ms = floor_ms
         self._last_ms = last_ms
 
     @property
@@ -22,22 +28,23 @@ class SidMinter:
         """The newest time minted, Unix ms."""
         return self._last_ms
 
-    def mint(self, now_ms: int, floor_ms: int, randomness: bytes) -> bytes:
+    def mint(self, now_ms: int, randomness: bytes) -> bytes:
         """Make an id.
 
         Args:
             now_ms: Unix ms by the store's clock where it is known (`server_time_ms`), else local.
-            floor_ms: gc floor of the head that the write builds on.
             randomness: 10 bytes.
 
         Returns:
             16 bytes.
 
         Raises:
-            ValueError: the floor is at the end of time (a damaged or hostile head).
+            RemoteIntegrityError: the floor is at the end of time, in a damaged or hostile head.
         """
-        ms = max(min(now_ms, MAX_MS), floor_ms + 1, self._last_ms)
+        ms = max(min(now_ms, MAX_MS), self.floor_ms + 1, self._last_ms)
         if ms > MAX_MS:
-            raise ValueError("the gc floor of the head leaves no time to mint segment ids in")
+            raise RemoteIntegrityError(
+                "the gc floor of the head leaves no time to mint segment ids in; run fsck"
+            )
         self._last_ms = ms
         return mint_sid(ms, randomness)

@@ -28,7 +28,7 @@ from uuid import uuid4
 from ebooklet.connection import S3Connection
 
 if TYPE_CHECKING:
-    from botocore.client import BaseClient
+    from mypy_boto3_s3 import S3Client
 
 __all__ = ["S3Server", "start_moto", "start_rclone", "start_rclone_http", "start_seaweedfs"]
 
@@ -58,14 +58,13 @@ class S3Server:
     access_key: str = field(repr=False)
     mode_expected: Literal["cas", "lock"]
 
-    def client(self) -> BaseClient:
+    def client(self) -> S3Client:
         """A boto3 client of this server, shared by all who ask; for looking behind the scenes."""
         return _client(self.endpoint_url, self.access_key_id, self.access_key)
 
     def create_bucket(self, name: str) -> str:
         """Create a bucket and return its name."""
-        client: Any = self.client()  # boto3 makes its methods at run time
-        client.create_bucket(Bucket=name)
+        self.client().create_bucket(Bucket=name)
         return name
 
     def new_bucket(self) -> str:
@@ -84,11 +83,11 @@ class S3Server:
 
 
 @lru_cache(maxsize=32)
-def _client(endpoint_url: str, access_key_id: str, access_key: str) -> BaseClient:
+def _client(endpoint_url: str, access_key_id: str, access_key: str) -> S3Client:
     import boto3
     from botocore.config import Config
 
-    client: BaseClient = boto3.client(
+    client: S3Client = boto3.client(
         "s3",
         endpoint_url=endpoint_url,
         aws_access_key_id=access_key_id,

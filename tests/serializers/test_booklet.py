@@ -1,0 +1,70 @@
+"""Files go both ways between plain Booklet and our serializers of the same name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import booklet
+import pytest
+from booklet import serializers as theirs
+
+from ebooklet.core.serialization import BOOKLET_NAMES
+from ebooklet.ports.serializer import Serializer
+from ebooklet.serializers.json import JSON
+from ebooklet.serializers.orjson import ORJSON
+from ebooklet.serializers.pickle import PICKLE
+from ebooklet.serializers.raw import BYTES
+from ebooklet.serializers.text import STR
+from ebooklet.serializers.zstd import ZstdSerializer
+
+JSONISH = {"a": [1, 2.5, None, "é"], "b": {"c": "x" * 500}}
+CASES: list[tuple[str, Serializer, object]] = [
+    ("bytes", BYTES, b"\x00\xff" * 100),
+    ("str", STR, "grüße"),
+    ("pickle", PICKLE, {("a", 1): {2, 3}}),
+    ("json", JSON, JSONISH),
+    ("orjson", ORJSON, JSONISH),
+    ("zstd", ZstdSerializer(BYTES), b"compress me " * 100),
+    ("pickle_zstd", ZstdSerializer(PICKLE), {("a", 1): "x" * 1000}),
+    ("orjson_zstd", ZstdSerializer(ORJSON), JSONISH),
+]
+
+
+@pytest.mark.parametrize(("name", "ours", "value"), CASES, ids=[case[0] for case in CASES])
+class TestBothWays:
+    """Each of the names that both know."""
+
+    def test_the_bytes_are_the_same(self, name: str, ours: Serializer, value: object) -> None:
+        """Both write the same bytes, so a value does not change when the other rewrites it."""
+        assert ours.dumps(value) == theirs.serial_dict[name].dumps(value)
+
+    def test_names_agree(self, name: str, ours: Serializer, value: object) -> None:
+        """Our canonical name is the one that Booklet stores."""
+        assert ours.name == name
+
+    def test_booklet_reads_what_we_write(
+        self, name: str, ours: Serializer, value: object, tmp_path: Path
+    ) -> None:
+        """A value stored raw by us comes back from a plain Booklet that names nothing."""
+        path = tmp_path / "file.blt"
+        with booklet.open(path, "n", key_serializer="str", value_serializer=name) as file:
+            file.set("k", ours.dumps(value), encode_value=False)
+        with booklet.open(path) as file:
+            assert file["k"] == value
+
+    def test_we_read_what_booklet_writes(
+        self, name: str, ours: Serializer, value: object, tmp_path: Path
+    ) -> None:
+        """The raw bytes of a plain Booklet's value give the value."""
+        path = tmp_path / "file.blt"
+        with booklet.open(path, "n", key_serializer="str", value_serializer=name) as file:
+            file["k"] = value
+        with booklet.open(path) as file:
+            _, raw = file.get_timestamp("k", include_value=True, decode_value=False)
+        assert ours.loads(raw) == value
+
+
+def test_booklets_numbers_are_ours() -> None:
+    """The table of names stands in the order that Booklet's file headers number."""
+    assert tuple(theirs.serial_name_dict) == BOOKLET_NAMES
+    assert list(theirs.serial_name_dict.values()) == list(range(1, len(BOOKLET_NAMES) + 1))

@@ -1,0 +1,224 @@
+"""Every built-in serializer passes the contract that third parties' do."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import uuid
+from typing import ClassVar
+
+import pytest
+from hypothesis import strategies as st
+
+from ebooklet.ports.serializer import Serializer
+from ebooklet.serializers.cbor import CBOR
+from ebooklet.serializers.custom import CustomSerializer
+from ebooklet.serializers.json import JSON
+from ebooklet.serializers.orjson import ORJSON
+from ebooklet.serializers.pickle import PICKLE
+from ebooklet.serializers.raw import BYTES
+from ebooklet.serializers.text import STR
+from ebooklet.serializers.zstd import ZstdSerializer
+from ebooklet.testing.serializer import JSON_VALUES, SerializerContract
+
+CYCLE: list[object] = []
+CYCLE.append(CYCLE)
+
+DEEP: list[object] = []
+for _ in range(200_000):
+    DEEP = [DEEP]
+
+CBOR_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=40)
+    | st.binary(max_size=40)
+    | st.uuids()
+    | st.datetimes(timezones=st.just(dt.UTC))
+    | st.decimals(allow_nan=False),
+    lambda inner: (
+        st.lists(inner, max_size=5)
+        | st.dictionaries(st.text(max_size=10) | st.integers(), inner, max_size=5)
+    ),
+    max_leaves=20,
+)
+
+
+class _Reversed:
+    """A serializer as users of Booklet write them."""
+
+    @staticmethod
+    def dumps(value: bytes) -> bytes:
+        return value[::-1]
+
+    @staticmethod
+    def loads(data: bytes) -> bytes:
+        return data[::-1]
+
+
+class TestBytes(SerializerContract):
+    values = st.binary()
+    refused = ("text", None, 1, [b"x"])
+
+    @pytest.fixture
+    def serializer(self) -> Serializer:
+        return BYTES
+
+
+class TestStr(SerializerContract):
+    values = st.text()
+    refused = (b"bytes", None, 1, "\ud800")
+    unreadable = (b"\xff", b"\xed\xa0\x80")
+
+    @pytest.fixture
+    def serializer(self) -> Serializer:
+        return STR
+
+
+class TestPickle(SerializerContract):
+    values = CBOR_VALUES
+    refused = (lambda: None, DEEP)
+    unreadable = (b"", b"\x80", b"cno_such_module\nthing\n.")
+
+    @pytest.fixture
+    def serializer(self) -> Serializer:
+        return PICKLE
+
+
+class TestJson(SerializerContract):
+    refused = (object(), b"bytes", {1, 2}, {(1, 2): 3}, CYCLE, DEEP)
+    unreadable = (b"", b"{", b"\xff", b"nul", b"1 2", b"[" * 100_000, b"9" * 5000)
+
+    @pytest.fixture
+    def serializer(self) -> Serializer:
+        return JSON
+
+
+class TestOrjson(SerializerContract):
+    refused = (object(), b"bytes", {1, 2}, CYCLE, DEEP, 1 << 70, "\ud800")
+    unreadable = (b"", b"{", b"\xff", b"nul", b"NaN", b"[" * 100_000)
+
+    @pytest.fixture
+    def serializer(self) -> Serializer:
+        return ORJSON
+
+
+class TestCbor(SerializerContract):
+    values = CBOR_VALUES
+    refused = (object(), CYCLE, DEEP, "\ud800")
+    unreadable = (
+        b"",
+        b"\x5b" + b"\x7f" * 8,
+        b"\x9a\x10\x00\x00\x00",
+        b"\x81" * 5000 + b"\x00",
+        b"\xd8\x1d\x05",
+    )
+
+    @pytest.fixture
+    def serializer(self) -> Serializer:
+        return CBOR
+
+
+class TestJsonZstd(SerializerContract):
+    refused = (object(), DEEP)
+    unreadable = (b"", b"x", b"{}", b"\x28\xb5\x2f\xfd")
+
+    @pytest.fixture
+    def serializer(self) -> Serializer:
+        return ZstdSerializer(JSON)
+
+
+class TestZstd(SerializerContract):
+    values = st.binary()
+    refused = ("text", None)
+    unreadable = (b"", b"x", b"plain")
+
+    @pytest.fixture
+    def serializer(self) -> Serializer:
+        return ZstdSerializer(BYTES)
+
+
+class TestPickleZstd(SerializerContract):
+    values = JSON_VALUES
+    refused = (lambda: None,)
+    unreadable = (b"", b"x")
+
+    @pytest.fixture
+    def serializer(self) -> Serializer:
+        return ZstdSerializer(PICKLE)
+
+
+class TestCustom(SerializerContract):
+    values = st.binary()
+    refused = (1, "text", None)
+
+    @pytest.fixture
+    def serializer(self) -> Serializer:
+        return CustomSerializer(_Reversed)
+
+
+def test_cbor_keeps_what_json_cannot() -> None:
+    """CBOR gives back sets, dates, decimals, UUIDs and large integers as they were."""
+    value = {
+        "set": {1, 2},
+        "date": dt.date(2026, 1, 2),
+        "decimal": decimal.Decimal("1.50"),
+        "uuid": uuid.UUID(int=7),
+        7: 1 << 100,
+    }
+    assert CBOR.loads(CBOR.dumps(value)) == value
+
+
+def test_cbor_reads_the_deepest_value_it_writes() -> None:
+    """What was accepted can be read again: lists and sets at the greatest depth alike."""
+    nested: object = 1
+    as_set: object = 1
+    for _ in range(400):
+        nested, as_set = [nested], frozenset({as_set})
+    assert CBOR.loads(CBOR.dumps(nested)) == nested
+    assert CBOR.loads(CBOR.dumps(as_set)) == as_set
+
+
+class TestContractItself:
+    """The base class keeps its word."""
+
+    def test_a_hidden_test_is_refused(self) -> None:
+        """Replacing a contract test is a TypeError at class creation, not a silent pass."""
+        with pytest.raises(TypeError, match="test_the_name_is_canonical"):
+
+            class Cheat(TestStr):
+                def test_the_name_is_canonical(self, serializer: Serializer) -> None:
+                    """Says nothing."""
+
+    def test_a_deviation_must_name_a_test_and_a_reason(self) -> None:
+        """A typo in `deviations`, or an empty reason, is a TypeError."""
+        with pytest.raises(TypeError, match="name no test"):
+
+            class Typo(SerializerContract):
+                deviations: ClassVar[dict[str, str]] = {"test_nothing": "because"}
+
+        with pytest.raises(TypeError, match="give no reason"):
+
+            class Silent(SerializerContract):
+                deviations: ClassVar[dict[str, str]] = {"test_the_name_is_canonical": " "}
+
+
+class TestDeviation(SerializerContract):
+    """A listed deviation is expected to fail (strictly), and the other tests still run."""
+
+    values = st.binary()
+    deviations: ClassVar[dict[str, str]] = {
+        "test_the_name_is_canonical": "its name is not one, to show that deviations work"
+    }
+
+    @pytest.fixture
+    def serializer(self) -> Serializer:
+        class Odd:
+            name = "zstd+zstd"
+            safe = True
+            dumps = staticmethod(BYTES.dumps)
+            loads = staticmethod(BYTES.loads)
+
+        return Odd()

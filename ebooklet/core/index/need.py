@@ -7,7 +7,7 @@ result. `services.nodes` drives it with caches and parallel ranges; tests drive 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from ebooklet.core.index.node import Node
@@ -24,5 +24,38 @@ class Need(NamedTuple):
 
 
 Nodes: TypeAlias = Mapping[NodeRef, Node]
+Fetch: TypeAlias = Callable[[tuple[NodeRef, ...]], Nodes]
 TreeOp: TypeAlias = Generator[Need, Nodes, Result]  # only needs, then a result
 TreeScan: TypeAlias = Generator[Need | Out, Nodes | None, Result]  # needs mixed with pieces
+
+
+def drive(op: TreeOp[Result], fetch: Fetch) -> Result:
+    """Run an operation to its result, fetching what it asks for."""
+    nodes: Nodes | None = None
+    while True:
+        try:
+            need = next(op) if nodes is None else op.send(nodes)
+        except StopIteration as stop:
+            result: Result = stop.value
+            return result
+        nodes = fetch(need.refs)
+
+
+def drive_scan(scan: TreeScan[Out, object], fetch: Fetch) -> Iterator[Out]:
+    """Yield the pieces of a scan, fetching what it asks for."""
+    nodes: Nodes | None = None
+    while True:
+        try:
+            piece = scan.send(nodes)
+        except StopIteration:
+            return
+        if isinstance(piece, Need):
+            nodes = fetch(piece.refs)
+        else:
+            nodes = None
+            yield piece
+
+
+def need(refs: list[NodeRef]) -> Need:
+    """A `Need` of refs that may repeat."""
+    return Need(tuple(dict.fromkeys(refs)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from ebooklet.core import cbor
@@ -57,7 +58,7 @@ class PendingDelete:
     """These keys were deleted locally."""
 
     keys: Sequence[str]
-    timestamp: int  # µs
+    timestamps: Sequence[int]  # µs, one per key
     bases: Sequence[Base] = ()
 
 
@@ -124,10 +125,13 @@ JournalRecord: TypeAlias = (
 )
 
 
+PendingKind: TypeAlias = Literal["set", "delete"]
+
+
 class Pending(NamedTuple):
     """What is pending for one key."""
 
-    kind: Literal["set", "delete"]
+    kind: PendingKind
     base: Base
     timestamp: int  # µs of a deletion; 0 for a set, whose time the local store knows
 
@@ -164,14 +168,9 @@ class PendingState:
         """Take in one record."""
         match record:
             case PendingSet(keys, bases):
-                if bases:
-                    for key, base in zip(keys, bases, strict=True):
-                        self.set(key, base)
-                else:
-                    self._set_all(keys)
-            case PendingDelete(keys, timestamp, bases):
-                for key, base in zip(keys, bases or (UNKNOWN,) * len(keys), strict=True):
-                    self.delete(key, timestamp, base)
+                self._take("set", keys, bases, ())
+            case PendingDelete(keys, timestamps, bases):
+                self._take("delete", keys, bases, timestamps)
             case Rebase(keys, bases):
                 for key, base in zip(keys, bases, strict=True):
                     if (old := self.keys.get(key)) is not None:
@@ -191,11 +190,18 @@ class PendingState:
             case PushSettled(write_id):
                 self.in_doubt.pop(write_id, None)
 
-    def _set_all(self, keys: Iterable[str]) -> None:
-        new = dict.fromkeys(keys, _SET)
+    def _take(
+        self, kind: PendingKind, keys: Sequence[str], bases: Sequence[Base], times: Sequence[int]
+    ) -> None:
+        """`set` or `delete` many keys, without a Python call for each."""
+        if bases or times:
+            columns = zip(repeat(kind), bases or repeat(UNKNOWN), times or repeat(0))
+            new = dict(zip(keys, map(Pending._make, columns), strict=False))  # repeats never end
+        else:
+            new = dict.fromkeys(keys, _SET)
         for key in self.keys.keys() & new.keys():
             if (base := self.keys[key].base) is not None:
-                new[key] = Pending("set", base, 0)
+                new[key] = new[key]._replace(base=base)
         self.keys.update(new)
 
     def records(self) -> Iterator[JournalRecord]:
@@ -208,10 +214,10 @@ class PendingState:
             yield PushStarted(write_id, seq)
         plain: list[str] = []
         based: list[tuple[str, Base]] = []
-        deleted: dict[int, list[tuple[str, Base]]] = {}
+        deleted: list[tuple[str, int, Base]] = []
         for key, (kind, base, timestamp) in self.keys.items():
             if kind == "delete":
-                deleted.setdefault(timestamp, []).append((key, base))
+                deleted.append((key, timestamp, base))
             elif base is None:
                 plain.append(key)
             else:
@@ -220,8 +226,8 @@ class PendingState:
             yield PendingSet(plain)
         if based:
             yield PendingSet(*zip(*based, strict=True))
-        for timestamp, group in deleted.items():
-            yield PendingDelete([key for key, _ in group], timestamp, [base for _, base in group])
+        if deleted:
+            yield PendingDelete(*zip(*deleted, strict=True))
 
     def encode(self) -> bytes:
         """A whole log that replays to this state: what compaction puts in its place."""
@@ -241,8 +247,8 @@ def encode_record(record: JournalRecord) -> bytes:
     match record:
         case PendingSet(keys, bases):
             return _key_frames(1, keys, bases)
-        case PendingDelete(keys, timestamp, bases):
-            return _key_frames(2, keys, bases, timestamp)
+        case PendingDelete(keys, timestamps, bases):
+            return _key_frames(2, keys, bases, timestamps)
         case Rebase(keys, bases):
             return _key_frames(3, keys, bases)
         case Settled(keys):
@@ -274,11 +280,18 @@ def replay(data: bytes) -> Replay:
     return Replay(state, length == len(data), length)
 
 
-def _key_frames(code: int, keys: Sequence[str], bases: Sequence[Base], *extra: object) -> bytes:
-    return b"".join(
-        encode_frame([code, list(keys[s]), _pack_bases(bases[s]), *extra])
-        for s in key_batches(keys)
-    )
+def _key_frames(
+    code: int, keys: Sequence[str], bases: Sequence[Base], times: Sequence[int] | None = None
+) -> bytes:
+    if not all(len(column) in (0, len(keys)) for column in (bases, times or ())):
+        raise ValueError("a record has one base and one timestamp for each key, or none at all")
+    frames = []
+    for part in key_batches(keys):
+        items: list[object] = [code, list(keys[part]), _pack_bases(bases[part])]
+        if times is not None:
+            items.append(list(times[part]))
+        frames.append(encode_frame(items))
+    return b"".join(frames)
 
 
 def _pack_bases(bases: Sequence[Base]) -> object:
@@ -315,11 +328,12 @@ def _journal_record(items: list[object]) -> JournalRecord:
         case [1, keys, bases]:
             names = read_keys(keys)
             return PendingSet(names, _unpack_bases(bases, len(names)))
-        case [2, keys, bases, timestamp]:
+        case [2, keys, bases, times]:
             names = read_keys(keys)
-            return PendingDelete(
-                names, cbor.uint(timestamp, "timestamp"), _unpack_bases(bases, len(names))
-            )
+            moments = [
+                cbor.uint(time, "a timestamp") for time in cbor.row(times, "times", len(names))
+            ]
+            return PendingDelete(names, moments, _unpack_bases(bases, len(names)))
         case [3, keys, bases]:
             names = read_keys(keys)
             return Rebase(names, _unpack_bases(bases, len(names)) or (UNKNOWN,) * len(names))

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from ebooklet.core.serialization import decoding_failed, encoding_failed
 from ebooklet.errors import SerializationError
+from ebooklet.ports.serializer import Serializer
 
-__all__ = ["CUSTOM_NAME", "CustomSerializer"]
+__all__ = ["CUSTOM_NAME", "CustomSerializer", "as_serializer"]
 
 CUSTOM_NAME: Final = "custom"
 
@@ -59,6 +60,17 @@ class CustomSerializer:
     @property
     def _label(self) -> str:
         return getattr(self.source, "__name__", type(self.source).__name__)
+
+
+def as_serializer(source: object) -> Serializer:
+    """Take what a caller passed in place of a name: a serializer as it is, a class wrapped.
+
+    Raises:
+        TypeError: neither.
+    """
+    if not isinstance(source, type) and isinstance(source, Serializer):
+        return source
+    return CustomSerializer(source)
 
 
 def _function(source: object, name: str) -> Callable[..., Any]:

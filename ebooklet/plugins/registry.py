@@ -1,0 +1,255 @@
+"""Names and URL schemes to the objects that packages registered for them, loaded on first use.
+
+The built-ins are entry points of this package like anybody's: there is one door. Nothing in a
+bucket or a local file names code; a stored name only selects among what is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final, TypeAlias
+
+from ebooklet.connection import RemoteAddress
+from ebooklet.core.serialization import canonical_name, split_name
+from ebooklet.errors import PluginError, UnknownNameError
+from ebooklet.plugins.extras import EXTRAS, install_command
+from ebooklet.plugins.groups import (
+    GROUPS,
+    LOCAL_STORES,
+    LOCK_SERVICES,
+    REMOTE_STORES,
+    SERIALIZERS,
+)
+from ebooklet.ports.local_store import LocalStore
+from ebooklet.ports.lock_service import LockService
+from ebooklet.ports.remote_store import RemoteStore
+from ebooklet.ports.serializer import Serializer
+
+__all__ = [
+    "EntryPointSource",
+    "LocalOpener",
+    "LockOpener",
+    "Plugin",
+    "Registry",
+    "RemoteOpener",
+    "installed_entry_points",
+]
+
+EntryPointSource: TypeAlias = Callable[[], Iterable[EntryPoint]]
+RemoteOpener: TypeAlias = Callable[[RemoteAddress], tuple[RemoteStore, str]]
+"""Opens an address: the store, and the database's key in it."""
+LocalOpener: TypeAlias = Callable[..., LocalStore]
+LockOpener: TypeAlias = Callable[..., LockService]
+
+_OURS: Final = "ebooklet"
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One registered name, not loaded yet."""
+
+    group: str
+    name: str
+    package: str  # the distribution that registered it
+    version: str
+    entry_point: EntryPoint
+
+    @property
+    def label(self) -> str:
+        """How messages call it, for example `remote scheme 's3'`."""
+        return f"{GROUPS[self.group]} {self.name!r}"
+
+    @property
+    def extra(self) -> str | None:
+        """The extra of this package that installs what it needs; None when nothing is needed."""
+        return EXTRAS.get((self.group, self.name)) if self.package == _OURS else None
+
+    def load(self) -> object:
+        """Import what was registered.
+
+        Raises:
+            UnknownNameError: a built-in whose extra is not installed; the message names it.
+            PluginError: it failed to import; the message names the package.
+        """
+        try:
+            loaded: object = self.entry_point.load()
+        except Exception as exc:
+            if self.extra and _is_foreign_module_missing(exc):
+                raise UnknownNameError(
+                    f"{self.label} needs a package that is not installed: "
+                    f"{install_command(self.extra)}",
+                    op="load plugin",
+                    key=self.name,
+                ) from exc
+            raise PluginError(
+                f"{self.label} of the package {self.package!r} failed to load "
+                f"({type(exc).__name__}: {exc}); update or uninstall that package",
+                op="load plugin",
+                key=self.name,
+            ) from exc
+        return loaded
+
+
+def installed_entry_points() -> Iterable[EntryPoint]:
+    """The entry points of every installed package in our groups, from one scan of the metadata."""
+    found = entry_points()
+    return [point for group in GROUPS for point in found.select(group=group)]
+
+
+class Registry:
+    """Looks names up among entry points; scans when first asked, imports only what is asked for.
+
+    Args:
+        source: where the entry points come from; installed packages by default.
+    """
+
+    def __init__(self, source: EntryPointSource = installed_entry_points) -> None:
+        self._source = source
+        self._found: Mapping[str, Mapping[str, tuple[Plugin, ...]]] | None = None
+        self._loaded: dict[tuple[str, str], object] = {}
+        self._serializers: dict[str, Serializer] = {}
+
+    def remote_store(self, scheme: str) -> RemoteOpener:
+        """What opens URLs of this scheme; `a+b` falls to the plugin `a` if none claims it whole.
+
+        Raises:
+            UnknownNameError: nothing installed answers to it.
+            PluginError: two packages claim it, or it failed to load.
+        """
+        opener: RemoteOpener = self._callable(REMOTE_STORES, scheme)
+        return opener
+
+    def local_store(self, name: str) -> LocalOpener:
+        """What opens local stores of this kind. Raises as `remote_store` does."""
+        opener: LocalOpener = self._callable(LOCAL_STORES, name)
+        return opener
+
+    def lock_service(self, name: str) -> LockOpener:
+        """What makes lock services of this kind. Raises as `remote_store` does."""
+        opener: LockOpener = self._callable(LOCK_SERVICES, name)
+        return opener
+
+    def serializer(self, name: str | None) -> Serializer:
+        """The serializer of this name: a format, or a format in a wrapper as `json+zstd`.
+
+        Raises:
+            UnknownNameError: not a name, or nothing installed answers to it.
+            PluginError: two packages claim it, or it failed to load.
+        """
+        canonical = canonical_name(name)
+        known = self._serializers.get(canonical)
+        if known is None:
+            known = self._serializers[canonical] = self._make_serializer(canonical)
+        return known
+
+    def names(self, group: str) -> tuple[str, ...]:
+        """Every name registered in a group, sorted; nothing is imported."""
+        return tuple(sorted(self._plugins().get(group, {})))
+
+    def plugins(self, group: str) -> tuple[Plugin, ...]:
+        """Everything registered in a group, sorted by name; rivals for one name stand together."""
+        table = self._plugins().get(group, {})
+        return tuple(plugin for name in sorted(table) for plugin in table[name])
+
+    def _make_serializer(self, name: str) -> Serializer:
+        base, wrapper = split_name(name)
+        made = self._load(SERIALIZERS, base, asked=name)
+        if wrapper is not None:
+            wrap = self._load(SERIALIZERS, f"+{wrapper}", asked=name)
+            if not callable(wrap) or not isinstance(made, Serializer):
+                raise _unfit(SERIALIZERS, name, "a serializer and a function that wraps one")
+            made = wrap(made)
+        if not isinstance(made, Serializer):
+            raise _unfit(SERIALIZERS, name, "a serializer (see ebooklet.ports.serializer)")
+        if made.name != name:
+            # The name is what files and heads store: it has to lead back to the same object.
+            raise _unfit(SERIALIZERS, name, f"an object of that name, but it says {made.name!r}")
+        return made
+
+    def _callable(self, group: str, name: str) -> Any:
+        loaded = self._load(group, name)
+        if not callable(loaded):
+            raise _unfit(group, name, "a function")
+        return loaded
+
+    def _load(self, group: str, name: str, *, asked: str | None = None) -> object:
+        if (group, name) not in self._loaded:
+            self._loaded[group, name] = self._find(group, name, asked or name).load()
+        return self._loaded[group, name]
+
+    def _find(self, group: str, name: str, asked: str) -> Plugin:
+        table = self._plugins().get(group, {})
+        rivals = table.get(name)
+        if rivals is None and group == REMOTE_STORES:
+            rivals = table.get(name.partition("+")[0])
+        if rivals is None:
+            raise self._unknown(group, name, asked)
+        if len(rivals) > 1:
+            claims = " and ".join(
+                f"{p.package} {p.version} ({p.entry_point.value})" for p in rivals
+            )
+            raise PluginError(
+                f"{rivals[0].label} is claimed by {claims}; uninstall all but one of them",
+                op="load plugin",
+                key=name,
+            )
+        return rivals[0]
+
+    def _unknown(self, group: str, name: str, asked: str) -> UnknownNameError:
+        table = self._plugins().get(group, {})
+        plain = [known for known in sorted(table) if not known.startswith("+")]
+        wrappers = [known for known in sorted(table) if known.startswith("+")]
+        parts = [f"unknown {GROUPS[group]} {asked!r}"]
+        extra = EXTRAS.get((group, name.partition("+")[0]))
+        if extra is not None:
+            parts.append(f"this installs it: {install_command(extra)}")
+        parts.append(f"known: {', '.join(plain) or 'none'}")
+        if wrappers:
+            parts[-1] += f", and any of them with {' or '.join(wrappers)}"
+        others = sorted({e for (g, n), e in EXTRAS.items() if g == group and n not in table})
+        if extra is None and others:
+            parts.append(f"more come with: {', '.join(install_command(e) for e in others)}")
+        if group == SERIALIZERS:
+            parts.append("or pass a class with static dumps and loads")
+        if not any(p.package == _OURS for rivals in table.values() for p in rivals):
+            parts.append(
+                "the built-in ones are missing too, as this copy of ebooklet is not installed: "
+                "pip install it instead of only putting it on the path"
+            )
+        return UnknownNameError("; ".join(parts), op="load plugin", key=asked)
+
+    def _plugins(self) -> Mapping[str, Mapping[str, tuple[Plugin, ...]]]:
+        if self._found is None:
+            self._found = _tabulate(self._source())
+        return self._found
+
+
+def _tabulate(points: Iterable[EntryPoint]) -> dict[str, dict[str, tuple[Plugin, ...]]]:
+    tables: dict[str, dict[str, tuple[Plugin, ...]]] = {}
+    seen: set[tuple[str, str, str, str]] = set()
+    for point in points:
+        package = point.dist.name if point.dist else "an unknown package"
+        version = point.dist.version if point.dist else "?"
+        identity = (point.group, point.name, package, point.value)
+        if point.group in GROUPS and identity not in seen:  # one package may be on the path twice
+            seen.add(identity)
+            plugin = Plugin(point.group, point.name, package, version, point)
+            table = tables.setdefault(point.group, {})
+            table[point.name] = (*table.get(point.name, ()), plugin)
+    return tables
+
+
+def _unfit(group: str, name: str, wanted: str) -> PluginError:
+    return PluginError(
+        f"{GROUPS[group]} {name!r} was registered by a package, but is not {wanted}; "
+        "update or uninstall that package",
+        op="load plugin",
+        key=name,
+    )
+
+
+def _is_foreign_module_missing(exc: BaseException) -> bool:
+    missing = exc.name if isinstance(exc, ModuleNotFoundError) else None
+    return missing is not None and missing.partition(".")[0] != _OURS

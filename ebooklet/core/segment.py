@@ -13,7 +13,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection, Iterable
 from enum import IntEnum
-from itertools import pairwise
 from typing import Final, NamedTuple
 from uuid import UUID
 from zlib import crc32
@@ -22,6 +21,7 @@ from ebooklet.core import cbor
 from ebooklet.core.cbor import U32, U48, Malformed
 from ebooklet.core.entry import Place
 from ebooklet.core.refs import BlockRef
+from ebooklet.core.wire import split_ids
 from ebooklet.errors import RemoteIntegrityError, UnsupportedFormatError
 from ebooklet.ports.remote_store import Body
 
@@ -338,10 +338,10 @@ def split_sids(data: bytes) -> tuple[bytes, ...]:
     Raises:
         RemoteIntegrityError: not sorted ids of 16 bytes.
     """
-    sids = [data[at : at + 16] for at in range(0, len(data), 16)]
-    if len(data) % 16 or any(a >= b for a, b in pairwise(sids)):
-        raise RemoteIntegrityError("a list of segment ids is malformed; run fsck", op="read")
-    return tuple(sids)
+    try:
+        return tuple(split_ids(data, "a list of segments", len(data) // 16))
+    except Malformed as exc:
+        raise RemoteIntegrityError(f"{exc}; run fsck", op="read") from exc
 
 
 def _damaged(why: str) -> RemoteIntegrityError:

@@ -8,6 +8,7 @@ segments, it is an index into the head's own table.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final, TypeAlias
 
 from ebooklet.core.cbor import U32, U48, U63, Malformed, blob, row, uint
@@ -103,9 +104,9 @@ def join_ids(ids: list[bytes]) -> bytes:
 
 
 def split_ids(value: object, name: str, limit: int) -> list[bytes]:
-    """Read the ids of `join_ids`, at most `limit` of them, all different."""
+    """Read the ids of `join_ids`, at most `limit` of them, sorted and all different."""
     data = blob(value, name, limit=limit * SID_BYTES)
     ids = [data[at : at + SID_BYTES] for at in range(0, len(data), SID_BYTES)]
-    if len(data) % SID_BYTES or len(set(ids)) != len(ids):
-        raise Malformed(f"{name} is not a list of different 16-byte ids")
+    if len(data) % SID_BYTES or any(a >= b for a, b in pairwise(ids)):
+        raise Malformed(f"{name} is not a sorted list of 16-byte ids")
     return ids

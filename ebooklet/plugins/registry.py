@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 from ebooklet.connection import RemoteAddress
@@ -188,7 +189,8 @@ class Registry:
             raise self._unknown(group, name, asked)
         if len(rivals) > 1:
             claims = " and ".join(
-                f"{p.package} {p.version} ({p.entry_point.value})" for p in rivals
+                f"{p.package} {p.version} ({p.entry_point.value})"
+                for p in sorted(rivals, key=attrgetter("package"))
             )
             raise PluginError(
                 f"{rivals[0].label} is claimed by {claims}; uninstall all but one of them",

@@ -1,0 +1,218 @@
+"""The registry: one door, lazy, and clear about what is missing, broken or claimed twice."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from importlib.metadata import Distribution, EntryPoint
+from pathlib import Path
+
+import pytest
+
+from ebooklet.errors import PluginError, UnknownNameError
+from ebooklet.plugins.groups import LOCAL_STORES, LOCK_SERVICES, REMOTE_STORES, SERIALIZERS
+from ebooklet.plugins.registry import EntryPointSource, Registry, installed_entry_points
+from ebooklet.ports.serializer import Serializer
+
+
+def package(folder: Path, name: str, entry_points: str, **modules: str) -> Distribution:
+    """An installed package: its modules and its metadata, as pip would leave them in `folder`."""
+    info = folder / f"{name.replace('-', '_')}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(entry_points)
+    for module, source in modules.items():
+        (folder / f"{module}.py").write_text(source)
+    return Distribution.at(info)
+
+
+def points(*packages: Distribution) -> EntryPointSource:
+    """Entry points of the installed ebooklet and of more packages."""
+
+    def source() -> Iterable[EntryPoint]:
+        yield from installed_entry_points()
+        for each in packages:
+            yield from each.entry_points
+
+    return source
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the path, as site-packages is."""
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+GOOD = "class Good:\n    name = 'good'\n    safe = True\n    dumps = loads = staticmethod(bytes)\nGOOD = Good()\n"
+
+
+class TestBuiltIns:
+    """What this package registers, through the door that everybody uses."""
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *(None, "bytes", "str", "pickle", "json", "orjson", "cbor", "zstd"),
+            *("json+zstd", "cbor+zstd", "pickle_zstd", "orjson_zstd", "pickle+zstd"),
+        ],
+    )
+    def test_serializers_are_found_by_name(self, name: str | None) -> None:
+        """Every promised name gives a serializer, and asking again gives the same one."""
+        registry = Registry()
+        found = registry.serializer(name)
+        assert isinstance(found, Serializer)
+        assert registry.serializer(found.name) is found
+
+    def test_only_pickle_is_unsafe(self) -> None:
+        """`safe` is False for pickle, wrapped or not, and True for the rest."""
+        registry = Registry()
+        names = [n for n in registry.names(SERIALIZERS) if not n.startswith("+")]
+        unsafe = {
+            each.name
+            for name in names
+            for each in (registry.serializer(name), registry.serializer(f"{name}+zstd"))
+            if not each.safe
+        }
+        assert unsafe == {"pickle", "pickle_zstd"}
+
+    def test_the_memory_store_is_found_by_scheme(self) -> None:
+        """A scheme gives what opens its URLs."""
+        opener = Registry().remote_store("memory")
+        assert opener.__module__ == "ebooklet.adapters.remote.memory"
+
+    def test_every_group_lists_its_names(self) -> None:
+        """Each group has its built-ins, sorted."""
+        registry = Registry()
+        assert {"bytes", "json", "pickle"} <= set(registry.names(SERIALIZERS))
+        assert {"file", "memory", "s3"} <= set(registry.names(REMOTE_STORES))
+        assert {"booklet", "memory"} <= set(registry.names(LOCAL_STORES))
+        assert {"file", "lease", "none", "ticket"} <= set(registry.names(LOCK_SERVICES))
+        assert list(registry.names(REMOTE_STORES)) == sorted(registry.names(REMOTE_STORES))
+
+
+class TestOthers:
+    """What other packages register."""
+
+    def test_a_third_partys_serializer_composes_with_zstd(self, site: Path) -> None:
+        """A plugin's format is as good as a built-in one, wrapped too."""
+        mine = package(
+            site, "third-party", f"[{SERIALIZERS}]\ngood = good_one:GOOD\n", good_one=GOOD
+        )
+        registry = Registry(points(mine))
+        assert registry.serializer("good").dumps(b"x") == b"x"
+        wrapped = registry.serializer("good+zstd")
+        assert wrapped.name == "good+zstd"
+        assert wrapped.loads(wrapped.dumps(b"x" * 1000)) == b"x" * 1000
+
+    def test_a_scheme_family_falls_to_its_plugin(self, site: Path) -> None:
+        """`fam+anything` is opened by the plugin `fam`, unless one claims the whole scheme."""
+        mine = package(
+            site,
+            "third-party",
+            f"[{REMOTE_STORES}]\nfam = fam_mod:family\nfam+own = fam_mod:own\n",
+            fam_mod="def family(a): ...\ndef own(a): ...\n",
+        )
+        registry = Registry(points(mine))
+        assert registry.remote_store("fam+gs").__name__ == "family"
+        assert registry.remote_store("fam").__name__ == "family"
+        assert registry.remote_store("fam+own").__name__ == "own"
+
+    def test_nothing_is_imported_before_it_is_asked_for(self, site: Path) -> None:
+        """Listing names and using others imports nothing of a plugin."""
+        mine = package(site, "third-party", f"[{SERIALIZERS}]\nlazy = lazy_one:X\n", lazy_one="1/0")
+        registry = Registry(points(mine))
+        assert "lazy" in registry.names(SERIALIZERS)
+        assert registry.serializer("json").name == "json"
+        assert "lazy_one" not in sys.modules
+
+    def test_an_embedder_needs_no_installation(self) -> None:
+        """A registry over given entry points knows those and nothing else."""
+        point = EntryPoint("mine", "ebooklet.serializers.json:JSON", SERIALIZERS)
+        registry = Registry(lambda: [point])
+        assert registry.names(SERIALIZERS) == ("mine",)
+        assert registry.names(REMOTE_STORES) == ()
+
+    def test_a_package_found_twice_on_the_path_is_one(self, site: Path) -> None:
+        """The same registration seen twice (an editable install beside another) is no rivalry."""
+        mine = package(
+            site, "third-party", f"[{SERIALIZERS}]\ngood = good_two:GOOD\n", good_two=GOOD
+        )
+        assert Registry(points(mine, mine)).serializer("good").name == "good"
+
+
+class TestFailures:
+    """Each failure names the thing, the package and the remedy, and touches nothing else."""
+
+    def test_an_unknown_name_lists_the_known_ones(self) -> None:
+        """The message has every known name, so that a typo is seen at once."""
+        with pytest.raises(
+            UnknownNameError, match=r"unknown serializer 'jsn'.*bytes.*json.*\+zstd"
+        ):
+            Registry().serializer("jsn")
+
+    @pytest.mark.parametrize("scheme", ["minio", "fsspec+gs", "obstore+s3"])
+    def test_a_missing_extra_is_named(self, tmp_path: Path, scheme: str) -> None:
+        """A scheme that an extra would bring says which, registered or not."""
+        extra = scheme.partition("+")[0]
+        ours = package(tmp_path, "ebooklet", f"[{REMOTE_STORES}]\n{extra} = no_such_library:X\n")
+        for registry in (Registry(list), Registry(lambda: ours.entry_points)):
+            with pytest.raises(UnknownNameError, match=rf"pip install 'ebooklet\[{extra}\]'"):
+                registry.remote_store(scheme)
+
+    def test_a_missing_extra_keeps_its_cause(self, tmp_path: Path) -> None:
+        """The import that failed stays visible as the cause."""
+        ours = package(tmp_path, "ebooklet", f"[{SERIALIZERS}]\nmsgpack = no_such_library:X\n")
+        with pytest.raises(UnknownNameError) as caught:
+            Registry(lambda: ours.entry_points).serializer("msgpack")
+        assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+
+    def test_an_uninstalled_copy_says_so(self) -> None:
+        """Without this package's own metadata the error tells that it must be installed."""
+        with pytest.raises(UnknownNameError, match="is not installed"):
+            Registry(list).remote_store("s3")
+
+    def test_two_claims_to_one_name_are_refused(self, site: Path) -> None:
+        """Whoever asks for the name gets an error that names both; other names still work."""
+        rival = package(site, "rival", f"[{SERIALIZERS}]\njson = rival_mod:X\n", rival_mod="X = 1")
+        registry = Registry(points(rival))
+        with pytest.raises(PluginError, match=r"'json' is claimed by ebooklet .* and rival 1\.0"):
+            registry.serializer("json")
+        assert registry.serializer("orjson").name == "orjson"
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "raise RuntimeError('boom')",
+            "import no_such_module",
+            "def",
+            "Y = 1",
+            "raise SystemError",
+        ],
+    )
+    def test_a_broken_plugin_is_named_with_its_cause(self, site: Path, source: str) -> None:
+        """A plugin that cannot be imported raises only for those who ask for it."""
+        module = f"broken_{abs(hash(source))}"
+        bad = package(
+            site, "bad-package", f"[{SERIALIZERS}]\nbad = {module}:X\n", **{module: source}
+        )
+        registry = Registry(points(bad))
+        with pytest.raises(PluginError, match=r"'bad' of the package 'bad-package'") as caught:
+            registry.serializer("bad")
+        assert caught.value.__cause__ is not None
+        assert registry.serializer("json").name == "json"
+
+    @pytest.mark.parametrize(
+        ("group", "source"),
+        [(SERIALIZERS, "X = 1"), (SERIALIZERS, GOOD + "X = GOOD"), (REMOTE_STORES, "X = 1")],
+        ids=["no serializer", "another name", "not callable"],
+    )
+    def test_a_plugin_that_does_not_fit_is_refused(
+        self, site: Path, group: str, source: str, request: pytest.FixtureRequest
+    ) -> None:
+        """What a package registered is checked before it is used."""
+        module = f"unfit_{abs(hash(request.node.name))}"
+        bad = package(site, "bad-package", f"[{group}]\nunfit = {module}:X\n", **{module: source})
+        registry = Registry(points(bad))
+        with pytest.raises(PluginError, match="'unfit'"):
+            registry.serializer("unfit") if group == SERIALIZERS else registry.remote_store("unfit")

@@ -1,0 +1,68 @@
+"""The default local store: a genuine Booklet file, with a folder `<file>.ebk` beside it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final, Literal
+from uuid import UUID
+
+from ebooklet.adapters.local.booklet.rebuild import DEFAULT_BUCKETS
+from ebooklet.adapters.local.booklet.session import Creation
+from ebooklet.adapters.local.booklet.store import BookletLocalStore
+from ebooklet.ports.clock import Clock
+
+__all__ = ["BookletLocalStore", "open_store"]
+
+DEFAULT_BUFFER: Final = 1 << 22
+
+
+def open_store(
+    path: str | os.PathLike[str],
+    *,
+    clock: Clock,
+    mode: Literal["read", "write"] = "write",
+    create: bool = True,
+    replace: bool = False,
+    uuid: UUID | None = None,
+    value_serializer: str | None = "bytes",
+    n_buckets: int | None = None,
+    buffer_size: int = DEFAULT_BUFFER,
+    lock_timeout: float = 300.0,
+    expected_keys: int = 0,
+) -> BookletLocalStore:
+    """Open, or make, a local file.
+
+    Args:
+        path: the file; a symbolic link is followed. Zero bytes count as absent.
+        clock: time, for locks and marks.
+        mode: "read" allows any number at once, and short writes (values that were fetched).
+        create: make the file where it is absent.
+        replace: make it anew even where it is there.
+        uuid: of a file that is made; None makes one up. An existing file keeps its own.
+        value_serializer: registered name, for a file that is made; None for a class of the
+            user's own. An existing file keeps its own.
+        n_buckets: size of the index of a file that is made; it grows when needed.
+        buffer_size: bytes of writes that are collected before they go to the system.
+        lock_timeout: seconds to wait for the file, at the open and in a reader's calls.
+        expected_keys: number of keys a file that is made will soon have.
+
+    Raises:
+        FileNotFoundError: the file, or the folder it is to be made in, does not exist.
+        LocalFileError: what is there is no Booklet that can be used; it is untouched.
+        LockTimeout: another handle or process kept the file.
+        ReadOnlyError: the folder may not be written.
+    """
+    creation = None
+    if create or replace:
+        buckets = max(n_buckets or DEFAULT_BUCKETS, expected_keys * 8 // 7 + 1)
+        creation = Creation(uuid, value_serializer, buckets)
+    return BookletLocalStore(
+        Path(path).resolve(),
+        mode=mode,
+        creation=creation,
+        replace=replace,
+        buffer_size=buffer_size,
+        lock_timeout=lock_timeout,
+        clock=clock,
+    )

@@ -1,0 +1,96 @@
+"""Files replaced in one step, and made durable."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+TEMPORARY: Final = "tmp-"
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def temporary_path(folder: Path) -> Path:
+    """A path in `folder` that nothing else uses."""
+    return folder / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(6)}"
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of `data`, or take back what was written of it and raise `OSError`."""
+    done = os.write(fd, data)
+    if done == len(data):
+        return
+    view = memoryview(data)
+    start = os.lseek(fd, 0, os.SEEK_END) - done
+    try:
+        while done < len(data):
+            done += os.write(fd, view[done:])
+    except OSError:
+        os.ftruncate(fd, start)
+        raise
+
+
+def replace_file(path: Path, data: bytes, scratch: Path) -> None:
+    """Give `path` new content, atomically and durably.
+
+    Args:
+        path: the file.
+        data: its new content.
+        scratch: folder on the same file system for the unfinished file.
+    """
+    unfinished = temporary_path(scratch)
+    fd = os.open(unfinished, _CREATE, 0o666)
+    try:
+        try:
+            write_all(fd, data)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_file(path: Path) -> None:
+    """Make the content of a file durable."""
+    fd = os.open(path, _READ)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read_file(path: Path, limit: int) -> bytes | None:
+    """Content of a file of at most `limit` bytes; None when absent, not ours or too large."""
+    try:
+        fd = os.open(path, _READ)
+    except OSError:
+        return None
+    try:
+        size = os.fstat(fd).st_size
+        if size > limit:
+            return None
+        parts: list[bytes] = []
+        left = size
+        while left > 0:
+            part = os.read(fd, left)
+            if not part:
+                break
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
+    finally:
+        os.close(fd)

@@ -1,0 +1,174 @@
+"""Handles of the booklet package, opened without waiting and made harmless in forked children.
+
+Booklet, closed or collected in a child, marks the header and frees the parent's lock, since a
+forked child shares its parent's open file. So every handle is known here, and the child's
+descriptors are pointed elsewhere before any of its code runs.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Literal, Protocol, cast
+from weakref import WeakSet
+
+import booklet
+
+# Held over a fork, so that no handle is half known; reentrant, as collecting garbage closes handles.
+_FORKING: Final = threading.RLock()
+_OPEN: WeakSet[Handle]
+
+
+class RawBytes:
+    """Stands in for serializers that Booklet does not know; values are never decoded here."""
+
+    @staticmethod
+    def dumps(obj: bytes) -> bytes:
+        """Return the bytes."""
+        return obj
+
+    @staticmethod
+    def loads(data: bytes) -> bytes:
+        """Return the bytes."""
+        return data
+
+
+class BookletFile(Protocol):
+    """What is used of `booklet.VariableLengthValue`."""
+
+    def get_timestamp(  # noqa: D102  # Booklet's own, as are the others
+        self, key: str, include_value: bool = ..., decode_value: bool = ...
+    ) -> tuple[int, bytes] | None: ...
+
+    def set(self, key: str, value: bytes, timestamp: int, encode_value: bool = ...) -> None: ...  # noqa: D102
+
+    def set_metadata(self, data: object, timestamp: int) -> None: ...  # noqa: D102
+
+    def set_reserved(self, slot: int, data: bytes, timestamp: int) -> None: ...  # noqa: D102
+
+    def get_reserved(self, slot: int, include_timestamp: bool) -> tuple[bytes, int] | None: ...  # noqa: D102
+
+    def sync(self) -> None: ...  # noqa: D102
+
+    def close(self) -> None: ...  # noqa: D102
+
+    def __contains__(self, key: object) -> bool: ...
+
+    def __delitem__(self, key: str) -> None: ...
+
+    def __len__(self) -> int: ...
+
+
+class Handle:
+    """An open Booklet and the descriptor of its file."""
+
+    __slots__ = ("__weakref__", "fd", "file")
+
+    def __init__(self, file: BookletFile) -> None:
+        self.file = file
+        self.fd = next(_descriptors(file))
+
+    def close(self) -> None:
+        """Write what is buffered and close; idempotent."""
+        self.file.sync()
+        with _FORKING:
+            _OPEN.discard(self)
+            self.file.close()
+
+
+_OPEN = WeakSet()
+
+
+def open_handle(
+    path: Path,
+    flag: Literal["r", "w", "n"],
+    *,
+    buffer_size: int,
+    header: bytes | None = None,
+) -> Handle | None:
+    """Open a Booklet whose header was found good.
+
+    Args:
+        path: the file.
+        flag: to read, to write, or to create.
+        buffer_size: bytes that Booklet buffers of writes.
+        header: with "n", the 200 bytes to begin with.
+
+    Returns:
+        None when another program holds the file.
+    """
+    with _FORKING:
+        try:
+            file = booklet.open(
+                path,
+                flag,
+                key_serializer="str",
+                value_serializer=RawBytes,
+                buffer_size=buffer_size,
+                init_bytes=header,
+                timeout=0,
+            )
+        except booklet.LockTimeoutError:
+            return None
+        handle = Handle(cast("BookletFile", file))
+        _OPEN.add(handle)
+        return handle
+
+
+def new_header(value_serializer: int) -> bytes:
+    """The header that Booklet gives a new file, with one bucket."""
+    names = booklet.available_serializers
+    buffer = io.BytesIO()
+    file = booklet.open(
+        buffer,
+        "n",
+        key_serializer="str",
+        value_serializer=names[value_serializer - 1] if value_serializer else RawBytes,
+        n_buckets=1,
+    )
+    header = buffer.getvalue()[:200]
+    file.close()
+    return header
+
+
+def serializer_number(name: str) -> int:
+    """Booklet's number of a serializer; 0 when it has none of that name."""
+    known = booklet.available_serializers
+    if name == "bytes":
+        return 1  # written as None, which every version of Booklet reads
+    return known.index(name) + 1 if name in known else 0
+
+
+def serializer_name(number: int) -> str | None:
+    """Our name of a serializer that Booklet has a number for; None when it has not."""
+    known = booklet.available_serializers
+    if not 0 < number <= len(known):
+        return None
+    return known[number - 1] or "bytes"
+
+
+def _descriptors(file: BookletFile) -> Iterator[int]:
+    """Descriptors of the files a Booklet holds open, whatever it calls them."""
+    for value in vars(file).values():
+        if isinstance(value, io.IOBase) and not value.closed:
+            yield value.fileno()
+
+
+def _divert() -> None:
+    """In a forked child: let the parent's descriptors lead nowhere."""
+    handles = list(_OPEN)
+    _OPEN.clear()
+    if handles:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for handle in handles:
+            os.dup2(nowhere, handle.fd, inheritable=False)
+        os.close(nowhere)
+    _FORKING.release()
+
+
+os.register_at_fork(
+    before=_FORKING.acquire, after_in_parent=_FORKING.release, after_in_child=_divert
+)

@@ -1,0 +1,217 @@
+"""The folder beside a local file: the mark, slots and logs."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+from uuid import UUID
+
+from ebooklet.adapters.local.booklet.files import (
+    TEMPORARY,
+    read_file,
+    replace_file,
+    sync_file,
+    write_all,
+)
+from ebooklet.errors import LocalFileError, ReadOnlyError
+
+Carried: TypeAlias = Literal["edited", "crashed"] | None
+
+_MARK: Final = "mark"
+_UNFINISHED: Final = "mark.unfinished"
+_SERIALIZER: Final = "serializer"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_MAX_MARK: Final = 4096
+_MAX_STATE: Final = 1 << 31
+_APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What the local file looked like when this library last had it in order."""
+
+    size: int  # bytes
+    mtime_ns: int
+    uuid: UUID
+    carried: Carried = None  # a finding that no writer has dealt with yet
+
+    def fits(self, stat: os.stat_result) -> bool:
+        """Whether the file is still as it was."""
+        return (stat.st_size, stat.st_mtime_ns) == (self.size, self.mtime_ns)
+
+    def encode(self) -> bytes:
+        """As JSON."""
+        return json.dumps(
+            {
+                "format": 1,
+                "size": self.size,
+                "mtime_ns": self.mtime_ns,
+                "uuid": self.uuid.hex,
+                "carried": self.carried,
+            }
+        ).encode()
+
+    @classmethod
+    def decode(cls, data: bytes | None) -> Mark | None:
+        """Read `encode`'s output; None for anything else."""
+        try:
+            found = json.loads(data or b"")
+            size, mtime_ns, carried = found["size"], found["mtime_ns"], found["carried"]
+            if found["format"] != 1 or carried not in ("edited", "crashed", None):
+                return None
+            if not (isinstance(size, int) and isinstance(mtime_ns, int)):
+                return None
+            return cls(size, mtime_ns, UUID(hex=found["uuid"]), carried)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+
+
+class Sidecar:
+    """The folder `<file>.ebk`. One writer at a time, which the caller sees to.
+
+    `mark` exists while the file is in order; before the first write it is renamed to
+    `mark.unfinished`, in one step, so that one of both always tells.
+    """
+
+    def __init__(self, location: Path) -> None:
+        self.folder = location.with_name(location.name + ".ebk")
+        self._location = location
+        self._logs: dict[str, int] = {}  # descriptors of logs appended to
+        self._unsynced: set[str] = set()
+
+    def ensure(self) -> None:
+        """Create the folder where it is missing.
+
+        Raises:
+            FileNotFoundError: the folder that holds the local file is missing.
+            ReadOnlyError: it may not be written.
+        """
+        if not self._location.parent.is_dir():
+            raise FileNotFoundError(
+                f"the folder of {self._location} does not exist: create it first"
+            )
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as exc:
+            if exc.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            raise ReadOnlyError(
+                f"{self._location.parent} may not be written: correct its permissions, or open "
+                "with 'r'",
+                op="open",
+            ) from None
+        if self.folder.is_symlink():
+            raise LocalFileError(
+                f"{self.folder} is a symbolic link: remove it, EBooklet keeps its state there",
+                op="open",
+            )
+
+    # The mark.
+
+    def mark(self) -> Mark | None:
+        """The mark of a file in order."""
+        return Mark.decode(read_file(self.folder / _MARK, _MAX_MARK))
+
+    def unfinished(self) -> tuple[bool, Mark | None]:
+        """Whether a writer started and did not finish, and the mark from before it, if any."""
+        data = read_file(self.folder / _UNFINISHED, _MAX_MARK)
+        return data is not None, Mark.decode(data)
+
+    def begin(self) -> None:
+        """Note that the file is about to change; no matter whether that was noted already."""
+        try:
+            (self.folder / _MARK).rename(self.folder / _UNFINISHED)
+        except FileNotFoundError:
+            if not (self.folder / _UNFINISHED).exists():
+                replace_file(self.folder / _UNFINISHED, b"", self.folder)
+
+    def finish(self, mark: Mark) -> None:
+        """Note that the file is in order."""
+        replace_file(self.folder / _MARK, mark.encode(), self.folder)
+        (self.folder / _UNFINISHED).unlink(missing_ok=True)
+
+    def purge(self) -> None:
+        """Forget slots, logs and marks: they belong to another database."""
+        self.close()
+        for path in self.folder.iterdir():
+            if path.name.startswith(("slot.", "log.", TEMPORARY)) or path.name == _SERIALIZER:
+                path.unlink(missing_ok=True)
+        # Last: as long as a mark is there, its uuid makes the next open repeat the purge.
+        for name in (_MARK, _UNFINISHED):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove unfinished files that a killed writer left."""
+        for path in self.folder.glob(TEMPORARY + "*"):
+            path.unlink(missing_ok=True)
+
+    # Slots and logs.
+
+    def serializer(self) -> str | None:
+        """Name of a serializer that Booklet has no number for."""
+        data = read_file(self.folder / _SERIALIZER, 1000)
+        return data.decode("utf-8", "replace") if data else None
+
+    def set_serializer(self, name: str) -> None:
+        """Note the name of a serializer that Booklet has no number for."""
+        replace_file(self.folder / _SERIALIZER, name.encode(), self.folder)
+
+    def read_slot(self, name: str) -> bytes | None:
+        """Content of a slot."""
+        return read_file(self._path("slot", name), _MAX_STATE)
+
+    def write_slot(self, name: str, data: bytes | None) -> None:
+        """Replace or remove a slot, durably."""
+        path = self._path("slot", name)
+        if data is None:
+            path.unlink(missing_ok=True)
+        else:
+            replace_file(path, data, self.folder)
+
+    def read_log(self, name: str) -> bytes:
+        """Content of a log; empty when there is none."""
+        return read_file(self._path("log", name), _MAX_STATE) or b""
+
+    def append_log(self, name: str, data: bytes) -> None:
+        """Append; with the system when it returns."""
+        fd = self._logs.get(name)
+        if fd is None:
+            fd = self._logs[name] = os.open(self._path("log", name), _APPEND, 0o666)
+        self._unsynced.add(name)
+        write_all(fd, data)
+
+    def replace_log(self, name: str, data: bytes) -> None:
+        """Replace a log, durably."""
+        path = self._path("log", name)
+        replace_file(path, data, self.folder)
+        self._unsynced.discard(name)
+        fd = self._logs.pop(name, None)
+        if fd is not None:
+            os.close(fd)
+
+    def sync_logs(self) -> None:
+        """Make what was appended durable."""
+        while self._unsynced:
+            name = next(iter(self._unsynced))
+            with contextlib.suppress(FileNotFoundError):
+                sync_file(self._path("log", name))
+            self._unsynced.discard(name)
+
+    def close(self) -> None:
+        """Close the logs; idempotent."""
+        while self._logs:
+            os.close(self._logs.popitem()[1])
+        self._unsynced.clear()
+
+    def _path(self, kind: str, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise LocalFileError(
+                f"{name!r} cannot name a {kind}: use letters, digits, '.', '_' and '-'", op=kind
+            )
+        return self.folder / f"{kind}.{name}"

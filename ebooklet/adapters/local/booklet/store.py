@@ -1,0 +1,554 @@
+"""A genuine Booklet file as a LocalStore."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, TypeAlias
+from uuid import UUID
+
+import orjson
+
+from ebooklet.adapters.local.booklet.bulk import (
+    Places,
+    is_worth_a_pass,
+    keys_and_stamps,
+    locate,
+    read_at,
+)
+from ebooklet.adapters.local.booklet.gate import Waiting
+from ebooklet.adapters.local.booklet.handles import Handle
+from ebooklet.adapters.local.booklet.layout import MAX_BUCKETS, METADATA_KEY, Header, live_blocks
+from ebooklet.adapters.local.booklet.leases import KEEPER
+from ebooklet.adapters.local.booklet.nodecache import NodeCache
+from ebooklet.adapters.local.booklet.rebuild import buckets_for
+from ebooklet.adapters.local.booklet.session import Creation, Session
+from ebooklet.errors import ForkedProcessError, LocalFileError, SerializationError
+from ebooklet.ports.clock import Clock
+from ebooklet.ports.local_store import Condition, LocalValue
+
+Mode: TypeAlias = Literal["read", "write"]
+_Read: TypeAlias = Callable[[str, bool, bool], tuple[int, bytes] | None]
+_Write: TypeAlias = Callable[[str, bytes, int, bool], None]
+
+_BORROW_S: Final = 2.0  # longest wait of a reader that wants to write
+_BATCH_KEYS: Final = 256
+_BATCH_BYTES: Final = 4 << 20
+_PLANNED_KEYS: Final = 500_000  # places of so many keys are in memory at a time
+_BORROWED_KEYS: Final = 4096
+_BORROWED_BYTES: Final = 16 << 20
+_METADATA: Final = METADATA_KEY.decode()
+_STORES: weakref.WeakSet[BookletLocalStore]
+
+
+class BookletLocalStore:
+    """One handle of a local file; made by `open_store`. See the port for its promises.
+
+    A writer holds the file until `close`. A reader holds it for a second at a time, so that
+    writers get in; while one is in, its calls wait up to `lock_timeout` seconds and then raise
+    `LockTimeout`. A reader may write too (values it fetched), each time as a short-lived writer.
+
+    A store found `edited` or `crashed` stays so for the next open until `sync` is called: `close`
+    alone keeps the finding, so that an open that failed half-way cannot swallow edits.
+    """
+
+    def __init__(
+        self,
+        location: Path,
+        *,
+        mode: Mode,
+        creation: Creation | None,
+        replace: bool,
+        buffer_size: int,
+        lock_timeout: float,
+        clock: Clock,
+    ) -> None:
+        self._lock = threading.RLock()
+        self._mode = mode
+        self._clock = clock
+        self._lock_timeout = lock_timeout
+        self._closed = False
+        self._deletions = 0
+        self._read: _Read | None = None
+        self._write: _Write | None = None
+        self._handle: Handle | None = None
+        self._room = sys.maxsize  # sets until the index may be full; exact when it was computed
+        session = Session(location, clock=clock, buffer_size=buffer_size)
+        self._session = session
+        self._nodes = NodeCache(session.sidecar.folder / "nodes")
+        waiting = Waiting(clock, lock_timeout)
+        self._finalizer = weakref.finalize(self, session.finish)
+        _STORES.add(self)
+        if mode == "write":
+            self._condition = session.open_writer(waiting, creation, replace=replace)
+            self._adopt()
+        else:
+            created = None
+            if replace or (creation is not None and not _is_there(location)):
+                created = session.open_writer(waiting, creation, replace=replace)
+                session.finish()
+            self._condition = session.lease(waiting)
+            self._adopt()
+            KEEPER.watch(self)
+            self._condition = created or self._condition
+        self._opened_generation = session.generation
+
+    # Facts.
+
+    @property
+    def location(self) -> str:
+        """Path of the file."""
+        return str(self._session.location)
+
+    @property
+    def uuid(self) -> UUID:
+        """The uuid in the file's header."""
+        assert self._session.uuid is not None  # noqa: S101  # known since the open
+        return self._session.uuid
+
+    @property
+    def value_serializer(self) -> str | None:
+        """Name of the value serializer; None for a class of the user's own."""
+        return self._session.serializer
+
+    @property
+    def writable(self) -> bool:
+        """Whether this handle is the writer."""
+        return self._mode == "write"
+
+    @property
+    def condition(self) -> Condition:
+        """How the file was found."""
+        return self._condition
+
+    @property
+    def generation(self) -> int:
+        """Grows when a reader comes back to a file that another process has changed."""
+        return self._session.generation
+
+    @property
+    def changed_elsewhere(self) -> bool:
+        """Whether a reader's file or folder were changed by another process since its open."""
+        if self._mode == "write" or self._closed:
+            return False
+        session = self._session
+        return session.generation != self._opened_generation or session.changed_elsewhere()
+
+    # Single values: the hot path.
+
+    def get(self, key: str) -> bytes | None:
+        """The value, or None when the key is absent."""
+        with self._lock:
+            read = self._read
+            if read is None:
+                read = self._reader()
+            entry = read(key, True, False)
+        return None if entry is None else entry[1]
+
+    def get_entry(self, key: str) -> LocalValue | None:
+        """The value with its timestamp, or None when the key is absent."""
+        with self._lock:
+            entry = (self._read or self._reader())(key, True, False)
+        return None if entry is None else LocalValue(*entry)
+
+    def contains(self, key: str) -> bool:
+        """Whether the key is there."""
+        with self._lock:
+            return key in self._opened().file
+
+    def set(self, key: str, value: bytes, timestamp: int) -> None:
+        """Write one value; with the system at the latest after the next `sync`."""
+        with self._lock:
+            write = self._write
+            if write is None:
+                write = self._writer()
+            self._room -= 1
+            if self._room < 0:
+                write = self._make_room()
+            write(key, value, timestamp, False)
+
+    # Many values.
+
+    def get_many(self, keys: Sequence[str]) -> Iterator[tuple[str, LocalValue]]:
+        """Stream the given keys in their order, skipping absent ones."""
+        self._check()
+        return self._stream(keys)
+
+    def set_many(self, items: Iterable[tuple[str, bytes, int]]) -> None:
+        """Write (key, value, timestamp) triples; each is atomic, all together are not."""
+        self._check()
+        source = iter(items)
+        if self._mode == "write":
+            while batch := list(islice(source, _BATCH_KEYS)):
+                with self._lock:
+                    for key, value, timestamp in batch:
+                        self.set(key, value, timestamp)
+            return
+        done = False
+        while not done:
+            batch, size = [], 0
+            for item in source:
+                batch.append(item)
+                size += len(item[1])
+                if len(batch) >= _BORROWED_KEYS or size >= _BORROWED_BYTES:
+                    break
+            else:
+                done = True
+            if batch:
+                with self._writing() as handle:
+                    for key, value, timestamp in batch:
+                        self._room -= 1
+                        if self._room < 0:
+                            self._make_room()
+                            handle = self._opened()
+                        handle.file.set(key, value, timestamp, False)
+
+    def delete(self, keys: Iterable[str]) -> int:
+        """Remove keys, ignoring absent ones; return how many were there."""
+        self._check()
+        removed = 0
+        source = iter(keys)
+        while batch := list(islice(source, _BATCH_KEYS)):
+            with self._lock:
+                handle = self._opened()
+                present = [key for key in batch if key in handle.file]
+                if not present:
+                    continue
+                with self._writing() as handle:
+                    self._deletions += 1
+                    for key in present:
+                        with contextlib.suppress(KeyError):
+                            del handle.file[key]
+                            removed += 1
+        return removed
+
+    # Everything.
+
+    def keys(self) -> Iterator[str]:
+        """A snapshot of all keys, in file order."""
+        with self._lock:
+            names, _ = keys_and_stamps(*self._scannable())
+            deletions = self._deletions
+        return (name for name in names if self._is_still_there(name, deletions))
+
+    def timestamps(self) -> Iterator[tuple[str, int]]:
+        """A snapshot of all keys with their timestamps (µs), in file order."""
+        with self._lock:
+            names, stamps = keys_and_stamps(*self._scannable())
+            deletions = self._deletions
+        return (
+            (name, stamp)
+            for name, stamp in zip(names, stamps, strict=True)
+            if self._is_still_there(name, deletions)
+        )
+
+    def count(self) -> int:
+        """Number of keys, unsynced writes included."""
+        with self._lock:
+            file = self._opened().file
+            file.sync()
+            return len(file)
+
+    def clear(self) -> None:
+        """Remove every key."""
+        with self._writing():
+            self._deletions += 1
+            self._session.rebuild(clear=True)
+            self._adopt()
+
+    def compact(self, *, evict: Iterable[str] = ()) -> int:
+        """Rewrite the file without dead blocks and without the `evict` keys."""
+        skip = frozenset(evict)
+        with self._writing() as handle:
+            handle.file.sync()
+            dead = [0]
+            header = self._session.header()
+            wanted = {key.encode() for key in skip}
+            gone = sum(block.key in wanted for block in live_blocks(handle.fd, header, dead=dead))
+            if gone + dead[0]:
+                self._deletions += 1
+                self._session.rebuild(skip=skip)
+                self._adopt()
+        return gone + dead[0]
+
+    # Metadata, slots, logs, nodes.
+
+    def get_metadata(self) -> tuple[bytes, int] | None:
+        """The metadata as JSON bytes with its timestamp (µs), or None."""
+        entry = self.get_entry(_METADATA)
+        return None if entry is None else (entry.value, entry.timestamp)
+
+    def set_metadata(self, data: bytes, timestamp: int) -> None:
+        """Replace the metadata; Booklet's own `get_metadata` returns what the JSON says."""
+        try:
+            orjson.loads(data)
+        except orjson.JSONDecodeError as exc:
+            raise SerializationError(
+                f"the metadata are not JSON: {exc}", op="set_metadata"
+            ) from None
+        with self._writing() as handle:
+            handle.file.set_metadata(orjson.Fragment(data), timestamp)
+
+    def read_slot(self, name: str) -> bytes | None:
+        """Content of a slot, or None."""
+        self._check()
+        return self._session.sidecar.read_slot(name)
+
+    def write_slot(self, name: str, data: bytes | None) -> None:
+        """Replace a slot atomically and durably; None removes it."""
+        with self._writing_sidecar():
+            self._session.sidecar.write_slot(name, data)
+
+    def read_log(self, name: str) -> bytes:
+        """Content of a log; empty when there is none."""
+        self._check()
+        return self._session.sidecar.read_log(name)
+
+    def append_log(self, name: str, data: bytes) -> None:
+        """Append; survives a SIGKILL at once and a power cut after the next `sync`."""
+        if self._mode == "write" and not self._closed:
+            with self._lock:
+                self._session.sidecar.append_log(name, data)
+            return
+        with self._writing_sidecar():
+            self._session.sidecar.append_log(name, data)
+
+    def replace_log(self, name: str, data: bytes) -> None:
+        """Replace a log's whole content atomically and durably."""
+        with self._writing_sidecar():
+            self._session.sidecar.replace_log(name, data)
+
+    def cached_nodes(self, refs: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """Those of the nodes that are still there; to be verified."""
+        self._check()
+        return self._nodes.get(refs)
+
+    def cache_nodes(self, nodes: Mapping[bytes, bytes]) -> None:
+        """Remember nodes; failures are silent."""
+        self._check()
+        self._nodes.put(nodes)
+
+    # The end.
+
+    def sync(self) -> None:
+        """Make everything durable and the next open `clean`; nothing to do for a reader."""
+        with self._lock:
+            if self._closed or self._mode == "read":
+                return
+            self._check()
+            self._session.acknowledge()
+            self._write = None
+
+    def close(self) -> None:
+        """Make everything durable and release the file; idempotent."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._drop()
+            self._nodes.close()
+            if not self._session.forked:
+                self._finalizer()
+
+    def abandon_in_child(self) -> None:
+        """After a fork, in the child: refuse from here on."""
+        self._lock = threading.RLock()  # a thread that stayed in the parent may hold the old one
+        self._drop()
+        self._session.abandon_in_child()
+        self._nodes.abandon()
+
+    def end_lease(self) -> None:
+        """Give the file back until the next call; for the lease keeper."""
+        with self._lock:
+            if self._mode == "read" and not self._closed and not self._session.gate.is_shut:
+                self._drop()
+                self._session.release()
+
+    # Behind the hot path. All of it is called with the lock held.
+
+    def _adopt(self) -> None:
+        """Work with the handle that the session has opened or put in place."""
+        session = self._session
+        handle = session.handle
+        assert handle is not None  # noqa: S101  # the session just opened it
+        self._handle = handle
+        self._read = handle.file.get_timestamp
+        self._write = None
+        self._room = sys.maxsize
+        if session.gate.is_shut:
+            buckets = session.header().n_buckets
+            if buckets < MAX_BUCKETS:
+                self._room = buckets - len(handle.file)
+            # The newest finalizer runs first at exit, and must be ours, before Booklet's own.
+            self._finalizer.detach()
+            self._finalizer = weakref.finalize(self, session.finish)
+
+    def _drop(self) -> None:
+        self._handle = self._read = self._write = None
+
+    def _check(self) -> None:
+        if self._session.forked:
+            raise ForkedProcessError(
+                f"{self.location} was opened before this process was forked: open it again here"
+            )
+        if self._closed:
+            raise LocalFileError(f"{self.location} is closed: open it again")
+
+    def _opened(self) -> Handle:
+        handle = self._handle
+        if handle is not None:
+            return handle
+        self._check()
+        self._session.lease(Waiting(self._clock, self._lock_timeout))
+        self._adopt()
+        KEEPER.watch(self)
+        assert self._handle is not None  # noqa: S101  # _adopt set it
+        return self._handle
+
+    def _reader(self) -> _Read:
+        return self._opened().file.get_timestamp
+
+    def _writer(self) -> _Write:
+        """Booklet's set, after the mark was taken away; a reader's `set` goes another way."""
+        self._check()
+        if self._mode == "read":
+            return self._set_as_reader
+        self._session.soil()
+        self._write = self._opened().file.set
+        return self._write
+
+    def _set_as_reader(self, key: str, value: bytes, timestamp: int, _encode: bool) -> None:
+        self.set_many([(key, value, timestamp)])
+
+    def _make_room(self) -> _Write:
+        """Count exactly; grow the index into a new file before Booklet would do it in place."""
+        handle = self._opened()
+        handle.file.sync()
+        count = len(handle.file)
+        buckets = self._session.header().n_buckets
+        if buckets - count < max(1, buckets // 8):
+            self._session.rebuild(n_buckets=buckets_for(count + 1))
+            self._adopt()
+            handle = self._opened()
+        else:
+            self._room = buckets - count
+        self._room -= 1
+        if self._mode == "write":
+            self._write = handle.file.set
+        return handle.file.set
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Handle]:
+        """The handle, ready to be written to; for a reader, as a writer for this moment."""
+        with self._lock:
+            self._check()
+            if self._mode == "write":
+                self._session.soil()
+                self._write = None
+                yield self._opened()
+                return
+            self._drop()
+            try:
+                with self._session.borrowed(Waiting(self._clock, _BORROW_S)) as handle:
+                    self._session.soil()
+                    self._adopt()
+                    yield handle
+            finally:
+                self._drop()
+                self._room = sys.maxsize
+
+    @contextlib.contextmanager
+    def _writing_sidecar(self) -> Iterator[None]:
+        with self._lock:
+            self._check()
+            if self._mode == "write":
+                yield
+                return
+            with self._session.borrowed_sidecar(Waiting(self._clock, _BORROW_S)):
+                yield
+
+    def _scannable(self) -> tuple[int, Header]:
+        handle = self._opened()
+        handle.file.sync()
+        return handle.fd, self._session.header()
+
+    def _is_still_there(self, key: str, deletions: int) -> bool:
+        return self._deletions == deletions or self.contains(key)
+
+    def _stream(self, keys: Sequence[str]) -> Iterator[tuple[str, LocalValue]]:
+        plan: _Plan | None = None
+        position = 0
+        while position < len(keys):
+            batch: list[tuple[str, LocalValue]] = []
+            size = 0
+            with self._lock:
+                handle = self._opened()
+                if plan is None or not plan.holds(position, self._layout(), self._deletions):
+                    plan = self._plan(keys, position)
+                for key in keys[position : position + _BATCH_KEYS]:
+                    position += 1
+                    entry = plan.entry(handle, key)
+                    if entry is not None:
+                        batch.append((key, LocalValue(*entry)))
+                        size += len(entry[1])
+                        if size >= _BATCH_BYTES:
+                            break
+            yield from batch
+
+    def _layout(self) -> tuple[int, int]:
+        return self._session.generation, self._session.rebuilds
+
+    def _plan(self, keys: Sequence[str], position: int) -> _Plan:
+        end = min(len(keys), position + _PLANNED_KEYS)
+        places = None
+        if is_worth_a_pass(end - position, len(self._opened().file)):
+            places = locate(*self._scannable(), keys[position:end])
+        return _Plan(end, self._layout(), self._deletions, places)
+
+
+class _Plan(NamedTuple):
+    """How to find the keys up to a position: by their places in the file, or one by one."""
+
+    end: int
+    layout: tuple[int, int]
+    deletions: int
+    places: Places | None
+
+    def holds(self, position: int, layout: tuple[int, int], deletions: int) -> bool:
+        """Whether the plan still tells where the key at `position` is."""
+        return position < self.end and layout == self.layout and deletions == self.deletions
+
+    def entry(self, handle: Handle, key: str) -> tuple[int, bytes] | None:
+        """Timestamp and value of a key."""
+        if self.places is not None:
+            encoded = key.encode()
+            place = self.places.get(encoded)
+            if place is None:
+                return None
+            found = read_at(handle.fd, encoded, place)
+            if found is not None:
+                return found
+        return handle.file.get_timestamp(key, True, False)
+
+
+def _is_there(location: Path) -> bool:
+    try:
+        return location.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def _let_go() -> None:
+    """In a forked child: make every inherited store refuse, and leave the parent's locks alone."""
+    for store in list(_STORES):
+        store.abandon_in_child()
+
+
+_STORES = weakref.WeakSet()
+os.register_at_fork(after_in_child=_let_go)

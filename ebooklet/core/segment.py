@@ -68,6 +68,13 @@ class SegmentKind(IntEnum):
     MIXED = 3
 
 
+_HOLDS_VALUES: Final = {
+    SegmentKind.VALUES: {True},
+    SegmentKind.NODES: {False},
+    SegmentKind.MIXED: {True, False},
+}
+
+
 class BlockType(IntEnum):
     """What a run of a segment's footer is."""
 
@@ -81,7 +88,7 @@ class BlockType(IntEnum):
 class SegmentHeader(NamedTuple):
     """The first bytes of a segment."""
 
-    kind: int
+    kind: SegmentKind
     uuid: bytes
     sid: bytes
     write_id: bytes
@@ -156,6 +163,15 @@ class SegmentWriter:
         self._values_start = len(self._buffer)
         return ref
 
+    def finished_size(self, type_: BlockType | None = None, data: Body = b"") -> int:
+        """Bytes of the segment if it were finished now, or right after adding this block."""
+        self._close_values()
+        runs = list(self._runs)
+        if type_ is not None:
+            runs.append(Run(type_, len(self._buffer), len(data), crc32(data)))
+        end = len(self._buffer) + len(data)
+        return end + len(_ending(runs, end, self._ids[2]))
+
     def finish(self) -> bytearray:
         """Complete the segment and hand over its buffer; the writer is spent."""
         self._close_values()
@@ -225,7 +241,7 @@ def check_header(data: bytes, uuids: Collection[bytes], sid: bytes) -> SegmentHe
         raise _damaged("it belongs to another database")
     if any(data[_HEADER.size - 4 : _HEADER.size]) or kind not in iter(SegmentKind):
         raise _damaged("its header is malformed")
-    return SegmentHeader(kind, uuid, own_sid, write_id)
+    return SegmentHeader(SegmentKind(kind), uuid, own_sid, write_id)
 
 
 def read_trailer(tail: bytes, total_length: int) -> Trailer:
@@ -298,6 +314,9 @@ def verify_segment(data: bytes, uuids: Collection[bytes], sid: bytes) -> tuple[R
     view = memoryview(data)
     start = trailer.footer_offset
     runs = read_footer(bytes(view[start : start + trailer.footer_length]), trailer)
+    types = {run.type == BlockType.VALUES for run in runs}
+    if not types <= _HOLDS_VALUES[header.kind]:
+        raise _damaged("it holds what its kind does not")
     for run in runs:
         if crc32(view[run.offset : run.offset + run.length]) != run.crc:
             raise _damaged(f"the bytes at {run.offset} do not match their checksum")

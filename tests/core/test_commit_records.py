@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import cbor2
 import pytest
 from hypothesis import given, settings
-from record_strategies import commits, damaged, example_commit, golden
 
 from ebooklet.core.commit import Commit, commit_id, decode_commit, encode_commit
 from ebooklet.errors import RemoteIntegrityError
+from ebooklet.testing.records import commits, damaged, example_commit, golden
+
+GOLDEN = Path(__file__).parent / "golden"
 
 
 def test_bytes_never_change() -> None:
     """The stored record decodes to the same commit, and the commit encodes to the stored bytes."""
     data = encode_commit(example_commit())
-    assert golden("commit.hex", data) == data
-    assert golden("commit-id.hex", commit_id(data)) == commit_id(data)
-    assert decode_commit(golden("commit.hex", data)) == example_commit()
+    assert golden(GOLDEN / "commit.hex", data) == data
+    assert golden(GOLDEN / "commit-id.hex", commit_id(data)) == commit_id(data)
+    assert decode_commit(golden(GOLDEN / "commit.hex", data)) == example_commit()
 
 
 @settings(max_examples=60, deadline=None)

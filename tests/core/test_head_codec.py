@@ -6,22 +6,12 @@ import random
 import struct
 from dataclasses import replace
 from hashlib import blake2b
+from pathlib import Path
 
 import cbor2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from record_strategies import (
-    damaged,
-    example_block,
-    example_commit,
-    example_head,
-    fixed,
-    golden,
-    heads,
-    recents,
-    small_head,
-)
 
 from ebooklet.core.commit import SegmentRow, commit_id, encode_commit
 from ebooklet.core.digest import digest32
@@ -40,6 +30,19 @@ from ebooklet.core.head import (
 )
 from ebooklet.core.refs import BlockRef, CommitRef
 from ebooklet.errors import EBookletError, RemoteIntegrityError, UnsupportedFormatError
+from ebooklet.testing.records import (
+    damaged,
+    example_block,
+    example_commit,
+    example_head,
+    fixed,
+    golden,
+    heads,
+    recents,
+    small_head,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
 
 FRAME = struct.Struct(">8sHHIIQ")
 
@@ -56,10 +59,10 @@ def reframe(data: bytes, *, body: bytes | None = None, **changes: int) -> bytes:
 def test_bytes_never_change() -> None:
     """The stored head decodes to the same fields, and these encode to the stored bytes."""
     data = encode_head(example_head())
-    assert golden("head.hex", data) == data
-    assert decode_head(golden("head.hex", data), key="db") == example_head()
+    assert golden(GOLDEN / "head.hex", data) == data
+    assert decode_head(golden(GOLDEN / "head.hex", data), key="db") == example_head()
     row = encode_log_row(example_head().recent[0])
-    assert golden("log-row.hex", row) == row
+    assert golden(GOLDEN / "log-row.hex", row) == row
 
 
 @settings(max_examples=80, deadline=None)
@@ -301,7 +304,7 @@ def test_log_keys_sort_as_numbers_do() -> None:
 
 def test_the_frame_is_as_the_format_says() -> None:
     """The stored frame, taken apart with nothing of ours."""
-    data = golden("head.hex", b"")
+    data = golden(GOLDEN / "head.hex", b"")
     assert data[:8] == b"EBKHEAD1"
     major, minor, required, optional, length = struct.unpack(">HHIIQ", data[8:28])
     assert (major, minor, required, optional) == (1, 1, 0, 2)

@@ -1,4 +1,7 @@
-"""Hypothesis strategies, examples and damage for the records of core."""
+"""Heads, commits and refs for tests: Hypothesis strategies, fixed examples, and damage.
+
+For whoever tests code that meets the format: each strategy covers all that a reader accepts.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,18 @@ from ebooklet.core.head import Branch, Gc, Head, PendingBatch, Proto, Recent, Ta
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import BlockRef, CommitRef, NodeRef
 
-GOLDEN = Path(__file__).parent / "golden"
 U63 = (1 << 63) - 1
 MS = st.integers(0, (1 << 48) - 1)
 counts = st.integers(0, U63)
 
 
 def ids(size: int) -> st.SearchStrategy[bytes]:
+    """Byte strings of one size."""
     return st.binary(min_size=size, max_size=size)
 
 
 def texts(limit: int) -> st.SearchStrategy[str]:
+    """Strings of at most `limit` bytes of UTF-8."""
     return st.text(max_size=limit // 4)
 
 
@@ -46,6 +50,7 @@ unknown_fields = st.dictionaries(
 
 @st.composite
 def commits(draw: st.DrawFn) -> Commit:
+    """Any commit record."""
     root = draw(st.none() | nodes)
     segs = draw(
         st.lists(
@@ -77,6 +82,7 @@ recents = st.builds(Recent, ids(16), counts, MS, names, commit_refs)
 
 @st.composite
 def heads(draw: st.DrawFn) -> Head:
+    """Any head, with unknown fields and bits of newer versions."""
     tip = draw(commits())
     place = draw(blocks)
     default = draw(names)
@@ -140,10 +146,12 @@ def fixed(size: int, seed: int) -> bytes:
 
 
 def example_block(seed: int) -> BlockRef:
+    """A block ref that is the same for ever."""
     return BlockRef(fixed(16, seed), 64 + seed * 1000, 300 + seed, 0xDEADBEEF ^ seed)
 
 
 def example_commit() -> Commit:
+    """A commit in which every field is set."""
     return Commit(
         seq=7,
         parents=(fixed(32, 1),),
@@ -226,9 +234,14 @@ def damaged(data: bytes) -> Iterator[bytes]:
     yield data + b"\0"
 
 
-def golden(name: str, data: bytes) -> bytes:
-    """The stored bytes of a frame; a missing file is written, to be looked at and committed."""
-    path = GOLDEN / name
+def golden(path: Path, data: bytes) -> bytes:
+    """Return the bytes stored under `path` as hexadecimal text.
+
+    Args:
+        path: of the golden file.
+        data: what to store when it does not exist yet; the test then fails, so that somebody
+            looks at the new file and commits it.
+    """
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         path.write_text(data.hex("\n", 32) + "\n")

@@ -25,6 +25,18 @@ from ebooklet.core import cbor
 from ebooklet.core.cbor import U48, Malformed
 from ebooklet.core.commit import commit_id, decode_commit, encode_commit
 from ebooklet.core.digest import digest32
+from ebooklet.core.headfields import (
+    read_branch,
+    read_gc,
+    read_metadata,
+    read_name,
+    read_optional_blob,
+    read_params,
+    read_proto,
+    read_recent,
+    read_tag,
+    read_trash,
+)
 from ebooklet.core.headtypes import (
     FORBIDS_READING,
     Branch,
@@ -37,19 +49,14 @@ from ebooklet.core.headtypes import (
     Tag,
     Trash,
 )
-from ebooklet.core.params import TreeParams
-from ebooklet.core.refs import BlockRef
 from ebooklet.core.wire import (
     SidTable,
-    UnpackSid,
     join_ids,
     pack_block,
     pack_commit,
     pack_node,
     read_sid,
     split_ids,
-    unpack_block,
-    unpack_commit,
     unpack_node,
 )
 from ebooklet.errors import EBookletError, RemoteIntegrityError, UnsupportedFormatError
@@ -76,16 +83,11 @@ __all__ = [
 MAX_HEAD_BYTES: Final = 256 * 1024
 ROOT_BUDGET: Final = 64 * 1024  # a head above it leaves out the copy of the root node
 MAX_ROOT_BYTES: Final = 16 * 1024
-MAX_METADATA_BYTES: Final = 64 * 1024  # inline; larger ones go into a block
 MAX_RECENT: Final = 64
 SPILL: Final = 32  # rows moved to the log at a time
-MAX_PENDING_BATCHES: Final = 8
 MAX_NAMES: Final = 4096
-MAX_NAME_BYTES: Final = 200
 MAX_SIDS: Final = 8192
 MAX_ORIGINS: Final = 256
-MAX_TARGET: Final = 1 << 24  # bytes
-MAX_SALT_BYTES: Final = 16
 
 _MAGIC: Final = b"EBKHEAD1"
 _MAJOR: Final = 1
@@ -260,7 +262,7 @@ def _head(f: dict[int, object], minor: int, required: int, optional: int) -> Hea
     if kind is None:
         raise Malformed("its type is neither database nor group")
     serializers = cbor.row(f[2], "serializers", 2)
-    timestamp, metadata, metadata_ref = _metadata(f.get(16), sid)
+    timestamp, metadata, metadata_ref = read_metadata(f.get(16), sid)
     tip = cbor.blob(f[11], "tip", limit=MAX_HEAD_BYTES)
     head = Head(
         uuid=UUID(bytes=cbor.blob(f[0], "uuid", 16)),
@@ -270,28 +272,28 @@ def _head(f: dict[int, object], minor: int, required: int, optional: int) -> Hea
         seq=cbor.uint(f[3], "seq"),
         write_id=cbor.blob(f[4], "write_id", 16),
         fence=cbor.uint(f[5], "fence"),
-        proto=_proto(f[6]),
-        params=_params(f[7]),
+        proto=read_proto(f[6]),
+        params=read_params(f[7]),
         branches={
-            _name(name): _branch(value, sid)
+            read_name(name): read_branch(value, sid)
             for name, value in cbor.mapping(f[8], "branches", MAX_NAMES).items()
         },
         tags={
-            _name(name): _tag(value, sid)
+            read_name(name): read_tag(value, sid)
             for name, value in cbor.mapping(f[9], "tags", MAX_NAMES).items()
         },
-        trash=tuple(_trash(item, sid) for item in cbor.rows(f[10], "trash", MAX_NAMES)),
+        trash=tuple(read_trash(item, sid) for item in cbor.rows(f[10], "trash", MAX_NAMES)),
         tip=decode_commit(tip),
-        tip_root=_optional_blob(f.get(12), "tip_root", MAX_ROOT_BYTES),
-        recent=tuple(_recent(item, sid) for item in cbor.rows(f[13], "recent", MAX_RECENT)),
+        tip_root=read_optional_blob(f.get(12), "tip_root", MAX_ROOT_BYTES),
+        recent=tuple(read_recent(item, sid) for item in cbor.rows(f[13], "recent", MAX_RECENT)),
         log=unpack_node(f[14], sid) if 14 in f else None,
-        gc=_gc(f[15], sid),
+        gc=read_gc(f[15], sid),
         metadata=metadata,
         metadata_ref=metadata_ref,
         metadata_timestamp=timestamp,
         ms=cbor.uint(f[17], "ms", U48),
         version=cbor.text(f[18], "version"),
-        default_branch=_name(f[22]),
+        default_branch=read_name(f[22]),
         hsegs=tuple(hsegs),
         origins=tuple(split_ids(f[21], "origins", MAX_ORIGINS)),
         unknown=cbor.split_unknown(f, _KNOWN),
@@ -304,93 +306,6 @@ def _head(f: dict[int, object], minor: int, required: int, optional: int) -> Hea
     if head.branch.commit.id != commit_id(tip) or head.branch.commit.seq != head.tip.seq:
         raise Malformed("its tip is not the commit of its default branch")
     return head
-
-
-def _name(value: object) -> str:
-    return cbor.text(value, "a name", MAX_NAME_BYTES)
-
-
-def _optional_blob(value: object, name: str, limit: int) -> bytes | None:
-    return None if value is None else cbor.blob(value, name, limit=limit)
-
-
-def _proto(value: object) -> Proto:
-    mode, style, probed_ms, server = cbor.row(value, "proto", 4)
-    return Proto(
-        cbor.text(mode, "mode"),
-        cbor.text(style, "etag style"),
-        cbor.uint(probed_ms, "probed_ms", U48),
-        cbor.text(server, "server"),
-    )
-
-
-def _params(value: object) -> TreeParams:
-    leaf, inner, inline_max, digest_bytes, salt, codec, encryption = cbor.row(value, "params", 7)
-    params = TreeParams(
-        leaf_target=cbor.uint(leaf, "leaf target", MAX_TARGET),
-        inner_target=cbor.uint(inner, "inner target", MAX_TARGET),
-        inline_max=cbor.uint(inline_max, "inline_max", MAX_TARGET),
-        value_digest_bytes=cbor.uint(digest_bytes, "digest length", 64),
-        salt=cbor.blob(salt, "salt", limit=MAX_SALT_BYTES),
-        codec=cbor.text(codec, "codec"),
-        encryption=None if encryption is None else cbor.text(encryption, "encryption"),
-    )
-    if not (params.leaf_target and params.inner_target and params.value_digest_bytes):
-        raise Malformed("a parameter of its tree is zero")
-    return params
-
-
-def _branch(value: object, sid: UnpackSid) -> Branch:
-    commit, oldest_seq, keep_n, keep_ms = cbor.row(value, "a branch", 4)
-    return Branch(
-        unpack_commit(commit, sid),
-        cbor.uint(oldest_seq, "oldest seq"),
-        cbor.uint(keep_n, "keep_n"),
-        cbor.uint(keep_ms, "keep_ms"),
-    )
-
-
-def _tag(value: object, sid: UnpackSid) -> Tag:
-    commit, ms, message = cbor.row(value, "a tag", 3)
-    return Tag(
-        unpack_commit(commit, sid), cbor.uint(ms, "ms", U48), cbor.text(message, "message", 4096)
-    )
-
-
-def _trash(value: object, sid: UnpackSid) -> Trash:
-    name, commit, ms = cbor.row(value, "a trash row", 3)
-    return Trash(_name(name), unpack_commit(commit, sid), cbor.uint(ms, "ms", U48))
-
-
-def _recent(value: object, sid: UnpackSid) -> Recent:
-    write_id, seq, ms, branch, commit = cbor.row(value, "a recent row", 5)
-    return Recent(
-        cbor.blob(write_id, "write_id", 16),
-        cbor.uint(seq, "seq"),
-        cbor.uint(ms, "ms", U48),
-        _name(branch),
-        unpack_commit(commit, sid),
-    )
-
-
-def _gc(value: object, sid: UnpackSid) -> Gc:
-    epoch, floor, pending = cbor.row(value, "gc", 3)
-    batches = []
-    for item in cbor.rows(pending, "gc pending", MAX_PENDING_BATCHES):
-        ms, sids = cbor.row(item, "a gc batch", 2)
-        batches.append(PendingBatch(cbor.uint(ms, "ms", U48), unpack_block(sids, sid)))
-    return Gc(cbor.uint(epoch, "epoch"), cbor.uint(floor, "floor", U48), tuple(batches))
-
-
-def _metadata(value: object, sid: UnpackSid) -> tuple[int | None, bytes | None, BlockRef | None]:
-    if value is None:
-        return None, None, None
-    timestamp, inline, ref = cbor.row(value, "metadata", 3)
-    return (
-        None if timestamp is None else cbor.uint(timestamp, "metadata timestamp"),
-        _optional_blob(inline, "metadata", MAX_METADATA_BYTES),
-        None if ref is None else unpack_block(ref, sid),
-    )
 
 
 def spill(recent: Sequence[Recent]) -> tuple[tuple[Recent, ...], tuple[Recent, ...]]:
@@ -429,7 +344,7 @@ def decode_log_row(data: bytes, key: str | None = None) -> Recent:
         RemoteIntegrityError: not a row, or not the one of this key.
     """
     try:
-        row = _recent(cbor.decode(data), read_sid)
+        row = read_recent(cbor.decode(data), read_sid)
     except Malformed as exc:
         raise RemoteIntegrityError(f"a row of the log is damaged: {exc}; run fsck") from exc
     if key is not None and log_key(row.seq) != key:

@@ -115,6 +115,23 @@ def test_many_values_take_few_runs() -> None:
     assert len(data) < 3_000_000 + 200
 
 
+@settings(max_examples=40, deadline=None)
+@given(items, st.binary(max_size=50))
+def test_the_finished_size_is_known_before(
+    added: list[tuple[BlockType | None, bytes]], last: bytes
+) -> None:
+    """A commit record can say how long the segment will be that holds it."""
+    segment = writer()
+    for type_, content in added:
+        if type_ is None:
+            segment.add_value(content)
+        else:
+            segment.add_block(type_, content)
+    expected = segment.finished_size(BlockType.COMMIT, last)
+    segment.add_block(BlockType.COMMIT, last)
+    assert segment.finished_size() == expected == len(segment.finish())
+
+
 def test_the_kind_may_change_until_the_end() -> None:
     """A segment that turns out to be mixed says so."""
     segment = writer(SegmentKind.VALUES)

@@ -19,7 +19,7 @@ class NodeRef(NamedTuple):
 
     block: BlockRef
     digest: bytes  # 32 bytes, over the content below, places and timestamps left out
-    count: int  # keys below
+    count: int  # type: ignore[assignment]  # keys below; a node ref is never searched as a tuple
     level: int  # 0 = leaf
 
 

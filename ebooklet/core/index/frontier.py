@@ -77,12 +77,13 @@ class Frontier:
                 return touched
             yield from self._open(closed)
 
-    def following(self, index: int) -> str | None:
-        """A key that belongs to the node after this span; None if it is the last or loaded."""
-        if index + 1 >= len(self._spans) or self.loaded(index + 1):
-            return None
-        last = self._spans[index].last
-        return None if last is None else last + "\0"
+    def final(self, index: int) -> bool:
+        """Whether this span is the last of the level."""
+        return index + 1 == len(self._spans)
+
+    def following(self, index: int) -> str:
+        """A key that belongs to the first node behind this span."""
+        return _last(self._spans[index]) + "\0"
 
     def loaded(self, index: int) -> bool:
         """Whether this span is a node of the level, and at hand."""

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, TypeVar
 
 from ebooklet.core.entry import Entry
-from ebooklet.core.index.need import Nodes, TreeOp, TreeScan, need
+from ebooklet.core.index.need import TreeOp, TreeScan, need
 from ebooklet.core.index.node import InnerNode, LeafNode
-from ebooklet.core.index.walk import Span, children, verify
+from ebooklet.core.index.walk import Span, children, sent, verify
 from ebooklet.core.refs import NodeRef
-from ebooklet.errors import RemoteIntegrityError
 
 Out = TypeVar("Out")
 
@@ -136,7 +135,7 @@ def _scan(
     size = min(_FIRST_WINDOW, window)
     while ahead:
         batch = _next_batch(ahead, size)
-        nodes = _sent((yield need([span.ref for span in batch])))
+        nodes = sent((yield need([span.ref for span in batch])))
         expanded: list[Span] = []
         for span in batch:
             node = nodes[span.ref]
@@ -179,12 +178,6 @@ def _within(spans: list[Span], start: str | None, stop: str | None) -> list[Span
         # The child whose last key is the first >= stop may begin below it.
         hi = min(bisect_left(lasts, stop) + 1, hi)
     return spans[lo:hi]
-
-
-def _sent(nodes: Nodes | None) -> Nodes:
-    if nodes is None:
-        raise RemoteIntegrityError("the driver of a scan sent no nodes for its need", op="index")
-    return nodes
 
 
 _LAST_CODE_POINT: Final = 0x10FFFF

@@ -15,7 +15,7 @@ from typing import Generic
 
 from ebooklet.core.entry import Entry
 from ebooklet.core.index.cut import Cutter
-from ebooklet.core.index.edits import Edits, changes_keys, splice
+from ebooklet.core.index.edits import Edits, Moved, changes_keys, splice
 from ebooklet.core.index.frontier import Frontier
 from ebooklet.core.index.limits import check_params
 from ebooklet.core.index.need import Need, Nodes, TreeOp
@@ -170,6 +170,9 @@ class _Level(Generic[ItemT]):
         edits, frontier, writer = self._edits, self._frontier, self._writer
         while True:
             key = edits.peek()
+            if edits.fresh and not frontier.empty:
+                yield from self._prefetch()
+            edits.fresh = False
             if not writer.pending:
                 if key is None:
                     frontier.skip_rest()
@@ -179,9 +182,6 @@ class _Level(Generic[ItemT]):
             if frontier.empty:
                 self._append()
                 break
-            if edits.fresh:
-                edits.fresh = False
-                yield from self._prefetch()
             ref, node, final = yield from frontier.pop()
             items = items_of(node)
             self._passing = ref, items
@@ -201,20 +201,44 @@ class _Level(Generic[ItemT]):
         """
         keys, items = self._edits.ahead()
         frontier = self._frontier
-        neighbours = []
-        for index, lo, hi in (yield from frontier.load(keys)):
-            following = frontier.following(index)
-            if following is None:
-                continue
-            old = frontier.node(index).keys
-            moved = changes_keys(old, keys[lo:hi], items[lo:hi])
+        touched = yield from frontier.load(keys)
+        moves = {}
+        for at, lo, hi in touched:
+            node = frontier.node(at)
+            moved = changes_keys(node.keys, keys[lo:hi], items[lo:hi])
             if moved is not None:
+                moves[node.last] = moved
+        open_ends: dict[str, Cutter] = {}  # by a key of the node that is wanted
+        reached = -1
+        for at, _, _ in touched:
+            node = frontier.node(at)
+            if at > reached and node.last in moves:
                 cutter = Cutter(self.number, self._params)
-                cutter.cut(moved.keys, _known_uncut(moved.first, len(old)))
-                if cutter.count:
-                    neighbours.append(following)
-        if neighbours:
-            yield from frontier.load(neighbours)
+                moved = moves[node.last]
+                cutter.cut(moved.keys, _known_uncut(moved.first, len(node)))
+                reached = self._run_on(cutter, at, moves, open_ends)
+        while open_ends:
+            wanted = sorted(open_ends)
+            neighbours = yield from frontier.load(wanted)
+            cutters = [open_ends[key] for key in wanted]
+            open_ends = {}
+            for (at, _, _), cutter in zip(neighbours, cutters, strict=True):
+                cutter.cut(frontier.node(at).keys)
+                self._run_on(cutter, at, moves, open_ends)
+
+    def _run_on(
+        self, cutter: Cutter, at: int, moves: dict[str, Moved], open_ends: dict[str, Cutter]
+    ) -> int:
+        """Cut on behind the node `at` until a cut is an old one or the next node is missing."""
+        frontier = self._frontier
+        while cutter.count and not frontier.final(at):
+            if not frontier.loaded(at + 1):
+                open_ends[frontier.following(at)] = cutter
+                break
+            at += 1
+            node = frontier.node(at)
+            cutter.cut(moves[node.last].keys if node.last in moves else node.keys)
+        return at
 
     def _append(self) -> None:
         """Feed what lies beyond the old level."""

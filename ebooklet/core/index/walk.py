@@ -9,6 +9,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import NamedTuple
 
+from ebooklet.core.index.need import Nodes
 from ebooklet.core.index.node import InnerNode, LeafNode, Node
 from ebooklet.core.refs import NodeRef
 from ebooklet.errors import RemoteIntegrityError
@@ -53,3 +54,10 @@ def inner(node: Node) -> InnerNode:
     if not isinstance(node, InnerNode):
         raise RemoteIntegrityError("a leaf stands in place of an inner node", op="index")
     return node
+
+
+def sent(nodes: Nodes | None) -> Nodes:
+    """The nodes that answer a need; a driver that sends none is at fault."""
+    if nodes is None:
+        raise TypeError("a need was answered with no nodes")
+    return nodes

@@ -170,7 +170,7 @@ class SegmentWriter:
         if type_ is not None:
             runs.append(Run(type_, len(self._buffer), len(data), crc32(data)))
         end = len(self._buffer) + len(data)
-        return end + len(_ending(runs, end, self._ids[2]))
+        return end + len(_ending(runs, end, self._write_id))
 
     def finish(self) -> bytearray:
         """Complete the segment and hand over its buffer; the writer is spent."""

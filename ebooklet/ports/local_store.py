@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 from uuid import UUID
 
@@ -133,6 +134,27 @@ class LocalStore(Protocol):
 
     def cache_nodes(self, nodes: Mapping[bytes, bytes]) -> None:
         """Remember nodes; failures to do so are silent (promise 8)."""
+        ...
+
+    def exclusive(self, timeout: float) -> AbstractContextManager[None]:
+        """Hold the store alone for a few calls that belong together.
+
+        A writer always does. A reader borrows the writer's place: inside the block it may call
+        everything a writer may, and what it does is durable and marked when the block ends.
+        Nests. Raises `LockTimeout` when a writer does not leave within `timeout` seconds.
+        """
+        ...
+
+    @property
+    def changed_elsewhere(self) -> bool:
+        """Whether another process has changed slots, logs or values since `acknowledge`.
+
+        Always False for a writer. Costs no system call: it tells what the last access noticed.
+        """
+        ...
+
+    def acknowledge(self) -> None:
+        """Note that what another process changed has been taken in."""
         ...
 
     def sync(self) -> None:

@@ -1,0 +1,131 @@
+"""What the next commit and the next head say, given the last ones (FORMAT §2, §6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+from uuid import UUID
+
+from ebooklet.core.commit import Commit, SegmentRow
+from ebooklet.core.entry import Entry
+from ebooklet.core.head import Branch, DatabaseType, Head, Proto, Recent
+from ebooklet.core.params import TreeParams
+from ebooklet.core.refs import BlockRef, CommitRef, NodeRef
+
+DEFAULT_KEEP_COMMITS: Final = 10
+DEFAULT_KEEP_MS: Final = 30 * 24 * 3600 * 1000
+
+
+@dataclass(slots=True)
+class LiveBytes:
+    """Keeps a snapshot's segment table while a commit replaces values and nodes.
+
+    The table names every segment that the snapshot needs: a row leaves it only when every byte
+    that was counted into it has been counted out.
+    """
+
+    rows: dict[bytes, list[int]] = field(default_factory=dict)  # sid -> [length, live, kind]
+    value_bytes: int = 0
+
+    @classmethod
+    def of(cls, segs: Iterable[SegmentRow], value_bytes: int) -> LiveBytes:
+        """Start from the table of the commit that is being replaced."""
+        return cls({row.sid: [row.length, row.live, row.kind] for row in segs}, value_bytes)
+
+    def add_entry(self, entry: Entry) -> None:
+        """Count in a key's value."""
+        self.value_bytes += entry.length
+        if entry.place is not None:
+            self._count(entry.place.sid, entry.place.length)
+
+    def drop_entry(self, entry: Entry) -> None:
+        """Count out a value that was overwritten or deleted."""
+        self.value_bytes -= entry.length
+        if entry.place is not None:
+            self._count(entry.place.sid, -entry.place.length)
+
+    def add_node(self, block: BlockRef) -> None:
+        """Count in an index node."""
+        self._count(block.sid, block.length)
+
+    def drop_node(self, block: BlockRef) -> None:
+        """Count out an index node that the new tree does not use."""
+        self._count(block.sid, -block.length)
+
+    def table(
+        self, lengths: Mapping[bytes, int], kinds: Mapping[bytes, int]
+    ) -> tuple[SegmentRow, ...]:
+        """The rows of the new commit, given the finished size and kind of each new segment."""
+        return tuple(
+            SegmentRow(sid, lengths.get(sid, length), live, kinds.get(sid, kind))
+            for sid, (length, live, kind) in sorted(self.rows.items())
+            if live > 0
+        )
+
+    def _count(self, sid: bytes, n_bytes: int) -> None:
+        self.rows.setdefault(sid, [0, 0, 0])[1] += n_bytes
+
+
+def next_head(
+    current: Head,
+    *,
+    tip_ref: CommitRef,
+    recent: tuple[Recent, ...],
+    log: NodeRef | None,
+    log_sids: Iterable[bytes],
+    **changes: object,
+) -> Head:
+    """The head that follows `current` when its default branch moves to a new commit.
+
+    Args:
+        current: the head being replaced, or the first one without a commit.
+        tip_ref: where the new commit record lies.
+        recent: the newest commits, the new one included, at most 64.
+        log: root of the tree of older rows.
+        log_sids: segments that hold that tree's nodes.
+        changes: further fields of `Head` to set.
+    """
+    branch = current.branches.get(current.default_branch)
+    moved = (
+        replace(branch, commit=tip_ref)
+        if branch
+        else Branch(tip_ref, tip_ref.seq, DEFAULT_KEEP_COMMITS, DEFAULT_KEEP_MS)
+    )
+    return replace(
+        current,
+        branches={**current.branches, current.default_branch: moved},
+        recent=recent,
+        log=log,
+        hsegs=tuple(sorted(log_sids)),
+        **changes,  # type: ignore[arg-type]  # dataclasses.replace checks the names at run time
+    )
+
+
+def first_head(
+    *,
+    uuid: UUID,
+    kind: DatabaseType,
+    key_serializer: str,
+    value_serializer: str,
+    proto: Proto,
+    params: TreeParams,
+    tip: Commit,
+    tip_ref: CommitRef,
+) -> Head:
+    """The head of a database that does not exist yet; `next_head` fills in the rest."""
+    return Head(
+        uuid=uuid,
+        type=kind,
+        key_serializer=key_serializer,
+        value_serializer=value_serializer,
+        seq=tip.seq,
+        write_id=tip.write_id,
+        fence=0,
+        proto=proto,
+        params=params,
+        branches={},
+        tip=tip,
+        ms=tip.ms,
+        version="",
+    )

@@ -1,0 +1,354 @@
+"""EBooklet: the mapping that users hold. Thin: each method calls a service on the working copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Generic, Never, Self, TypeVar, overload
+from uuid import UUID
+
+from ebooklet.core.keys import check_key
+from ebooklet.core.timestamps import to_microseconds
+from ebooklet.errors import EBookletError
+from ebooklet.ports.lock_service import Lease
+from ebooklet.ports.serializer import Serializer
+from ebooklet.services import metadata, reading, writing
+from ebooklet.services.changes import Changes
+from ebooklet.services.closing import close_copy
+from ebooklet.services.pull import PullResult, pull
+from ebooklet.services.push import PushResult, push
+from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy
+from ebooklet.views import KeyRange, RangeItems, RangeKeys, RangeValues
+
+V = TypeVar("V")
+D = TypeVar("D")
+Timestamp = int | str | datetime | None
+
+_MISSING: Any = object()  # the absence of a default argument, which None cannot say
+
+
+class EBooklet(MutableMapping[str, V], Generic[V]):
+    """A `MutableMapping[str, V]` in one local file, kept in step with a remote database.
+
+    Made by `ebooklet.open`. Reads and writes are local; `push` and `pull` move data, and reading
+    a value that is not here yet fetches it. Many threads may share one handle.
+
+    Example:
+        >>> import ebooklet
+        >>> with ebooklet.open("memory://tour", flag="c", value_serializer="json") as db:
+        ...     db["greeting"] = {"en": "hello"}
+        ...     db.push().updated
+        True
+    """
+
+    def __init__(self, copy: WorkingCopy, serializer: Serializer) -> None:
+        self._copy = copy
+        self._serializer = serializer
+        # The hot path, bound once: a warm read or write is to cost little more than Booklet's.
+        self._loads: Callable[[bytes], V] = serializer.loads
+        self._dumps: Callable[[V], bytes] = serializer.dumps
+        self._local_get: Callable[[str], bytes | None] = copy.local.get
+        self._local_set: Callable[[str, bytes, int], None] = copy.local.set
+        self._now_us = copy.clock.now_us
+        self._lock = copy.lock
+        self._pending = copy.pending
+        self._refuse_writes = not copy.settings.writable
+
+    # One key
+
+    def __getitem__(self, key: str) -> V:
+        raw = self._local_get(key) if type(key) is str else None
+        if raw is None:
+            raw = self._read_missing(key)
+            if raw is None:
+                raise KeyError(key)
+        return self._loads(raw)
+
+    def __setitem__(self, key: str, value: V) -> None:
+        if self._refuse_writes:
+            self._copy.require_writable("set")
+        check_key(key)
+        raw = self._dumps(value)
+        with self._lock:
+            # Marked first: an interrupt between the two leaves a mark too many, not one too few.
+            self._pending.touched[key] = None
+            self._local_set(key, raw, self._now_us())
+
+    def __delitem__(self, key: str) -> None:
+        self._copy.require_writable("delete")
+        if not writing.delete(self._copy, key):
+            raise KeyError(key)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and reading.contains(self._copy, key)
+
+    @overload
+    def get(self, key: str, /) -> V | None: ...
+    @overload
+    def get(self, key: str, /, default: V | D) -> V | D: ...
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of `key`, or `default` when it is absent. A failed fetch raises."""
+        raw = self._local_get(key) if type(key) is str else None
+        if raw is None:
+            raw = self._read_missing(key)
+            if raw is None:
+                return default
+        return self._loads(raw)
+
+    def set(
+        self,
+        key: str,
+        value: Any,
+        timestamp: Timestamp = None,
+        encode_value: bool = True,
+    ) -> None:
+        """Write one value locally, with a timestamp of your own if wanted.
+
+        Args:
+            key: at most 65,535 bytes of UTF-8.
+            value: what the serializer takes, or raw bytes with `encode_value=False`.
+            timestamp: µs since the epoch, an ISO 8601 text with zone, or an aware datetime.
+            encode_value: whether to serialise.
+
+        Raises:
+            ReadOnlyError, InvalidKeyError, SerializationError, TypeError, ValueError.
+        """
+        self._copy.require_writable("set")
+        check_key(key)
+        if encode_value:
+            raw = self._dumps(value)
+        elif isinstance(value, bytes):
+            raw = value
+        else:
+            raise TypeError("with encode_value=False the value must be bytes")
+        moment = to_microseconds(timestamp, self._now_us())
+        with self._lock:
+            self._pending.touched[key] = None
+            self._local_set(key, raw, moment)
+
+    # Many keys
+
+    def __iter__(self) -> Iterator[str]:
+        return reading.iterate(self._copy)
+
+    def __len__(self) -> int:
+        return reading.length(self._copy)
+
+    def __bool__(self) -> bool:
+        return len(self) > 0
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return len(self) == len(other) and dict(self.items()) == dict(other.items())
+
+    __hash__ = None  # type: ignore[assignment]  # mutable, as every dict
+    __reversed__ = None
+
+    def keys(
+        self, prefix: str | None = None, *, start: str | None = None, stop: str | None = None
+    ) -> RangeKeys:
+        """Keys in order, all of them or a range; reads index nodes in the range only.
+
+        Args:
+            prefix: only keys that begin with it.
+            start: first key of the range, inclusive.
+            stop: end of the range, exclusive.
+        """
+        keys = KeyRange.of(prefix, start, stop)
+        return RangeKeys(self, self._copy, self._loads, keys)
+
+    def values(
+        self, prefix: str | None = None, *, start: str | None = None, stop: str | None = None
+    ) -> RangeValues[V]:
+        """Values in key order; see `keys`. Missing ones are fetched many at a time."""
+        keys = KeyRange.of(prefix, start, stop)
+        return RangeValues(self, self._copy, self._loads, keys)
+
+    def items(
+        self, prefix: str | None = None, *, start: str | None = None, stop: str | None = None
+    ) -> RangeItems[V]:
+        """(key, value) pairs in key order; see `keys`. Missing ones are fetched many at a time."""
+        keys = KeyRange.of(prefix, start, stop)
+        return RangeItems(self, self._copy, self._loads, keys)
+
+    def get_items(self, keys: Iterable[str], default: Any = None) -> Iterator[tuple[str, Any]]:
+        """Yield (key, value) for the given keys in the given order, fetching in parallel.
+
+        Raises:
+            EBookletError: a fetch failed.
+        """
+        for key, found in reading.stream(self._copy, keys):
+            yield key, default if found is None else self._loads(found.value)
+
+    def load_items(self, keys: Iterable[str] | None = None) -> dict[str, EBookletError]:
+        """Fetch values into the local file, all or those of `keys`; unknown keys are ignored.
+
+        Returns:
+            The failures by key, empty when all went well.
+        """
+        return reading.load(self._copy, keys)
+
+    def update(self, other: Any = (), /, **kwargs: V) -> None:
+        """Set many keys, from a mapping, pairs or keywords; what is set before an error stays."""
+        self._copy.require_writable("update")
+        super().update(other, **kwargs)
+
+    def clear(self) -> None:
+        """Delete every key; user metadata stay. The remote follows at the next push, at once."""
+        self._copy.require_writable("clear")
+        writing.clear(self._copy)
+
+    # Timestamps and metadata
+
+    def timestamps(self, include_value: bool = False) -> Iterator[tuple[Any, ...]]:
+        """Yield (key, timestamp) or (key, timestamp, value) for every key; timestamps in µs."""
+        for key, timestamp, raw in reading.iter_timestamps(self._copy, values=include_value):
+            yield (key, timestamp, self._loads(raw or b"")) if include_value else (key, timestamp)
+
+    def get_timestamp(
+        self,
+        key: str,
+        include_value: bool = False,
+        decode_value: bool = True,
+        default: Any = None,
+    ) -> Any:
+        """When `key` was written, in µs; with its value (raw unless decoded) on request."""
+        if not include_value:
+            moment = reading.timestamp_of(self._copy, key)
+            return default if moment is None else moment
+        found = self._copy.local.get_entry(key) or reading.read_missing(self._copy, key)
+        if found is None:
+            return default
+        return found.timestamp, self._loads(found.value) if decode_value else found.value
+
+    def set_timestamp(self, key: str, timestamp: Timestamp) -> None:
+        """Change when `key` was written; this counts as a change. `KeyError` if it is absent."""
+        self._copy.require_writable("set_timestamp")
+        moment = to_microseconds(timestamp, self._now_us())
+        found = self._copy.local.get_entry(key) or reading.read_missing(self._copy, key)
+        if found is None:
+            raise KeyError(key)
+        with self._lock:
+            self._pending.touched[key] = None
+            self._local_set(key, found.value, moment)
+
+    def set_metadata(self, data: Any, timestamp: Timestamp = None) -> None:
+        """Replace the user's metadata, anything JSON can hold; pushed with the next push."""
+        self._copy.require_writable("set_metadata")
+        metadata.set_metadata(self._copy, data, to_microseconds(timestamp, self._now_us()))
+
+    def get_metadata(self, include_timestamp: bool = False) -> Any:
+        """The user's metadata, or (metadata, timestamp in µs), or None if never set."""
+        return metadata.get_metadata(self._copy, include_timestamp=include_timestamp)
+
+    # Moving data
+
+    def changes(self) -> Changes:
+        """What is pending, always current; makes no request."""
+        self._copy.sync()
+        return Changes(self._copy)
+
+    def push(
+        self,
+        message: str | None = None,
+        force_push: bool = False,
+        *,
+        conflict: ConflictPolicy | None = None,
+    ) -> PushResult:
+        """Commit everything pending in one atomic step; see `services.push.push`."""
+        return push(self._copy, message=message or "", force=force_push, conflict=conflict)
+
+    def pull(self) -> PullResult:
+        """Take in what others committed; pending changes stay."""
+        return pull(self._copy)
+
+    def discard(self, keys: Iterable[str] | None = None) -> None:
+        """Drop pending changes, of `keys` or all of them, metadata included; unknown keys are ignored."""
+        self._copy.require_writable("discard")
+        writing.discard(self._copy, keys)
+
+    # Life
+
+    def sync(self, force_shutdown: bool = False) -> None:
+        """Make local changes durable; makes no request."""
+        if not self._copy.closed:
+            self._copy.sync()
+
+    def prune(self, timestamp: Timestamp = None, reindex: bool = False) -> int:
+        """Reclaim local space; with a timestamp also evict cached values older than it.
+
+        Never touches the remote, pending changes or any readable value.
+
+        Returns:
+            Number of entries removed from the local file.
+        """
+        self._copy.require_writable("prune")
+        moment = None if timestamp is None else to_microseconds(timestamp, self._now_us())
+        return writing.prune(self._copy, moment)
+
+    def close(self, force_shutdown: bool = False) -> None:
+        """Sync, release the lock and close; never pushes. Idempotent."""
+        self._local_get = self._local_set = _closed
+        close_copy(self._copy)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        copy = getattr(self, "_copy", None)
+        if copy is not None and not copy.closed:
+            self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._copy.closed else "writable" if self.writable else "read-only"
+        return f"<{type(self).__name__} {self._copy.location} ({state})>"
+
+    # Attributes
+
+    @property
+    def writable(self) -> bool:
+        """Whether this handle may write."""
+        return self._copy.settings.writable
+
+    @property
+    def type(self) -> str:
+        """The older name of the class: "EVariableLengthValue" or "RemoteConnGroup"."""
+        return "EVariableLengthValue"
+
+    @property
+    def uuid(self) -> UUID:
+        """The database's identity, the same in the local file and in the bucket."""
+        return self._copy.uuid
+
+    @property
+    def lock(self) -> Lease | None:
+        """The write lock held on the remote, if any."""
+        return self._copy.lease
+
+    @property
+    def offline(self) -> bool:
+        """Whether this handle makes no requests."""
+        return self._copy.settings.offline
+
+    # Inside
+
+    def _read_missing(self, key: object) -> bytes | None:
+        self._copy.require_open()
+        if not isinstance(key, str):
+            return None
+        found = reading.read_missing(self._copy, key)
+        return None if found is None else found.value
+
+
+def _closed(*_: object) -> Never:
+    raise ValueError("the database is closed")

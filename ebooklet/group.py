@@ -1,0 +1,103 @@
+"""RemoteConnGroup: a database whose values describe other databases."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from ebooklet.connection import S3Connection
+from ebooklet.database import EBooklet, Timestamp
+from ebooklet.errors import RemoteMissingError
+from ebooklet.ports.serializer import Serializer
+from ebooklet.services.catalog import Member
+from ebooklet.services.working_copy import WorkingCopy
+
+_KEY: Final = re.compile(r"[A-Za-z0-9._-]+")
+_TYPES: Final = {"database": "EVariableLengthValue", "group": "RemoteConnGroup"}
+
+LookAt = Callable[[S3Connection], Member | None]
+
+
+class RemoteConnGroup(EBooklet[dict[str, Any]]):
+    """A catalogue of databases: by default keyed by their uuids, with how to reach each.
+
+    Entries never hold credentials. They are made by `add`, or by assigning a connection.
+
+    Args:
+        copy: the working copy.
+        serializer: of the entries, JSON.
+        look_at: reads what a member's head says; None if there is no such database.
+    """
+
+    def __init__(self, copy: WorkingCopy, serializer: Serializer, look_at: LookAt) -> None:
+        super().__init__(copy, serializer)
+        self._look_at = look_at
+
+    @property
+    def type(self) -> str:
+        """The class's name, as stored."""
+        return "RemoteConnGroup"
+
+    def add(self, remote_conn: S3Connection, key: str | None = None, user_meta: Any = None) -> str:
+        """Add a database, or refresh its entry.
+
+        Args:
+            remote_conn: how to reach it; what is not secret of it is stored.
+            key: name of the entry, letters, digits, `.`, `_` and `-`; by default the member's
+                uuid in hexadecimal.
+            user_meta: anything JSON can hold, to be kept with the entry.
+
+        Returns:
+            The entry's key.
+
+        Raises:
+            RemoteMissingError: there is no such database.
+            TypeError: not an S3Connection, or the key or `user_meta` of a wrong type.
+            ValueError: the key has other characters.
+        """
+        self._copy.require_writable("add")
+        if not isinstance(remote_conn, S3Connection):
+            raise TypeError(f"a member is an S3Connection, not {type(remote_conn).__name__}")
+        _check_entry_key(key)
+        try:
+            json.dumps(user_meta)
+        except (TypeError, ValueError) as exc:
+            raise TypeError(f"user_meta must be something JSON can hold: {exc}") from exc
+        member = self._look_at(remote_conn)
+        if member is None:
+            raise RemoteMissingError("there is no database at this connection", op="add")
+        own_key = member.uuid.hex
+        entry = {
+            "entry_version": 1,
+            "type": _TYPES[member.type],
+            "timestamp": member.timestamp,
+            "uuid": own_key,
+            "remote_meta": member.metadata,
+            "user_meta": user_meta,
+            "remote_conn": remote_conn.to_dict(),
+        }
+        name = own_key if key is None else key
+        if name != own_key and own_key in self:
+            del self[own_key]
+        super().set(name, entry)
+        return name
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.set(key, value)
+
+    def set(
+        self, key: str, value: Any, timestamp: Timestamp = None, encode_value: bool = True
+    ) -> None:
+        """`add(value, key=key)`: entries are made from connections only."""
+        self.add(value, key=key)
+
+
+def _check_entry_key(key: object) -> None:
+    if key is None:
+        return
+    if not isinstance(key, str):
+        raise TypeError(f"an entry's key is a string, not {type(key).__name__}")
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"an entry's key may have letters, digits, '.', '_' and '-': {key!r}")

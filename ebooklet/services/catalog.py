@@ -1,0 +1,38 @@
+"""What a connection group says of its members."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from ebooklet.core.head import DatabaseType
+from ebooklet.ports.clock import Clock
+from ebooklet.ports.remote_store import RemoteStore
+from ebooklet.services.heads import HeadStore
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A database as its head describes it."""
+
+    uuid: UUID
+    type: DatabaseType
+    timestamp: int  # µs of its last commit
+    metadata: Any  # the user's, decoded; None if never set
+
+
+def look_at(remote: RemoteStore, db_key: str, clock: Clock) -> Member | None:
+    """Read a database's head; None when there is none. One request.
+
+    Raises:
+        UnsupportedFormatError: the object is not a database of ours.
+    """
+    snapshot = HeadStore(remote, db_key, clock, lambda *_: False).read()
+    if snapshot is None:
+        return None
+    head = snapshot.head
+    metadata = None if head.metadata is None else orjson.loads(head.metadata)
+    return Member(head.uuid, head.type, head.ms * 1000, metadata)

@@ -1,0 +1,122 @@
+"""What is pending, as users see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal, TypedDict
+
+from ebooklet.services import reading, writing
+from ebooklet.services.pull import PullResult, pull
+from ebooklet.services.push import PushResult, push
+from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Change(TypedDict):
+    """One pending key. Times are aware, UTC."""
+
+    key: str
+    kind: Literal["added", "modified", "deleted"]
+    local_timestamp: datetime
+    remote_timestamp: datetime | None
+
+
+class Changes:
+    """A live view of what is pending; iterating twice is fine, and so is writing in between."""
+
+    def __init__(self, copy: WorkingCopy) -> None:
+        self._copy = copy
+
+    def iter_changes(self) -> Iterator[Change]:
+        """Yield pending keys in order, deletions included.
+
+        Costs as much as there are changes, never as much as there are keys. Nothing pending, no
+        request; else at most the index nodes on the way to the keys that are not cached yet.
+        """
+        copy = self._copy
+        copy.require_open()
+        with copy.lock:
+            copy.pending.absorb()
+            sets = set(copy.pending.sets)
+            deletes = dict(copy.pending.delete_times)
+            replacing = copy.pending.replace
+        if not (sets or deletes or replacing):
+            return
+        entries = reading.base_entries(copy, (*sets, *deletes))
+        cleared = _cleared(copy, sets) if replacing else {}
+        now = copy.clock.now_us()
+        for key in sorted({*sets, *deletes, *cleared}):
+            entry = entries.get(key)
+            remote = _moment(entry.timestamp) if entry else None
+            if key in sets:
+                found = copy.local.get_entry(key)
+                if found is not None:
+                    kind: Literal["added", "modified"] = "modified" if entry else "added"
+                    yield Change(
+                        key=key,
+                        kind=kind,
+                        local_timestamp=_moment(found.timestamp),
+                        remote_timestamp=remote,
+                    )
+            elif entry is not None or key in cleared:
+                yield Change(
+                    key=key,
+                    kind="deleted",
+                    local_timestamp=_moment(deletes.get(key) or now),
+                    remote_timestamp=remote or _moment(cleared[key]),
+                )
+
+    def __iter__(self) -> Iterator[Change]:
+        return self.iter_changes()
+
+    def __bool__(self) -> bool:
+        self._copy.require_open()
+        return bool(self._copy.pending)
+
+    @property
+    def pending_deletes(self) -> frozenset[str]:
+        """Keys whose deletion is pending."""
+        return frozenset(c["key"] for c in self.iter_changes() if c["kind"] == "deleted")
+
+    def update(self) -> None:
+        """Kept for older programs; a view that is always current has nothing to recompute."""
+        self._copy.sync()
+
+    build_changelog = update
+
+    def push(
+        self,
+        message: str | bool | None = None,
+        force_push: bool = False,
+        *,
+        conflict: ConflictPolicy | None = None,
+    ) -> PushResult:
+        """Commit everything pending in one atomic step; see `EBooklet.push`."""
+        if isinstance(message, bool):  # older programs pass force_push first
+            return push(self._copy, force=message, conflict=conflict)
+        return push(self._copy, message=message or "", force=force_push, conflict=conflict)
+
+    def pull(self) -> PullResult:
+        """Take in what others committed; pending changes stay."""
+        return pull(self._copy)
+
+    def discard(self, keys: Iterable[str] | None = None) -> None:
+        """Drop pending changes, of `keys` or all of them; unknown keys are ignored."""
+        self._copy.require_writable("discard")
+        writing.discard(self._copy, keys)
+
+
+def _cleared(copy: WorkingCopy, kept: set[str]) -> dict[str, int]:
+    """Keys of the base that a pending replacement does away with, with their timestamps (µs)."""
+    return {
+        entry.key: entry.timestamp
+        for page in reading.iter_base(copy)
+        for entry in page
+        if entry.key not in kept
+    }
+
+
+def _moment(timestamp: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=timestamp)

@@ -1,0 +1,108 @@
+"""Keys that changed both here and in the remote: found, reported, settled by policy."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ebooklet.core import merge
+from ebooklet.core.digest import value_digest
+from ebooklet.core.journal import UNKNOWN, Base
+from ebooklet.errors import ConflictError
+from ebooklet.services.reading import entries_of
+from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy
+
+UNRELATED: Final = b"?"  # a base that equals no digest: nothing is known of what this key once was
+_SHOWN: Final = 5
+
+
+def find_conflicts(copy: WorkingCopy) -> list[str]:
+    """Look at the pending keys whose base moved under them; drop changes that are none.
+
+    Returns:
+        Keys in conflict, sorted.
+    """
+    with copy.lock:
+        moved = {
+            key: base
+            for table in (copy.pending.sets, copy.pending.deletes)
+            for key, base in table.items()
+            if base is not UNKNOWN
+        }
+    if not moved:
+        return []
+    entries = entries_of(copy, moved)
+    conflicts: list[str] = []
+    equal: list[str] = []
+    outdated: list[str] = []
+    for key in sorted(moved):
+        entry = entries.get(key)
+        ours = _ours(copy, key)
+        theirs: merge.State = merge.ABSENT
+        if entry is not None:
+            theirs = merge.Version(entry.digest, entry.timestamp)
+        verdict = merge.decide(_base(moved[key]), ours, theirs)
+        if verdict is merge.Verdict.CONFLICT:
+            conflicts.append(key)
+        elif verdict is merge.Verdict.DROP:
+            (equal if ours == theirs else outdated).append(key)
+    with copy.lock:
+        for key in equal:
+            copy.pending.forget(key)
+        copy.journal.settled(equal)
+        drop_changes(copy, outdated)
+    return conflicts
+
+
+def settle_conflicts(copy: WorkingCopy, policy: ConflictPolicy) -> None:
+    """Apply the policy before a push writes anything.
+
+    Raises:
+        ConflictError: the policy is "error" and there are conflicts; everything stays pending.
+    """
+    conflicts = find_conflicts(copy)
+    if not conflicts:
+        return
+    if policy == "error":
+        raise ConflictError(
+            f"{describe(conflicts)} changed both here and in the remote; discard() the changes "
+            "here to take the remote's, or push with conflict='ours' to keep yours",
+            keys=conflicts,
+            op="push",
+        )
+    if policy == "theirs":
+        drop_changes(copy, conflicts)
+
+
+def drop_changes(copy: WorkingCopy, keys: list[str]) -> None:
+    """Give up the changes of `keys` made here: what the base has is readable again."""
+    with copy.lock:
+        copy.pending.absorb()
+        dropped = [key for key in keys if key in copy.pending]
+        stored = [key for key in dropped if key in copy.pending.sets]
+        copy.journal.gone(stored)
+        copy.local.delete(stored)
+        for key in dropped:
+            copy.pending.forget(key)
+        copy.pending.shape += 1
+        copy.journal.settled(dropped)
+
+
+def describe(keys: list[str]) -> str:
+    """Name the first few of many keys."""
+    shown = ", ".join(repr(key if len(key) <= 60 else key[:57] + "...") for key in keys[:_SHOWN])
+    more = len(keys) - _SHOWN
+    return f"{shown} and {more} more keys" if more > 0 else shown
+
+
+def _ours(copy: WorkingCopy, key: str) -> merge.State:
+    found = None if key in copy.pending.deletes else copy.local.get_entry(key)
+    return (
+        merge.ABSENT if found is None else merge.Version(value_digest(found.value), found.timestamp)
+    )
+
+
+def _base(base: Base) -> merge.Base:
+    if base == UNRELATED:
+        return merge.UNKNOWN
+    # The journal keeps digests only: a time that equals no real one.
+    return merge.Version(base, -1) if base else merge.ABSENT

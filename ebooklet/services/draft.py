@@ -1,0 +1,161 @@
+"""Drafting a commit: which values, nodes and record a push adds to the bucket."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Final
+
+from ebooklet.core.advance import LiveBytes
+from ebooklet.core.digest import value_digest
+from ebooklet.core.entry import Entry
+from ebooklet.core.index.build import build
+from ebooklet.core.index.lookup import lookup
+from ebooklet.core.index.update import update
+from ebooklet.core.names import sid_ms
+from ebooklet.core.params import TreeParams
+from ebooklet.core.refs import BlockRef, NodeRef
+from ebooklet.ports.local_store import LocalStore
+from ebooklet.services.nodes import NodeReader
+from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.upload import SegmentUploader
+
+_CHUNK_KEYS: Final = 5_000
+_SMALL_PUSH_KEYS: Final = 1_000
+_CACHED_NODE_BYTES: Final = 64 * 1024 * 1024
+
+Edit = tuple[str, Entry | None]
+
+
+class Draft:
+    """The content of one attempt of a push, laid into segments as it is worked out.
+
+    Args:
+        local: where the values are.
+        nodes: the index reader.
+        base: the snapshot the commit builds on; None creates the database.
+        root: root of the index to change; None starts from nothing (creation, replacement).
+        params: what shapes the tree.
+        uploader: where values and nodes go.
+        placed: entries uploaded by an earlier attempt of the same write, by key; added to.
+
+    Attributes:
+        covered: each key the commit speaks of, with what it then is in the index.
+        live: the segment table of the new snapshot, in the making.
+        node_data: encoded nodes, for the cache, up to a bound.
+    """
+
+    def __init__(
+        self,
+        *,
+        local: LocalStore,
+        nodes: NodeReader,
+        base: Snapshot | None,
+        root: NodeRef | None,
+        params: TreeParams,
+        uploader: SegmentUploader,
+        placed: dict[str, Entry],
+    ) -> None:
+        self._local = local
+        self._nodes = nodes
+        self._root = root
+        self._params = params
+        self._uploader = uploader
+        self._placed = placed
+        self._floor = base.head.gc.floor if base else 0
+        self.covered: dict[str, Entry | None] = {}
+        self.live = (
+            LiveBytes.of(base.commit.segs, base.commit.value_bytes)
+            if base is not None and root is not None
+            else LiveBytes()
+        )
+        self.node_data: dict[BlockRef, bytes] = {}
+        self._node_bytes = 0
+        self.n_set = 0
+        self.n_deleted = 0
+
+    def edits(self, sets: Sequence[str], deletes: Collection[str]) -> Iterator[Edit]:
+        """Yield the index edits of these keys, in key order, laying down values on the way.
+
+        A key whose entry would not change, timestamp included, makes no edit; a key whose value
+        is gone meanwhile is left out, and stays pending.
+        """
+        keys = heapq.merge(sets, sorted(deletes))
+        while chunk := list(islice(keys, _CHUNK_KEYS)):
+            current = self._current(chunk)
+            to_set = [key for key in chunk if key not in deletes]
+            values = self._local.get_many(to_set)
+            following = next(values, None)
+            for key in chunk:
+                if key in deletes:
+                    self.covered[key] = None
+                    if key in current:
+                        self.n_deleted += 1
+                        yield key, None
+                elif following is not None and following[0] == key:
+                    timestamp, value = following[1]
+                    following = next(values, None)
+                    entry = self._entry(key, value, timestamp, current.get(key))
+                    self.covered[key] = entry
+                    if entry != current.get(key):
+                        self.n_set += 1
+                        yield key, entry
+
+    def build(self, edits: Iterable[Edit]) -> NodeRef | None:
+        """Work the edits into the index and lay down its new nodes; return the new root."""
+        edits = iter(edits)
+        # Values of a small push come first, so that they lie together, before the nodes.
+        edits = chain(list(islice(edits, _SMALL_PUSH_KEYS)), edits)
+        if self._root is None:
+            return build(self._counted(edits), self._params, self._place_node)
+        result = self._nodes.run(
+            update(self._root, self._counting(edits), self._params, self._place_node)
+        )
+        for entry in result.replaced:
+            self.live.drop_entry(entry)
+        for ref in result.dropped_nodes:
+            self.live.drop_node(ref.block)
+        return result.root
+
+    def place_log_node(self, data: bytes) -> BlockRef:
+        """Lay down a node of the log, which the head keeps alive, not the snapshot."""
+        return self._uploader.add_node(data)
+
+    def _current(self, keys: Sequence[str]) -> dict[str, Entry]:
+        return {} if self._root is None else self._nodes.run(lookup(self._root, keys))
+
+    def _entry(self, key: str, value: bytes, timestamp: int, current: Entry | None) -> Entry:
+        digest = value_digest(value)
+        known = (
+            current if current is not None and current.digest == digest else self._placed.get(key)
+        )
+        if known is not None and known.digest == digest and known.length == len(value):
+            stale = known is not current and known.place and sid_ms(known.place.sid) <= self._floor
+            if not stale:
+                return known._replace(timestamp=timestamp)
+        if len(value) <= self._params.inline_max:
+            return Entry(key, len(value), digest, timestamp, value, None)
+        place = self._uploader.add_value(value)
+        entry = Entry(key, len(value), digest, timestamp, None, place)
+        self._placed[key] = entry
+        return entry
+
+    def _counting(self, edits: Iterable[Edit]) -> Iterator[Edit]:
+        for key, entry in edits:
+            if entry is not None:
+                self.live.add_entry(entry)
+            yield key, entry
+
+    def _counted(self, edits: Iterable[Edit]) -> Iterator[Entry]:
+        for _, entry in self._counting(edits):
+            if entry is not None:
+                yield entry
+
+    def _place_node(self, data: bytes) -> BlockRef:
+        block = self._uploader.add_node(data)
+        self.live.add_node(block)
+        self._node_bytes += len(data)
+        if self._node_bytes <= _CACHED_NODE_BYTES:
+            self.node_data[block] = data
+        return block

@@ -1,0 +1,231 @@
+"""Reading and moving the head, the one mutable object a reader needs (FORMAT §2, §5, §6)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Final
+from uuid import UUID
+
+from ebooklet.core.head import Head, decode_head
+from ebooklet.core.names import alternate_key
+from ebooklet.errors import (
+    EBookletError,
+    LockLostError,
+    ObjectNotFound,
+    OutcomeUnknown,
+    PreconditionFailed,
+    RemoteDeleted,
+    RemoteIntegrityError,
+    RemoteUnavailable,
+    UnsupportedFormatError,
+    UUIDMismatchError,
+)
+from ebooklet.ports.clock import Clock
+from ebooklet.ports.lock_service import Lease
+from ebooklet.ports.remote_store import Condition, IfAbsent, IfMatch, RemoteStore, StoredObject
+from ebooklet.services.snapshot import Snapshot
+
+HEAD_CACHE_CONTROL: Final = "no-cache"
+_SAME_BYTES_ATTEMPTS: Final = 5
+
+
+class HeadMoved(Exception):
+    """Another commit landed first; `current` is the head that now stands."""
+
+    def __init__(self, current: Snapshot) -> None:
+        super().__init__("the head moved")
+        self.current = current
+
+
+class HeadStore:
+    """Reads the head, and replaces it in one atomic step.
+
+    Args:
+        remote: where it lies.
+        db_key: its object key.
+        clock: for the waits between attempts.
+        in_log: whether a (seq, write_id) stands in the older log of a head; asked only when a
+            lost answer was followed by more than 64 other commits.
+    """
+
+    def __init__(
+        self,
+        remote: RemoteStore,
+        db_key: str,
+        clock: Clock,
+        in_log: Callable[[Head, int, bytes], bool],
+    ) -> None:
+        self._remote = remote
+        self._key = db_key
+        self._clock = clock
+        self._in_log = in_log
+
+    def read(self) -> Snapshot | None:
+        """Return the head that stands now, or None when there is no database.
+
+        In mode lock a failed write may have damaged one of the two copies (some servers delete or
+        truncate a key on a failed PUT), so the newer valid one of both counts.
+
+        Raises:
+            UnsupportedFormatError: the object is not ours, or of a newer format.
+            RemoteIntegrityError: it is damaged and there is no second copy.
+        """
+        damage: EBookletError | None = None
+        first: Snapshot | None = None
+        try:
+            first = self._read_one(self._key)
+        except RemoteIntegrityError as exc:
+            damage = exc
+        if first is not None and first.head.proto.mode == "cas":
+            return first
+        try:
+            second = self._read_one(alternate_key(self._key))
+        except (RemoteIntegrityError, UnsupportedFormatError):
+            second = None
+        candidates = [copy for copy in (first, second) if copy is not None]
+        if not candidates:
+            if damage is not None:
+                raise damage
+            return None
+        best = max(candidates, key=lambda copy: copy.head.seq)
+        if best is second:
+            best = Snapshot(best.head, best.data, first.etag if first else "")
+        return best
+
+    def commit(
+        self, new: Head, data: bytes, expected: Snapshot | None, lease: Lease | None
+    ) -> Snapshot:
+        """Put `new` in the place of `expected`, exactly once.
+
+        Returns:
+            The new snapshot; its etag is "" when later commits already stand on top of it.
+
+        Raises:
+            HeadMoved: another commit replaced `expected`; nothing of ours is visible.
+            LockLostError, RemoteDeleted, UUIDMismatchError, RemoteUnavailable, OutcomeUnknown.
+        """
+        if new.proto.mode == "lock":
+            return self._commit_locked(new, data, expected, lease)
+        condition = self._condition(new, expected)
+        trouble: EBookletError | None = None
+        for attempt in range(_SAME_BYTES_ATTEMPTS):
+            if attempt:
+                self._clock.sleep(min(2.0, 0.05 * 2**attempt) * (0.5 + random.random()))  # noqa: S311
+            if lease is not None:
+                lease.check()
+            try:
+                meta = self._remote.put(
+                    self._key, data, condition=condition, cache_control=HEAD_CACHE_CONTROL
+                )
+            except RemoteUnavailable as exc:
+                trouble = exc
+                continue
+            except (PreconditionFailed, OutcomeUnknown) as exc:
+                trouble = exc
+            else:
+                return Snapshot(new, data, meta.etag)
+            current = self._settle(new, data, expected)
+            if current is not None:
+                return current
+        raise trouble or OutcomeUnknown("the head could not be moved", op="push", key=self._key)
+
+    def _condition(self, new: Head, expected: Snapshot | None) -> Condition:
+        if expected is None:
+            return IfAbsent()
+        etag = expected.etag
+        return IfMatch(etag.strip('"') if new.proto.etag_style == "bare" else etag)
+
+    def _settle(self, new: Head, data: bytes, expected: Snapshot | None) -> Snapshot | None:
+        """Find out what became of a put: landed (a snapshot), not yet (None), or lost (raises)."""
+        current = self.read()
+        if current is None:
+            if expected is None:
+                return None
+            raise RemoteDeleted(
+                "the remote database was deleted meanwhile; local data are kept, "
+                "open it with flag 'c' to create it anew",
+                op="push",
+                key=self._key,
+            )
+        self.check_same(current, new.uuid)
+        if self.landed(current.head, new.seq, new.write_id):
+            stands = current.head.write_id == new.write_id
+            return Snapshot(new, data, current.etag if stands else "")
+        if expected is not None and current.head.seq == expected.head.seq:
+            return None
+        raise HeadMoved(current)
+
+    def landed(self, head: Head, seq: int, write_id: bytes) -> bool:
+        """Whether a logical write is part of the history that `head` tells."""
+        if any(row.write_id == write_id for row in head.recent):
+            return True
+        return head.log is not None and head.seq > seq and self._in_log(head, seq, write_id)
+
+    def check_same(self, current: Snapshot, uuid: UUID) -> None:
+        """Refuse a head that belongs to another database under the same key."""
+        if current.head.uuid != uuid:
+            raise UUIDMismatchError(
+                f"the remote now holds another database (uuid {current.head.uuid}, ours is {uuid}); "
+                "nothing was changed",
+                op="push",
+                key=self._key,
+            )
+
+    def _commit_locked(
+        self, new: Head, data: bytes, expected: Snapshot | None, lease: Lease | None
+    ) -> Snapshot:
+        """Mode lock: second copy first, each write read back, the lock verified before each."""
+        if lease is None:
+            raise LockLostError(
+                "this server ignores conditional writes, so a commit needs the lock",
+                op="push",
+                key=self._key,
+            )
+        lease.verify()
+        current = self.read()
+        if current is not None:
+            self.check_same(current, new.uuid)
+        if (current.head.write_id if current else None) != (
+            expected.head.write_id if expected else None
+        ):
+            if current is None:
+                raise RemoteDeleted(
+                    "the remote database was deleted meanwhile", op="push", key=self._key
+                )
+            raise HeadMoved(current)
+        self._put_and_read_back(alternate_key(self._key), data)
+        lease.verify()
+        etag = self._put_and_read_back(self._key, data)
+        lease.verify()
+        return Snapshot(new, data, etag)
+
+    def _put_and_read_back(self, key: str, data: bytes) -> str:
+        trouble: EBookletError | None = None
+        for attempt in range(_SAME_BYTES_ATTEMPTS):
+            if attempt:
+                self._clock.sleep(0.1 * 2**attempt)
+            try:
+                self._remote.put(key, data, cache_control=HEAD_CACHE_CONTROL)
+            except (RemoteUnavailable, OutcomeUnknown) as exc:
+                trouble = exc
+            stored = self._get(key)
+            if stored is not None and stored.body == data:
+                return stored.meta.etag
+        raise trouble or OutcomeUnknown(
+            "the head was written but reads back differently; the server may be failing",
+            op="push",
+            key=key,
+        )
+
+    def _get(self, key: str) -> StoredObject | None:
+        try:
+            return self._remote.get(key)
+        except ObjectNotFound:
+            return None
+
+    def _read_one(self, key: str) -> Snapshot | None:
+        stored = self._get(key)
+        if stored is None:
+            return None
+        return Snapshot(decode_head(stored.body, key=key), stored.body, stored.meta.etag)

@@ -1,0 +1,245 @@
+"""What the working copy writes down beside the local file, so that a crash loses nothing.
+
+Three things: the log of pending changes, the log of keys stored locally (so that a deletion made
+with plain Booklet is noticed), and the head this copy was last in step with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+
+from ebooklet.core.entry import Entry
+from ebooklet.core.head import decode_head
+from ebooklet.core.journal import (
+    JournalRecord,
+    Pending,
+    PendingDelete,
+    PendingMetadata,
+    PendingSet,
+    PendingState,
+    PushSettled,
+    PushStarted,
+    Rebase,
+    ReplaceIntent,
+    Settled,
+    encode_records,
+    replay,
+)
+from ebooklet.core.resident import Gone, Reset, Resident, encode_resident, replay_resident
+from ebooklet.errors import EBookletError
+from ebooklet.ports.local_store import LocalStore
+from ebooklet.services.pending import PendingChanges
+from ebooklet.services.snapshot import Snapshot
+
+PENDING_LOG: Final = "pending"
+RESIDENT_LOG: Final = "resident"
+HEAD_SLOT: Final = "head"
+_ROUND: Final = 1 << 20  # bytes a log may grow before it is looked at
+_BYTES_A_KEY: Final = 64
+
+
+class Journal:
+    """Appends to the logs in the order that a crash at any point forgives."""
+
+    def __init__(self, local: LocalStore) -> None:
+        self._local = local
+        self._pending_bytes = 0
+        self._resident_bytes = 0
+        self._resident_new: dict[str, None] = {}
+        self.in_doubt: dict[bytes, int] = {}  # write_id -> seq, mode lock
+        self._awaiting: dict[bytes, tuple[Collection[str], Collection[str]]] = {}
+
+    # What is pending
+
+    def load(self, pending: PendingChanges) -> None:
+        """Replay what earlier sessions left pending."""
+        data = self._local.read_log(PENDING_LOG)
+        state, intact, _ = replay(data)
+        for key, (kind, base, timestamp) in state.keys.items():
+            if kind == "delete":
+                pending.mark_deleted(key, timestamp, base)
+            else:
+                pending.mark_set(key, base)
+        pending.metadata = state.metadata
+        pending.replace = state.replace
+        self.in_doubt = dict(state.in_doubt)
+        self._pending_bytes = len(data)
+        if not intact and self._local.writable:
+            self.rewrite(pending)
+
+    def flush(self, pending: PendingChanges) -> None:
+        """Append the sets, and the locally stored keys, that the logs do not hold yet."""
+        if pending.unwritten:
+            keys = [key for key in pending.unwritten if key in pending.sets]
+            self._append(PendingSet(keys, [pending.sets[key] for key in keys]))
+            pending.unwritten.clear()
+        if self._resident_new:
+            data = encode_resident([Resident(list(self._resident_new))])
+            self._local.append_log(RESIDENT_LOG, data)
+            self._resident_new.clear()
+            self._resident_bytes += len(data)
+        if self._pending_bytes > _ROUND:
+            live = _BYTES_A_KEY * (len(pending.sets) + len(pending.deletes))
+            if self._pending_bytes > 3 * live:
+                self.rewrite(pending)
+        if self._resident_bytes > _ROUND:
+            self._resident_bytes = 0
+            size = len(self._local.read_log(RESIDENT_LOG))
+            if size > 3 * _BYTES_A_KEY * max(1, self._local.count()):
+                keys = list(self._local.keys())
+                self._local.replace_log(RESIDENT_LOG, encode_resident([Resident(keys)]))
+
+    def deleted(self, pending: PendingChanges, keys: Collection[str]) -> None:
+        """Note deletions at once."""
+        times = [pending.delete_times[key] for key in keys]
+        self._append(PendingDelete(list(keys), times, [pending.deletes[key] for key in keys]))
+
+    def rebased(self, pending: PendingChanges, keys: Collection[str]) -> None:
+        """Note the bases of pending keys that moved."""
+        if keys:
+            self.flush(pending)
+            tables = (pending.sets, pending.deletes)
+            bases = [next(table[key] for table in tables if key in table) for key in keys]
+            self._append(Rebase(list(keys), bases))
+
+    def settled(self, keys: Collection[str]) -> None:
+        """Note that these keys are pending no more."""
+        if keys:
+            self._append(Settled(list(keys)))
+
+    def metadata(self, pending: bool) -> None:
+        """Note that the user's metadata are pending, or no longer."""
+        self._append(PendingMetadata(pending))
+
+    def rewrite(self, pending: PendingChanges) -> None:
+        """Put the fewest records in the place of the whole log."""
+        state = PendingState(
+            metadata=pending.metadata, replace=pending.replace, in_doubt=dict(self.in_doubt)
+        )
+        for key, base in pending.sets.items():
+            state.keys[key] = Pending("set", base, 0)
+        for key, base in pending.deletes.items():
+            state.keys[key] = Pending("delete", base, pending.delete_times[key])
+        for sets, deletes in self._awaiting.values():
+            for key in sets:
+                state.keys.setdefault(key, Pending("set", None, 0))
+            for key in deletes:
+                state.keys.setdefault(key, Pending("delete", None, 0))
+        data = state.encode()
+        self._local.replace_log(PENDING_LOG, data)
+        self._pending_bytes = len(data)
+        pending.unwritten.clear()
+
+    # Pushes
+
+    def push_started(self, write_id: bytes, seq: int) -> None:
+        """Note a head write whose acknowledgement will not be proof (mode lock)."""
+        self.in_doubt[write_id] = seq
+        self._append(PushStarted(write_id, seq))
+
+    def committed(
+        self,
+        pending: PendingChanges,
+        covered: Mapping[str, Entry | None],
+        snapshot: Snapshot,
+        *,
+        proven: bool,
+    ) -> None:
+        """Note a commit, before which `pending` was brought up to date.
+
+        Args:
+            pending: what is left.
+            covered: what the commit covered.
+            snapshot: the new base.
+            proven: False in mode lock, where the entries stay until a later read of the head
+                shows the write in history.
+        """
+        sets = [key for key, entry in covered.items() if entry is not None]
+        deletes = [key for key, entry in covered.items() if entry is None]
+        self._resident_new.update(dict.fromkeys(sets))
+        if deletes:
+            self._local.append_log(RESIDENT_LOG, encode_resident([Gone(deletes)]))
+        self.flush(pending)
+        self.write_base(snapshot)
+        if proven:
+            self.settled([key for key in covered if key not in pending])
+        else:
+            self._awaiting[snapshot.head.write_id] = (sets, frozenset(deletes))
+        self._append(PendingMetadata(pending.metadata), ReplaceIntent(pending.replace))
+
+    def confirm(self, pending: PendingChanges, landed: Mapping[bytes, bool]) -> list[str]:
+        """Settle writes in doubt by what a later read of the head showed of them.
+
+        Returns:
+            The keys of lost writes, pending again.
+        """
+        lost: list[str] = []
+        for write_id, arrived in landed.items():
+            sets, deletes = self._awaiting.pop(write_id, ((), ()))
+            keys = [key for key in (*sets, *deletes) if key not in pending]
+            if arrived:
+                self.settled(keys)
+            else:
+                for key in keys:
+                    if key in deletes:
+                        pending.mark_deleted(key, 0)
+                    elif self._local.contains(key):
+                        pending.mark_set(key)
+                lost += [key for key in keys if key in pending]
+            del self.in_doubt[write_id]
+            self._append(PushSettled(write_id, arrived))
+        return lost
+
+    # What is stored locally
+
+    def stored(self, keys: Iterable[str]) -> None:
+        """Note keys whose values were fetched; written down at the next flush."""
+        self._resident_new.update(dict.fromkeys(keys))
+
+    def gone(self, keys: Collection[str]) -> None:
+        """Note keys about to leave the local store, before they do."""
+        for key in keys:
+            self._resident_new.pop(key, None)
+        if keys:
+            self._local.append_log(RESIDENT_LOG, encode_resident([Gone(list(keys))]))
+
+    def all_gone(self) -> None:
+        """Note that no key is stored locally."""
+        self._resident_new.clear()
+        self._local.replace_log(RESIDENT_LOG, encode_resident([Reset()]))
+
+    def resident(self) -> set[str]:
+        """Keys known to be stored locally, as of the last flush."""
+        return replay_resident(self._local.read_log(RESIDENT_LOG)).keys
+
+    def set_resident(self, keys: Iterable[str]) -> None:
+        """Put a whole new list of locally stored keys in place."""
+        self._resident_new.clear()
+        self._local.replace_log(RESIDENT_LOG, encode_resident([Resident(list(keys))]))
+
+    # The base
+
+    def write_base(self, snapshot: Snapshot) -> None:
+        """Remember the head this copy is in step with."""
+        self._local.write_slot(HEAD_SLOT, snapshot.data)
+
+    def read_base(self) -> Snapshot | None:
+        """The head this copy was last in step with; None when there is none, or it is damaged."""
+        data = self._local.read_slot(HEAD_SLOT)
+        if data is None:
+            return None
+        try:
+            return Snapshot(decode_head(data, key=self._local.location), data, "")
+        except EBookletError:
+            return None  # the open reconciles, as if the folder had been lost
+
+    def base_is(self, snapshot: Snapshot) -> bool:
+        """Whether `snapshot` is still what is remembered; another process may have moved on."""
+        return self._local.read_slot(HEAD_SLOT) == snapshot.data
+
+    def _append(self, *records: JournalRecord) -> None:
+        data = encode_records(records)
+        if data:
+            self._local.append_log(PENDING_LOG, data)
+            self._pending_bytes += len(data)

@@ -1,0 +1,53 @@
+"""The older history of a head: a tree keyed by sequence number (FORMAT §2, `log`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ebooklet.core.digest import value_digest
+from ebooklet.core.entry import Entry
+from ebooklet.core.head import Head, Recent, decode_log_row, encode_log_row, log_key
+from ebooklet.core.index.lookup import lookup
+from ebooklet.core.index.node import InnerNode
+from ebooklet.core.refs import NodeRef
+from ebooklet.services.nodes import NodeReader
+
+
+def log_entries(rows: Iterable[Recent]) -> list[tuple[str, Entry | None]]:
+    """The tree edits that add rows which no longer fit into the head."""
+    edits: list[tuple[str, Entry | None]] = []
+    for row in rows:
+        data = encode_log_row(row)
+        key = log_key(row.seq)
+        edits.append((key, Entry(key, len(data), value_digest(data), row.ms * 1000, data, None)))
+    return sorted(edits)
+
+
+def find_in_log(nodes: NodeReader, head: Head, seq: int, write_id: bytes) -> bool:
+    """Whether the commit `seq` of the older history was this logical write."""
+    if head.log is None:
+        return False
+    key = log_key(seq)
+    entry = nodes.run(lookup(head.log, [key])).get(key)
+    return (
+        entry is not None
+        and entry.inline is not None
+        and decode_log_row(entry.inline).write_id == write_id
+    )
+
+
+def log_segments(nodes: NodeReader, log: NodeRef | None) -> set[bytes]:
+    """The segments that hold the log's nodes; reads its inner nodes only."""
+    sids: set[bytes] = set()
+    level = [log] if log is not None else []
+    while level:
+        sids.update(ref.block.sid for ref in level)
+        inner = [ref for ref in level if ref.level > 0]
+        found = nodes.fetch(inner) if inner else {}
+        level = [
+            child
+            for node in found.values()
+            if isinstance(node, InnerNode)
+            for child in node.children()
+        ]
+    return sids

@@ -1,0 +1,177 @@
+"""Changes made here and not yet pushed: kept in memory, journalled beside the local file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from ebooklet.core.entry import Entry
+from ebooklet.core.index.diff import Change
+from ebooklet.core.journal import ABSENT, UNKNOWN, Base
+
+_PRESENT_ADDS: Final = {True: 0, False: 1}  # what a pending set adds to the base's count
+_PRESENT_DELETES: Final = {True: -1, False: 0}  # and a pending deletion
+
+
+class PendingChanges:
+    """The keys that differ, or may differ, from the base commit.
+
+    `touched` is the hot path's only duty: a set marks its key there and nothing else. Everything
+    that costs more (journal, counting, undoing a deletion) waits for `absorb`, which every other
+    operation calls first. All methods are called under the working copy's lock.
+
+    The *base* of a change is what the key was when it was first changed here: `UNKNOWN` as long
+    as the base commit itself tells (no request is ever made just to note it), and a digest or
+    `ABSENT` once the base commit has moved on underneath it: then it is what finds the conflict.
+    """
+
+    def __init__(self) -> None:
+        self.touched: dict[str, None] = {}
+        self.sets: dict[str, Base] = {}
+        self.deletes: dict[str, Base] = {}
+        self.delete_times: dict[str, int] = {}  # µs
+        self.metadata = False
+        self.replace = False
+        self.shape = 0  # grows whenever the set of keys may have changed; iterators watch it
+        self.delta = 0  # keys added minus keys deleted, exact when nothing is unresolved
+        self.unwritten: dict[str, None] = {}  # sets that the journal does not hold yet
+        self._in_base: dict[str, bool] = {}
+        self._unresolved: dict[str, None] = {}
+        self._since: dict[str, None] | None = None  # keys changed since the push under way began
+
+    def __bool__(self) -> bool:
+        return bool(self.touched or self.sets or self.deletes or self.metadata or self.replace)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.sets or key in self.touched or key in self.deletes
+
+    def absorb(self) -> None:
+        """Take in what the hot path only marked."""
+        touched = self.touched
+        if not touched:
+            return
+        self.touched = {}
+        for key in touched:
+            if key not in self.sets:
+                self.mark_set(key)
+        self.unwritten.update(touched)
+        if self._since is not None:
+            self._since.update(touched)
+
+    def mark_set(self, key: str, base: Base = UNKNOWN) -> None:
+        """Note that `key` has a local value to push."""
+        before = self._contribution(key)
+        if key in self.deletes:
+            base = self.deletes.pop(key)
+            self.delete_times.pop(key, None)
+            self.shape += 1
+        self.sets[key] = base
+        self._account(key, before)
+
+    def mark_deleted(self, key: str, timestamp: int, base: Base = UNKNOWN) -> None:
+        """Note that `key` is to be deleted from the remote."""
+        before = self._contribution(key)
+        if key in self.sets:
+            base = self.sets.pop(key)
+            self.unwritten.pop(key, None)
+        self.deletes[key] = base
+        self.delete_times[key] = timestamp
+        self.shape += 1
+        self._account(key, before)
+        if self._since is not None:
+            self._since[key] = None
+
+    def forget(self, key: str) -> None:
+        """Drop the change of `key`: pushed, discarded or found to be none."""
+        before = self._contribution(key)
+        self.sets.pop(key, None)
+        self.deletes.pop(key, None)
+        self.delete_times.pop(key, None)
+        self.unwritten.pop(key, None)
+        self._in_base.pop(key, None)
+        self._unresolved.pop(key, None)
+        self.delta -= before
+
+    def clear(self) -> None:
+        """Drop every change of keys."""
+        self.touched = {}
+        for table in (self.sets, self.deletes, self.delete_times, self.unwritten):
+            table.clear()
+        self._in_base.clear()
+        self._unresolved.clear()
+        self.delta = 0
+        self.shape += 1
+
+    def unresolved(self) -> list[str]:
+        """Pending keys whose presence in the base is not known yet."""
+        self.absorb()
+        return list(self._unresolved)
+
+    def resolve(self, keys: Iterable[str], entries: Mapping[str, Entry]) -> None:
+        """Learn which of `keys` the base commit has."""
+        for key in keys:
+            if key in self:
+                self._set_presence(key, key in entries)
+
+    def is_addition(self, key: str) -> bool:
+        """Whether the pending set of `key` adds it; True also when that is not known yet."""
+        return not self._in_base.get(key, False)
+
+    def base_moved(self, change: Change) -> None:
+        """Note that the base commit moved from `change.old` to `change.new` under a pending key."""
+        table = self.sets if change.key in self.sets else self.deletes
+        base = table[change.key]
+        if base is UNKNOWN:
+            base = change.old.digest if change.old else ABSENT
+        now = change.new.digest if change.new else ABSENT
+        table[change.key] = UNKNOWN if base == now else base
+        self._set_presence(change.key, change.new is not None)
+
+    def set_bases(self, keys: Iterable[str], base: Base) -> None:
+        """Note what `keys` were when they were first changed; their presence is to be looked up."""
+        for key in keys:
+            before = self._contribution(key)
+            (self.sets if key in self.sets else self.deletes)[key] = base
+            self._in_base.pop(key, None)
+            self._account(key, before)
+
+    def begin_push(self) -> None:
+        """Watch for keys that change from here on, until `end_push`."""
+        self.absorb()
+        self._since = {}
+
+    def end_push(self, committed: Mapping[str, Entry | None]) -> None:
+        """Note what a push committed: each key it covered with what the base now has of it.
+
+        A key changed again while the push was under way stays pending, on top of the new base.
+        """
+        self.absorb()
+        since, self._since = self._since or {}, None
+        for key, entry in committed.items():
+            if key not in since:
+                self.forget(key)
+            elif key in self:
+                (self.sets if key in self.sets else self.deletes)[key] = UNKNOWN
+                self._set_presence(key, entry is not None)
+
+    def _set_presence(self, key: str, present: bool) -> None:
+        before = self._contribution(key)
+        self._in_base[key] = present
+        self._unresolved.pop(key, None)
+        after = self._contribution(key)
+        self.delta += after - before
+        if after != before:
+            self.shape += 1
+
+    def _account(self, key: str, before: int) -> None:
+        self.delta += self._contribution(key) - before
+        if key not in self._in_base:
+            self._unresolved[key] = None
+
+    def _contribution(self, key: str) -> int:
+        present = self._in_base.get(key)
+        if present is None:
+            return 0
+        if key in self.sets:
+            return _PRESENT_ADDS[present]
+        return _PRESENT_DELETES[present] if key in self.deletes else 0

@@ -1,0 +1,379 @@
+"""Pushing: new immutable segments, then one atomic move of the head (FORMAT §6)."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Final
+
+from ebooklet.core.advance import first_head, next_head
+from ebooklet.core.commit import Commit, commit_id, encode_commit
+from ebooklet.core.entry import Entry
+from ebooklet.core.head import Head, Proto, Recent, Trash, encode_head, spill
+from ebooklet.core.index.fingerprint import fingerprint
+from ebooklet.core.index.update import update
+from ebooklet.core.refs import BlockRef, CommitRef, NodeRef
+from ebooklet.core.segment import BlockType
+from ebooklet.errors import (
+    ConflictError,
+    PushInProgressError,
+    ReadOnlyError,
+    RemoteDeleted,
+    RemoteMissingError,
+    ReplaceConflict,
+    UnsupportedFormatError,
+)
+from ebooklet.services.conflicts import settle_conflicts
+from ebooklet.services.draft import Draft
+from ebooklet.services.heads import HeadMoved
+from ebooklet.services.log import log_entries, log_segments
+from ebooklet.services.pull import advance_base
+from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.upload import SegmentUploader
+from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy
+
+logger = logging.getLogger("ebooklet.push")
+
+MAX_INLINE_ROOT: Final = 16 * 1024  # bytes of an encoded root node that the head carries
+MAX_MESSAGE_BYTES: Final = 4096
+MAX_INLINE_METADATA: Final = 64 * 1024
+_LOST_RACES: Final = 50
+_FIXPOINT_ROUNDS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class PushResult:
+    """What a push did. True only if something was committed and nothing failed.
+
+    Attributes:
+        updated: whether a commit happened.
+        failures: key to message, for keys that could not be pushed and stay pending.
+        seq: sequence number of the commit; 0 without one.
+        commit: its id in hexadecimal; "" without one.
+        n_set: keys written.
+        n_deleted: keys deleted.
+        bytes_up: bytes of the new segments.
+    """
+
+    updated: bool
+    failures: Mapping[str, str] = field(default_factory=dict)
+    seq: int = 0
+    commit: str = ""
+    n_set: int = 0
+    n_deleted: int = 0
+    bytes_up: int = 0
+
+    def __bool__(self) -> bool:
+        return self.updated and not self.failures
+
+
+def push(
+    copy: WorkingCopy,
+    *,
+    message: str = "",
+    force: bool = False,
+    conflict: ConflictPolicy | None = None,
+) -> PushResult:
+    """Commit everything pending in one atomic step.
+
+    Args:
+        copy: the working copy, writable.
+        message: the commit's message, at most 4 KiB of UTF-8.
+        force: commit even without changes, and replace even a head that moved.
+        conflict: what to do with keys that changed on both sides; None uses the handle's own.
+
+    Raises:
+        ConflictError: keys changed on both sides; nothing was committed, all stay pending.
+        ReplaceConflict: the database is to be replaced, but its head moved.
+        LockLostError, RemoteDeleted, RemoteUnavailable, OutcomeUnknown and others: nothing is
+            lost; what is pending stays so, and the next push finds out what happened.
+    """
+    copy.require_writable("push")
+    if len(message.encode()) > MAX_MESSAGE_BYTES:
+        raise ValueError("a commit message may have 4 KiB of UTF-8 at most")
+    if not copy.reachable_remote().capabilities.writable:
+        raise ReadOnlyError(
+            "this remote can only be read; pass a connection with credentials", op="push"
+        )
+    if not copy.push_lock.acquire(blocking=False):
+        raise PushInProgressError("another thread is pushing this database", op="push")
+    try:
+        return _Push(copy, message, force, conflict or copy.settings.conflict).run()
+    finally:
+        copy.push_lock.release()
+
+
+class _Push:
+    """One logical write: one write id over all its attempts."""
+
+    def __init__(
+        self, copy: WorkingCopy, message: str, force: bool, conflict: ConflictPolicy
+    ) -> None:
+        self.copy = copy
+        self.message = message
+        self.force = force
+        self.conflict = conflict
+        self.write_id = copy.clock.token_bytes(16)
+        self.placed: dict[str, Entry] = {}  # uploaded by an earlier attempt
+
+    def run(self) -> PushResult:
+        copy = self.copy
+        copy.sync()
+        if copy.lease is not None:
+            copy.lease.check()
+        if copy.base is None or not copy.base.etag or not copy.settings.exclusive:
+            self._meet(copy.heads.read())
+        for attempt in range(_LOST_RACES):
+            if attempt:
+                pause = min(1.0, 0.02 * 2 ** min(attempt, 5))
+                copy.clock.sleep(pause * random.random())  # noqa: S311 - jitter, not a secret
+            try:
+                return self._attempt()
+            except HeadMoved as moved:
+                self._meet(moved.current)
+        raise ConflictError(
+            "other writers won the race for the head every time; push again",
+            op="push",
+            key=copy.db_key,
+        )
+
+    def _meet(self, current: Snapshot | None) -> None:
+        """Take in a head that this working copy has not built on yet."""
+        copy = self.copy
+        base = copy.base
+        if current is None:
+            if base is not None:
+                raise RemoteDeleted(
+                    "the remote database was deleted meanwhile; local data are kept. Open it "
+                    "with flag 'c' to create it anew",
+                    op="push",
+                    key=copy.db_key,
+                )
+            return
+        moved = base is None or base.head.write_id != current.head.write_id
+        if moved and copy.pending.replace and base is not None and not self.force:
+            raise ReplaceConflict(
+                "the database is to be replaced, but another commit landed since it was opened; "
+                "look at it first, or push with force_push=True",
+                op="push",
+                key=copy.db_key,
+            )
+        advance_base(copy, current)
+
+    def _attempt(self) -> PushResult:
+        copy = self.copy
+        base = copy.base
+        if base is not None and (reason := base.head.read_only_reason):
+            raise UnsupportedFormatError(
+                f"this database can only be read: {reason}", op="push", key=copy.db_key
+            )
+        with copy.lock:
+            copy.pending.begin_push()
+            replacing, metadata = copy.pending.replace, copy.pending.metadata
+        outcome: _Outcome | None = None
+        try:
+            outcome = self._write(base, replacing=replacing, metadata=metadata)
+        finally:
+            with copy.lock:
+                copy.pending.end_push(outcome.covered if outcome is not None else {})
+                if outcome is not None and outcome.snapshot is not None:
+                    self._moved_to(outcome.snapshot, replacing=replacing, metadata=metadata)
+                    copy.journal.committed(
+                        copy.pending, outcome.covered, outcome.snapshot, proven=self._is_proof()
+                    )
+                elif outcome is not None:
+                    copy.journal.settled(outcome.covered)
+        return outcome.result
+
+    def _write(self, base: Snapshot | None, *, replacing: bool, metadata: bool) -> _Outcome:
+        """Lay down what is new and move the head to it."""
+        copy = self.copy
+        # May drop changes that turn out to be none, so the keys are taken only after it.
+        settle_conflicts(copy, self.conflict)
+        with copy.lock:
+            sets, deletes = sorted(copy.pending.sets), frozenset(copy.pending.deletes)
+        uploader = self._uploader(base)
+        try:
+            draft = Draft(
+                local=copy.local,
+                nodes=copy.nodes,
+                base=base,
+                root=copy.view_root,
+                params=copy.params,
+                uploader=uploader,
+                placed=self.placed,
+            )
+            edits = draft.edits(sets, deletes)
+            first = next(edits, None)
+            if first is None and not (metadata or replacing or self.force or base is None):
+                return _Outcome(draft.covered, PushResult(updated=False), None)
+            root = draft.build(chain(() if first is None else (first,), edits))
+            head = self._next_head(base, draft, root, uploader, replacing=replacing)
+            uploader.finish()
+        finally:
+            uploader.close()
+        if copy.lease is not None:
+            copy.lease.check()
+        if not self._is_proof():
+            copy.journal.push_started(self.write_id, head.seq)
+        snapshot = copy.heads.commit(head, encode_head(head), base, copy.lease)
+        copy.nodes.remember(draft.node_data)
+        result = PushResult(
+            updated=True,
+            seq=head.seq,
+            commit=head.branch.commit.id.hex(),
+            n_set=draft.n_set,
+            n_deleted=draft.n_deleted,
+            bytes_up=uploader.bytes_sent,
+        )
+        logger.info(
+            "pushed commit %d: %d keys set, %d deleted", result.seq, result.n_set, result.n_deleted
+        )
+        return _Outcome(draft.covered, result, snapshot)
+
+    def _is_proof(self) -> bool:
+        """Whether an acknowledged head write is proof: in mode lock only a later read is."""
+        return self._proto().mode == "cas"
+
+    def _proto(self) -> Proto:
+        proto = self.copy.proto
+        if proto is None:
+            raise RemoteMissingError("this database has no remote to push to", op="push")
+        return proto
+
+    def _moved_to(self, snapshot: Snapshot, *, replacing: bool, metadata: bool) -> None:
+        copy = self.copy
+        stored = copy.local.get_metadata()
+        if metadata and stored is not None and stored[1] == snapshot.head.metadata_timestamp:
+            copy.pending.metadata = False
+        if replacing:
+            copy.pending.replace = False
+        copy.set_base(snapshot)
+
+    def _uploader(self, base: Snapshot | None) -> SegmentUploader:
+        copy = self.copy
+        remote = copy.reachable_remote()
+        if base is not None:
+            copy.minter.floor_ms = base.head.gc.floor
+
+        def mint() -> bytes:
+            now_ms = remote.server_time_ms() or copy.clock.now_us() // 1000
+            return copy.minter.mint(now_ms, copy.clock.token_bytes(10))
+
+        return SegmentUploader(
+            remote, copy.db_key, uuid=copy.uuid, write_id=self.write_id, mint=mint
+        )
+
+    def _next_head(
+        self,
+        base: Snapshot | None,
+        draft: Draft,
+        root: NodeRef | None,
+        uploader: SegmentUploader,
+        *,
+        replacing: bool,
+    ) -> Head:
+        """Lay down the commit record and say what the head then says."""
+        copy = self.copy
+        now_us = copy.clock.now_us()
+        now_ms = now_us // 1000
+        last = base.head if base else None
+        seq = last.seq + 1 if last else 1
+        branch_name = last.default_branch if last else "main"
+        kept, spilled = spill((*(last.recent if last else ()), _PLACEHOLDER))
+        log = last.log if last else None
+        if spilled:
+            log = copy.nodes.run(
+                update(log, log_entries(spilled), copy.params, draft.place_log_node)
+            ).root
+            log_sids = log_segments(copy.nodes, log)
+        else:
+            log_sids = set(last.hsegs) if last else set()
+        commit = Commit(
+            seq=seq,
+            parents=(last.branch.commit.id,) if last else (),
+            ms=now_ms,
+            author=copy.settings.author,
+            message=self.message,
+            root=root,
+            count=root.count if root else 0,
+            value_bytes=draft.live.value_bytes,
+            segs=(),
+            fingerprint=fingerprint(copy.params, root),
+            op="replace" if replacing and last else "push",
+            write_id=self.write_id,
+        )
+        commit, commit_ref = _lay_commit(commit, draft, uploader)
+        recent = (*kept[:-1], Recent(self.write_id, seq, now_ms, branch_name, commit_ref))
+        metadata = copy.local.get_metadata()
+        metadata_json, metadata_us = metadata or (None, None)
+        fields = {
+            "seq": seq,
+            "write_id": self.write_id,
+            "fence": max(last.fence if last else 0, copy.lease.token if copy.lease else 0),
+            "tip": commit,
+            "tip_root": self._inline_root(root, draft, last),
+            "ms": now_ms,
+            "version": copy.settings.version,
+            "metadata": metadata_json,
+            "metadata_timestamp": metadata_us,
+        }
+        if last is None:
+            last = first_head(
+                uuid=copy.uuid,
+                kind=copy.settings.kind,
+                key_serializer=copy.settings.key_serializer,
+                value_serializer=copy.settings.value_serializer,
+                proto=self._proto(),
+                params=copy.params,
+                tip=commit,
+                tip_ref=commit_ref,
+            )
+        elif replacing:
+            dropped = Trash(branch_name, last.branch.commit, now_ms)
+            fields["trash"] = (*last.trash, dropped)
+        return next_head(
+            last, tip_ref=commit_ref, recent=recent, log=log, log_sids=log_sids, **fields
+        )
+
+    def _inline_root(self, root: NodeRef | None, draft: Draft, last: Head | None) -> bytes | None:
+        if root is None:
+            return None
+        data = draft.node_data.get(root.block)
+        if data is None and last is not None and last.tip.root == root:
+            data = last.tip_root
+        return data if data is not None and len(data) <= MAX_INLINE_ROOT else None
+
+
+def _lay_commit(
+    commit: Commit, draft: Draft, uploader: SegmentUploader
+) -> tuple[Commit, CommitRef]:
+    """Complete the record's segment table and lay it down.
+
+    The table holds the size of the very segment that the record ends, which depends on the
+    record's own bytes: repeat until both agree.
+    """
+    writer = uploader.commit_writer()
+    lengths = uploader.lengths()
+    for _ in range(_FIXPOINT_ROUNDS):
+        commit = replace(commit, segs=draft.live.table(lengths, uploader.kinds()))
+        data = encode_commit(commit)
+        size = writer.finished_size(BlockType.COMMIT, data)
+        if lengths.get(writer.sid) == size:
+            block = writer.add_block(BlockType.COMMIT, data)
+            return commit, CommitRef(block, commit_id(data), commit.seq)
+        lengths[writer.sid] = size
+    raise AssertionError("the size of a commit's segment does not settle")
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    covered: Mapping[str, Entry | None]  # keys whose change is settled, and what the base now has
+    result: PushResult
+    snapshot: Snapshot | None  # None when there was nothing to commit
+
+
+_PLACEHOLDER: Final = Recent(b"", 0, 0, "", CommitRef(BlockRef(b"", 0, 0, 0), b"", 0))

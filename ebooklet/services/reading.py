@@ -1,0 +1,363 @@
+"""Reading: lookups, values and scans through the index, pending changes laid over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, takewhile
+from typing import Final
+
+from ebooklet.core.digest import value_digest
+from ebooklet.core.entry import Entry
+from ebooklet.core.index.lookup import scan, scan_keys
+from ebooklet.core.names import segment_key
+from ebooklet.core.plan import plan_ranges
+from ebooklet.errors import EBookletError, ObjectNotFound, RemoteIntegrityError
+from ebooklet.ports.local_store import LocalValue
+from ebooklet.ports.remote_store import ByteRange
+from ebooklet.services.working_copy import WorkingCopy
+
+_BATCH_BYTES: Final = 64 * 1024 * 1024  # values planned at once by a bulk read
+_BATCH_KEYS: Final = 20_000
+_FIRST_WINDOW: Final = 16  # keys
+_WINDOW: Final = 4096
+
+
+def entries_of(copy: WorkingCopy, keys: Iterable[str]) -> dict[str, Entry]:
+    """What the base commit says of `keys`; absent ones are missing. Pending changes are ignored."""
+    root = copy.view_root
+    if root is None:
+        return {}
+    return copy.guarded(lambda: copy.nodes.lookup(root, keys))
+
+
+def base_entries(copy: WorkingCopy, keys: Iterable[str]) -> dict[str, Entry]:
+    """`entries_of`, a pending replacement of everything left out of account."""
+    base = copy.base
+    if base is None:
+        return {}
+    return copy.guarded(lambda: copy.nodes.lookup(base.root, keys))
+
+
+def iter_base(copy: WorkingCopy) -> Iterator[list[Entry]]:
+    """All entries of the base commit, a pending replacement left out of account."""
+    if copy.base is not None and copy.base.root is not None:
+        with copy.explaining():
+            yield from copy.nodes.scan(scan(copy.base.root))
+
+
+def read_missing(copy: WorkingCopy, key: str) -> LocalValue | None:
+    """The value of a key that the local store does not have, or None when there is none.
+
+    Fetches it with one ranged request (plus index nodes not yet cached) and keeps it.
+    """
+    if (held := copy.fetched.get(key)) is not None:
+        return held
+    with copy.lock:
+        copy.pending.absorb()
+        base = copy.base
+        gone = key in copy.pending.deletes
+    if gone or base is None or copy.view_root is None:
+        return copy.local.get_entry(key)  # written meanwhile by another thread, or truly absent
+    entry = entries_of(copy, (key,)).get(key)
+    if entry is None:
+        return copy.local.get_entry(key)
+    for _, value in fetch_values(copy, (entry,)):
+        if isinstance(value, EBookletError):
+            raise value
+        found = LocalValue(entry.timestamp, value)
+        copy.keep_fetched(base, ((key, found),))
+        return found
+    raise RemoteIntegrityError("the remote answered with nothing", op="get", key=key)
+
+
+def fetch_values(
+    copy: WorkingCopy, entries: Iterable[Entry]
+) -> Iterator[tuple[Entry, bytes | EBookletError]]:
+    """Fetch and verify the values of `entries`: coalesced ranges, many in parallel.
+
+    Yields each entry once, in no promised order, with its value or with what went wrong.
+    """
+    placed: dict[tuple[bytes, int], list[Entry]] = {}
+    for entry in entries:
+        if entry.inline is not None:
+            yield entry, _verified(entry, entry.inline)
+        elif entry.length == 0:
+            yield entry, _verified(entry, b"")
+        elif entry.place is not None:
+            placed.setdefault((entry.place.sid, entry.place.offset), []).append(entry)
+    if not placed:
+        return
+    plans = plan_ranges(
+        (sid, offset, group[0].place.length)
+        for (sid, offset), group in placed.items()
+        if group[0].place
+    )
+    remote = copy.reachable_remote()
+    ranges = [ByteRange(segment_key(copy.db_key, p.sid), p.start, p.stop) for p in plans]
+    for plan, body in zip(plans, remote.get_ranges(ranges), strict=True):
+        if isinstance(body, ObjectNotFound):
+            with copy.explaining():
+                raise body
+        for offset, length in plan.pieces:
+            for entry in placed[plan.sid, offset]:
+                if isinstance(body, EBookletError):
+                    yield entry, body
+                else:
+                    start = offset - plan.start
+                    yield entry, _verified(entry, body[start : start + length])
+
+
+def _verified(entry: Entry, value: bytes) -> bytes | EBookletError:
+    if len(value) != entry.length or value_digest(value) != entry.digest:
+        return RemoteIntegrityError(
+            "the stored value does not match its digest; it was not returned",
+            op="get",
+            key=entry.key,
+        )
+    return value
+
+
+def iter_keys(
+    copy: WorkingCopy, start: str | None = None, stop: str | None = None
+) -> Iterator[list[str]]:
+    """Yield all keys in [start, stop), sorted, in lists; touches only index nodes in range."""
+    with copy.lock:
+        copy.pending.absorb()
+        root = copy.view_root
+        added = [k for k in copy.pending.sets if _within(k, start, stop)]
+        deleted = set(copy.pending.deletes)
+    added.sort()
+    if root is None:
+        if added:
+            yield added
+        return
+    with copy.explaining():
+        yield from merge_keys(copy.nodes.scan(scan_keys(root, start, stop)), added, deleted)
+
+
+def merge_keys(
+    pages: Iterable[Sequence[str]], added: Sequence[str], deleted: set[str]
+) -> Iterator[list[str]]:
+    """Lay sorted additions and deletions over sorted pages of keys; additions may repeat keys."""
+    position = 0
+    for page in pages:
+        keys = list(page)
+        if position < len(added) and keys and added[position] <= keys[-1]:
+            upto = position
+            while upto < len(added) and added[upto] <= keys[-1]:
+                upto += 1
+            keys = sorted({*keys, *added[position:upto]})
+            position = upto
+        if deleted:
+            keys = [key for key in keys if key not in deleted]
+        if keys:
+            yield keys
+    if position < len(added):
+        yield list(added[position:])
+
+
+def iter_entries(
+    copy: WorkingCopy, start: str | None = None, stop: str | None = None
+) -> Iterator[list[Entry]]:
+    """Yield the base commit's entries in [start, stop), sorted, in lists; ignores pending changes."""
+    root = copy.view_root
+    if root is not None:
+        with copy.explaining():
+            yield from copy.nodes.scan(scan(root, start, stop))
+
+
+def contains(copy: WorkingCopy, key: str) -> bool:
+    """Whether `key` is there; asks the index only when the local store does not know."""
+    copy.require_open()
+    if copy.local.contains(key) or key in copy.fetched:
+        return True
+    with copy.lock:
+        copy.pending.absorb()
+        if key in copy.pending.deletes:
+            return False
+    return key in entries_of(copy, (key,)) or copy.local.contains(key)
+
+
+def length(copy: WorkingCopy) -> int:
+    """Exact number of keys, unsynced writes included; O(1) once pending keys are resolved."""
+    copy.require_open()
+    while True:
+        copy.resolve_pending()
+        with copy.lock:
+            if not copy.pending.unresolved():
+                return copy.view_count + copy.pending.delta
+
+
+def shape(copy: WorkingCopy) -> int:
+    """A number that changes when the set of keys does; overwriting a key leaves it alone."""
+    if copy.pending.touched:
+        copy.resolve_pending()
+    return copy.pending.shape
+
+
+def iterate(copy: WorkingCopy, start: str | None = None, stop: str | None = None) -> Iterator[str]:
+    """Yield the keys in [start, stop), sorted.
+
+    Raises:
+        RuntimeError: a key was added or deleted under the iteration, at its next step.
+    """
+    copy.require_open()
+    copy.resolve_pending()
+    began = shape(copy)
+    pending = copy.pending
+    for page in iter_keys(copy, start, stop):
+        for key in page:
+            if (pending.touched or pending.shape != began) and shape(copy) != began:
+                raise RuntimeError("keys of the database were added or deleted during iteration")
+            yield key
+
+
+def stream(copy: WorkingCopy, keys: Iterable[str]) -> Iterator[tuple[str, LocalValue | None]]:
+    """Yield each key in the given order with its value, or None when it is absent.
+
+    Values that are not here are fetched many at a time: few at first, so that a reader who stops
+    soon has moved little.
+
+    Raises:
+        EBookletError: a fetch failed.
+    """
+    window = _FIRST_WINDOW
+    iterator = iter(keys)
+    while batch := list(islice(iterator, window)):
+        found = read_many(copy, batch)
+        for key in batch:
+            yield key, found.get(key)
+        window = min(window * 4, _WINDOW)
+
+
+def read_many(copy: WorkingCopy, keys: Sequence[str]) -> Mapping[str, LocalValue]:
+    """The values of `keys`, from here or fetched in parallel; absent ones are missing.
+
+    Raises:
+        EBookletError: the first fetch that failed.
+    """
+    copy.require_open()
+    found: dict[str, LocalValue] = {}
+    missing: list[str] = []
+    for key in keys:
+        value = copy.local.get_entry(key) or copy.fetched.get(key)
+        if value is None:
+            missing.append(key)
+        else:
+            found[key] = value
+    if not missing:
+        return found
+    with copy.lock:
+        copy.pending.absorb()
+        base = copy.base
+        missing = [key for key in missing if key not in copy.pending.deletes]
+    fetched: list[tuple[str, LocalValue]] = []
+    for entry, value_or_error in fetch_values(copy, entries_of(copy, missing).values()):
+        if isinstance(value_or_error, EBookletError):
+            raise value_or_error
+        fetched.append((entry.key, LocalValue(entry.timestamp, value_or_error)))
+    copy.keep_fetched(base, fetched)
+    found.update(fetched)
+    return found
+
+
+def timestamp_of(copy: WorkingCopy, key: str) -> int | None:
+    """When `key` was written, in µs, without its value; None when it is absent."""
+    copy.require_open()
+    found = copy.local.get_entry(key)
+    if found is not None:
+        return found.timestamp
+    with copy.lock:
+        copy.pending.absorb()
+        if key in copy.pending.deletes:
+            return None
+    entry = entries_of(copy, (key,)).get(key)
+    return None if entry is None else entry.timestamp
+
+
+def iter_timestamps(copy: WorkingCopy, *, values: bool) -> Iterator[tuple[str, int, bytes | None]]:
+    """Yield (key, timestamp in µs, value or None) of every key, sorted by key."""
+    if values:
+        for key, found in stream(copy, iterate(copy)):
+            if found is not None:
+                yield key, found.timestamp, found.value
+        return
+    with copy.lock:
+        copy.pending.absorb()
+        changed = {
+            key: found.timestamp
+            for key in copy.pending.sets
+            if (found := copy.local.get_entry(key)) is not None
+        }
+        deleted = set(copy.pending.deletes)
+    began = shape(copy)
+    for page in _timestamp_pages(copy, changed, deleted):
+        for key, timestamp in page:
+            if (copy.pending.touched or copy.pending.shape != began) and shape(copy) != began:
+                raise RuntimeError("keys of the database were added or deleted during iteration")
+            yield key, timestamp, None
+
+
+def _timestamp_pages(
+    copy: WorkingCopy, changed: Mapping[str, int], deleted: set[str]
+) -> Iterator[list[tuple[str, int]]]:
+    left = dict(sorted(changed.items()))
+    for entries in iter_entries(copy):
+        page = {
+            e.key: e.timestamp for e in entries if e.key not in deleted and e.key not in changed
+        }
+        due = list(takewhile(entries[-1].key.__ge__, left))
+        page.update((key, left.pop(key)) for key in due)
+        yield sorted(page.items())
+    yield list(left.items())
+
+
+def load(copy: WorkingCopy, keys: Iterable[str] | None = None) -> dict[str, EBookletError]:
+    """Fetch into the local store what it does not have yet; return the failures by key."""
+    base = copy.base
+    failures: dict[str, EBookletError] = {}
+    for batch in _missing_batches(copy, keys):
+        values: list[tuple[str, LocalValue]] = []
+        size = 0
+        for entry, value in fetch_values(copy, batch):
+            if isinstance(value, EBookletError):
+                failures[entry.key] = value
+                continue
+            values.append((entry.key, LocalValue(entry.timestamp, value)))
+            size += len(value)
+            if size > _BATCH_BYTES // 8:
+                copy.keep_fetched(base, values)
+                values, size = [], 0
+        copy.keep_fetched(base, values)
+    copy.sync()
+    return failures
+
+
+def _missing_batches(copy: WorkingCopy, keys: Iterable[str] | None) -> Iterator[list[Entry]]:
+    """Entries whose values are not here, in lists of bounded size."""
+    nothing_here = copy.local.count() == 0 and not copy.fetched
+    if keys is None:
+        pages: Iterable[Iterable[Entry]] = iter_entries(copy)
+    else:
+        pages = (entries_of(copy, keys).values(),)
+    batch: list[Entry] = []
+    size = 0
+    for page in pages:
+        for entry in page:
+            if not nothing_here and (
+                entry.key in copy.fetched
+                or entry.key in copy.pending
+                or copy.local.contains(entry.key)
+            ):
+                continue
+            batch.append(entry)
+            size += entry.length
+            if size >= _BATCH_BYTES or len(batch) >= _BATCH_KEYS:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _within(key: str, start: str | None, stop: str | None) -> bool:
+    return (start is None or key >= start) and (stop is None or key < stop)

@@ -1,0 +1,98 @@
+"""Finding what changed in the local store while this library was not looking.
+
+Between two sessions people edit the file with plain Booklet; and a crash leaves writes that the
+journal does not know of. Timestamps narrow the search, digests decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Final
+
+from ebooklet.core.digest import value_digest
+from ebooklet.core.entry import Entry
+from ebooklet.core.journal import UNKNOWN, Base
+from ebooklet.services.conflicts import UNRELATED
+from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.working_copy import WorkingCopy
+
+_BATCH_KEYS: Final = 10_000
+
+
+def reconcile(copy: WorkingCopy, against: Snapshot | None, *, related: bool) -> None:
+    """Make the pending changes say all that the local store says.
+
+    Args:
+        copy: with its journal loaded; its local store writable or borrowed.
+        against: the snapshot to compare with; None when there never was one.
+        related: whether `against` is what the local half was last in step with. If not (the
+            folder beside the file was lost), a key that differs counts as a conflict.
+    """
+    condition = copy.local.condition
+    pending = copy.pending
+    known = copy.journal.resident() if condition == "edited" else set()
+    known.update(pending.sets)
+    root = against.root if against is not None and not pending.replace else None
+    present: list[str] = []
+    for batch in _batches(copy.local.timestamps()):
+        keys = [key for key, _ in batch]
+        present += keys
+        entries = copy.nodes.lookup(root, keys) if root is not None else {}
+        suspects = [
+            (key, entries.get(key))
+            for key, timestamp in batch
+            if key not in pending.sets
+            and not (condition == "edited" and related and _same_time(entries.get(key), timestamp))
+        ]
+        for key, base in _changed(copy, suspects, related=related):
+            pending.mark_set(key, base)
+    missing = known.difference(present)
+    for key in missing:
+        if condition == "edited":
+            # The last session ended in order, so somebody deleted it on purpose.
+            pending.mark_deleted(key, copy.clock.now_us())
+        else:
+            pending.forget(key)  # journalled, but the write itself never became durable
+    _compare_metadata(copy, against)
+    copy.journal.rewrite(pending)
+    copy.journal.set_resident(present)
+    copy.local.sync()
+
+
+def _batches(items: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, _BATCH_KEYS)):
+        yield batch
+
+
+def _same_time(entry: Entry | None, timestamp: int) -> bool:
+    return entry is not None and entry.timestamp == timestamp
+
+
+def _changed(
+    copy: WorkingCopy, suspects: list[tuple[str, Entry | None]], *, related: bool
+) -> Iterator[tuple[str, Base]]:
+    """Those of the suspects whose stored value or time differs from their entry."""
+    to_read = [key for key, entry in suspects if entry is not None]
+    stored = dict(copy.local.get_many(to_read))
+    for key, entry in suspects:
+        if entry is None:
+            yield key, UNKNOWN
+            continue
+        found = stored.get(key)
+        if found is None:
+            continue
+        same_value = value_digest(found.value) == entry.digest
+        if same_value and found.timestamp == entry.timestamp:
+            continue
+        yield key, UNKNOWN if related or same_value else UNRELATED
+
+
+def _compare_metadata(copy: WorkingCopy, against: Snapshot | None) -> None:
+    stored = copy.local.get_metadata()
+    if stored is None or copy.pending.metadata:
+        return
+    head = against.head if against is not None else None
+    if head is None or stored != (head.metadata, head.metadata_timestamp or 0):
+        copy.pending.metadata = True

@@ -1,0 +1,163 @@
+"""Writing new segments: immutable objects that no reader can see until a head names them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
+from uuid import UUID
+
+from ebooklet.core.entry import Place
+from ebooklet.core.names import segment_key
+from ebooklet.core.refs import BlockRef
+from ebooklet.core.segment import (
+    HEADER_BYTES,
+    MIXED_LIMIT,
+    SEGMENT_LIMIT,
+    BlockType,
+    SegmentKind,
+    SegmentWriter,
+    frame_value,
+)
+from ebooklet.errors import OutcomeUnknown
+from ebooklet.ports.remote_store import Body, RemoteStore
+
+SEGMENT_CACHE_CONTROL: Final = "max-age=31536000, immutable"
+_FIRST_CUT: Final = 8 * 1024 * 1024  # several small uploads overlap better than one large one
+_IN_FLIGHT: Final = 3  # segments held in memory while they travel
+_COMMIT_ROOM: Final = 32 * 1024
+
+
+class SegmentUploader:
+    """Lays values, nodes and the commit record of one logical write into segments and sends them.
+
+    Values and nodes share a segment as long as both stay small; beyond that they part, because
+    their lifetimes differ (FORMAT §4). Memory is bounded by a few segments.
+
+    Attributes:
+        bytes_sent: size of the segments finished so far.
+    """
+
+    def __init__(
+        self,
+        remote: RemoteStore,
+        db_key: str,
+        *,
+        uuid: UUID,
+        write_id: bytes,
+        mint: Callable[[], bytes],
+    ) -> None:
+        self._remote = remote
+        self._db_key = db_key
+        self._uuid = uuid
+        self._write_id = write_id
+        self._mint = mint
+        self._pool = ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="ebooklet-upload")
+        self._flights: list[Future[None]] = []
+        self._values: SegmentWriter | None = None
+        self._nodes: SegmentWriter | None = None
+        self._sent: dict[bytes, tuple[int, SegmentKind]] = {}  # sid -> size and kind
+        self.bytes_sent = 0
+
+    def add_value(self, data: Body) -> Place:
+        """Lay down one stored value; one above the segment limit gets a segment of its own."""
+        if len(data) > SEGMENT_LIMIT - MIXED_LIMIT:
+            return self._add_large(data)
+        writer = self._values
+        if writer is None or writer.size + len(data) > max(self._cut(), len(data) + HEADER_BYTES):
+            self._send(writer)
+            if self._nodes is writer:
+                self._nodes = None
+            writer = self._values = self._open(SegmentKind.VALUES)
+        return writer.add_value(data)
+
+    def add_node(self, data: bytes) -> BlockRef:
+        """Lay down one encoded index node."""
+        return self._node_writer(len(data)).add_block(BlockType.NODE, data)
+
+    def commit_writer(self) -> SegmentWriter:
+        """The segment that the commit record is to end; beside the nodes."""
+        return self._node_writer(_COMMIT_ROOM)
+
+    def lengths(self) -> dict[bytes, int]:
+        """Size of every segment of this write, those still open as if they were finished now."""
+        sizes = {sid: size for sid, (size, _) in self._sent.items()}
+        return sizes | {writer.sid: writer.finished_size() for writer in self._open_writers()}
+
+    def kinds(self) -> dict[bytes, int]:
+        """Kind of every segment of this write."""
+        kinds = {sid: int(kind) for sid, (_, kind) in self._sent.items()}
+        return kinds | {writer.sid: int(writer.kind) for writer in self._open_writers()}
+
+    def finish(self) -> None:
+        """Send what is still open and wait for every upload.
+
+        Raises:
+            EBookletError: an upload failed; what did arrive is invisible and will be collected.
+        """
+        for writer in self._open_writers():
+            self._send(writer)
+        self._values = self._nodes = None
+        self._settle(0)
+
+    def close(self) -> None:
+        """Stop the upload threads; unsent segments are dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _open_writers(self) -> list[SegmentWriter]:
+        writers = [self._values] if self._nodes is self._values else [self._values, self._nodes]
+        return [writer for writer in writers if writer is not None]
+
+    def _node_writer(self, size: int) -> SegmentWriter:
+        writer = self._nodes
+        values = self._values
+        if writer is None and values is not None and values.size + size <= MIXED_LIMIT:
+            writer = self._nodes = values
+            writer.kind = SegmentKind.MIXED
+        limit = MIXED_LIMIT if writer is values else SEGMENT_LIMIT
+        if writer is None or writer.size + size > limit:
+            if writer is not values:
+                self._send(writer)
+            writer = self._nodes = self._open(SegmentKind.NODES)
+        return writer
+
+    def _cut(self) -> int:
+        """Size to cut at: small at first, larger as segments grow many, so that few are needed."""
+        return min(SEGMENT_LIMIT, _FIRST_CUT << len(self._sent) // 8)
+
+    def _open(self, kind: SegmentKind) -> SegmentWriter:
+        return SegmentWriter(self._uuid, self._mint(), self._write_id, kind)
+
+    def _add_large(self, data: Body) -> Place:
+        sid = self._mint()
+        before, after = frame_value(self._uuid, sid, self._write_id, data)
+        size = len(before) + len(data) + len(after)
+        self._fly(sid, io.BytesIO(b"".join((before, data, after))), size, SegmentKind.VALUES)
+        return Place(sid, HEADER_BYTES, len(data))
+
+    def _send(self, writer: SegmentWriter | None) -> None:
+        if writer is None:
+            return
+        body = writer.finish()
+        self._fly(writer.sid, body, len(body), writer.kind)
+
+    def _fly(self, sid: bytes, body: Body | io.BytesIO, size: int, kind: SegmentKind) -> None:
+        self._sent[sid] = (size, kind)
+        self.bytes_sent += size
+        self._settle(_IN_FLIGHT - 1)
+        self._flights.append(self._pool.submit(self._put, sid, body, size))
+
+    def _put(self, sid: bytes, body: Body | io.BytesIO, size: int) -> None:
+        # A sid is written once with one content (I5), so a repeat after a lost answer is harmless.
+        key = segment_key(self._db_key, sid)
+        self._remote.put(key, body, cache_control=SEGMENT_CACHE_CONTROL)
+        if isinstance(body, io.BytesIO) and self._remote.head(key).size != size:
+            raise OutcomeUnknown(
+                "a large value did not arrive whole; push again", op="push", key=key
+            )
+
+    def _settle(self, allowed: int) -> None:
+        """Wait until at most `allowed` uploads are under way; raise what a finished one raised."""
+        while len(self._flights) > allowed:
+            self._flights.pop(0).result()

@@ -1,0 +1,291 @@
+"""The working copy: a local store, the remote it follows, and what lies between them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, TypeVar
+from uuid import UUID
+
+from ebooklet.core.head import Head, Proto
+from ebooklet.core.minting import SidMinter
+from ebooklet.core.params import TreeParams
+from ebooklet.core.refs import NodeRef
+from ebooklet.errors import (
+    LockTimeout,
+    ObjectNotFound,
+    OfflineError,
+    ReadOnlyError,
+    RemoteDeleted,
+    RemoteIntegrityError,
+    RemoteMissingError,
+    SnapshotExpired,
+)
+from ebooklet.ports.clock import Clock
+from ebooklet.ports.local_store import LocalStore, LocalValue
+from ebooklet.ports.lock_service import Lease
+from ebooklet.ports.remote_store import RemoteStore
+from ebooklet.services.heads import HeadStore
+from ebooklet.services.journal import Journal
+from ebooklet.services.log import find_in_log
+from ebooklet.services.nodes import NodeReader
+from ebooklet.services.pending import PendingChanges
+from ebooklet.services.snapshot import Snapshot
+
+T = TypeVar("T")
+
+MAX_FETCHED_BYTES: Final = 4 * 1024 * 1024  # values a reader holds back before it stores them
+BORROW_TIMEOUT_S: Final = 5.0
+
+ConflictPolicy: TypeAlias = Literal["error", "ours", "theirs"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the caller chose at open, as far as services need it."""
+
+    kind: Literal["database", "group"] = "database"
+    key_serializer: str = "str"
+    value_serializer: str = "pickle"
+    writable: bool = False
+    offline: bool = False
+    exclusive: bool = True
+    conflict: ConflictPolicy = "error"
+    author: str = ""
+    version: str = ""  # of the library, written into heads
+
+
+class WorkingCopy:
+    """State shared by the services; holds no policy of its own.
+
+    Invariant: a key in the local store is either pending or equal to what the base commit has,
+    so that a value found there is fresh and needs no look into the index.
+
+    Attributes:
+        base: what the local half was last in step with; None while the remote has no commit.
+        pending: what changed here since.
+        lock: guards `base`, `pending` and writes to the local store; never held over a request.
+    """
+
+    def __init__(
+        self,
+        *,
+        local: LocalStore,
+        remote: RemoteStore | None,
+        db_key: str,
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self.local = local
+        self.remote = remote
+        self.db_key = db_key
+        self.clock = clock
+        self.settings = settings
+        self.lock = threading.RLock()
+        self.push_lock = threading.Lock()
+        self.pending = PendingChanges()
+        self.journal = Journal(local)
+        self.base: Snapshot | None = None
+        self.lease: Lease | None = None
+        self.fetched: dict[str, LocalValue] = {}  # a reader's values on their way to the store
+        self._fetched_bytes = 0
+        self._moving = False
+        self.proto: Proto | None = None  # how heads are moved; None until a remote was looked at
+        self.params = TreeParams()
+        self.minter = SidMinter()
+        self.owns_local = True
+        self.owns_remote = True
+        self.closed = False
+        if remote is not None:
+            self._nodes: NodeReader | None = NodeReader(remote, db_key, local)
+            self._heads: HeadStore | None = HeadStore(remote, db_key, clock, self._in_log)
+        else:
+            self._nodes = None
+            self._heads = None
+
+    # Where things are
+
+    @property
+    def uuid(self) -> UUID:
+        """The database's identity, shared by both halves."""
+        return self.local.uuid
+
+    @property
+    def nodes(self) -> NodeReader:
+        """The index reader; an error where there is no remote."""
+        if self._nodes is None:
+            raise RemoteMissingError("this database has no remote", op="read")
+        return self._nodes
+
+    @property
+    def heads(self) -> HeadStore:
+        """The head of the remote; an error where there is no remote or it must not be asked."""
+        if self._heads is None:
+            raise RemoteMissingError("this database has no remote", op="read head")
+        if self.settings.offline:
+            raise OfflineError("the database was opened offline", op="read head", key=self.db_key)
+        return self._heads
+
+    def reachable_remote(self) -> RemoteStore:
+        """The remote store, for transfers."""
+        if self.remote is None:
+            raise RemoteMissingError("this database has no remote", op="transfer")
+        if self.settings.offline:
+            raise OfflineError("the database was opened offline", op="transfer", key=self.db_key)
+        return self.remote
+
+    @property
+    def location(self) -> str:
+        """Where the database is, for messages."""
+        if self.remote is None:
+            return self.local.location
+        return f"{self.remote.location}/{self.db_key}"
+
+    @property
+    def view_root(self) -> NodeRef | None:
+        """Root of the index that reads look into; None after `clear` or flag n."""
+        return None if self.base is None or self.pending.replace else self.base.root
+
+    @property
+    def view_count(self) -> int:
+        """Number of keys under `view_root`."""
+        return 0 if self.base is None or self.pending.replace else self.base.count
+
+    def require_open(self) -> None:
+        """Raise `ValueError` once the handle is closed."""
+        if self.closed:
+            raise ValueError("the database is closed")
+
+    def require_writable(self, op: str) -> None:
+        """Raise `ReadOnlyError` on a read-only handle."""
+        self.require_open()
+        if not self.settings.writable:
+            raise ReadOnlyError(f"cannot {op}: the database was opened read-only", op=op)
+
+    # The base
+
+    def set_base(self, snapshot: Snapshot | None) -> None:
+        """Move to another base; the caller has dropped stale local copies already."""
+        self.base = snapshot
+        if snapshot is not None:
+            self.proto = snapshot.head.proto
+            self.params = snapshot.head.params
+            self.nodes.adopt(snapshot)
+
+    def reload(self) -> None:
+        """Take over what another process wrote down: the base and what is pending."""
+        with self.lock:
+            self.pending.clear()
+            self.journal.load(self.pending)
+            self.set_base(self.journal.read_base())
+
+    @contextmanager
+    def moving(self) -> Iterator[None]:
+        """Keep values fetched from the old base out of the local store while the base moves."""
+        with self.lock:
+            self._moving = True
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._moving = False
+
+    def resolve_pending(self) -> None:
+        """Learn of every pending key whether the base has it; one batch of node reads at most."""
+        with self.lock:
+            keys = self.pending.unresolved()
+            if not keys:
+                return
+            base, root = self.base, self.view_root
+        entries = {} if root is None else self.guarded(lambda: self.nodes.lookup(root, keys))
+        with self.lock:
+            if self.base is base:
+                self.pending.resolve(keys, entries)
+
+    # Failures that need a second look at the head
+
+    def guarded(self, read: Callable[[], T]) -> T:
+        """Run a read of segments; explain a missing one."""
+        with self.explaining():
+            return read()
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Tell an expired snapshot from a damaged remote when a segment is missing (FORMAT §5)."""
+        try:
+            yield
+        except ObjectNotFound as exc:
+            base = self.base
+            if base is None or self.settings.offline:
+                raise
+            current = self.heads.read()
+            if current is None:
+                raise RemoteDeleted(
+                    "the remote database was deleted while it was open", op="read", key=self.db_key
+                ) from exc
+            branch = current.head.branches.get(current.head.default_branch)
+            if (
+                current.head.uuid != base.head.uuid
+                or branch is None
+                or base.commit.seq < branch.oldest_seq
+            ):
+                raise SnapshotExpired(
+                    "this snapshot is no longer retained by the remote; call pull() and repeat",
+                    op="read",
+                    key=self.db_key,
+                ) from exc
+            raise RemoteIntegrityError(
+                f"segment {exc.key!r} is missing although the head names it; run fsck",
+                op="read",
+                key=self.db_key,
+            ) from exc
+
+    def _in_log(self, head: Head, seq: int, write_id: bytes) -> bool:
+        return find_in_log(self.nodes, head, seq, write_id)
+
+    # The local store
+
+    def keep_fetched(self, base: Snapshot | None, values: Sequence[tuple[str, LocalValue]]) -> None:
+        """Store values fetched from `base`, unless the key or the base changed meanwhile."""
+        with self.lock:
+            if self.base is not base or self._moving or self.closed:
+                return
+            self.pending.absorb()
+            fresh = [(key, value) for key, value in values if key not in self.pending]
+            if self.local.writable:
+                self.journal.stored(key for key, _ in fresh)
+                self.local.set_many((key, v.value, v.timestamp) for key, v in fresh)
+                return
+            for key, value in fresh:
+                self.fetched[key] = value
+                self._fetched_bytes += len(value.value) + len(key)
+            if self._fetched_bytes > MAX_FETCHED_BYTES:
+                self.flush_fetched()
+
+    def flush_fetched(self) -> None:
+        """Hand a reader's fetched values to the shared local store, if its base is still ours."""
+        with self.lock:
+            values, self.fetched, self._fetched_bytes = self.fetched, {}, 0
+            if not values or self.base is None:
+                return
+            try:
+                with self.local.exclusive(BORROW_TIMEOUT_S):
+                    if self.journal.base_is(self.base):
+                        self.journal.stored(values)
+                        self.local.set_many((k, v.value, v.timestamp) for k, v in values.items())
+                        self.journal.flush(self.pending)
+                        self.local.sync()
+            except LockTimeout:
+                return  # another process is writing: these are only cached copies
+
+    def sync(self) -> None:
+        """Make local changes durable: journal first, so that no stored change goes unnoticed."""
+        with self.lock:
+            if not self.local.writable:
+                self.flush_fetched()
+                return
+            self.pending.absorb()
+            self.journal.flush(self.pending)
+            self.local.sync()

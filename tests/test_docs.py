@@ -1,0 +1,128 @@
+"""The code in README.md and docs/ runs; CONTRIBUTING.md says what it may count on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ebooklet.testing.servers import S3Server
+
+REPOSITORY = Path(__file__).parents[1]
+_FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,})(?P<language>[\w+-]*)[^`]*$")
+_SKIP = re.compile(r"<!--\s*docs-test:\s*skip\s*\((?P<reason>[^)]+)\)\s*-->")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block of Python."""
+
+    path: Path
+    line: int  # of its first line of code, from 1
+    code: str
+    skip: str | None = None  # why it is not run
+
+
+def python_blocks(path: Path) -> Iterator[Block]:
+    """The ```python blocks of a Markdown file, in order."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    number = 0
+    skip: str | None = None
+    while number < len(lines):
+        fence = _FENCE.match(lines[number])
+        if fence is None:
+            if marker := _SKIP.search(lines[number]):
+                skip = marker["reason"]
+            elif lines[number].strip():
+                skip = None
+            number += 1
+            continue
+        start = number = number + 1
+        while number < len(lines) and lines[number].strip() != fence["ticks"]:
+            number += 1
+        indent = len(fence["indent"])
+        if fence["language"] == "python":
+            body = "\n".join(line[indent:] for line in lines[start:number])
+            yield Block(path, start + 1, body, skip)
+        skip = None
+        number += 1
+
+
+DOCUMENTS = [
+    pytest.param(path, blocks, id=path.relative_to(REPOSITORY).as_posix())
+    for path in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md")))
+    if (blocks := list(python_blocks(path)))
+]
+
+
+@pytest.mark.parametrize(("path", "blocks"), DOCUMENTS)
+def test_the_code_in_the_documents_runs(
+    path: Path,
+    blocks: list[Block],
+    moto: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every block of a document runs after those before it, as its reader would type them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto.endpoint_url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", moto.access_key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", moto.access_key)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    bucket = moto.new_bucket()
+    namespace: dict[str, object] = {
+        "__name__": "__main__",
+        "endpoint_url": moto.endpoint_url,
+        "access_key_id": moto.access_key_id,
+        "access_key": moto.access_key,
+        "bucket": bucket,
+        "public_url": f"{moto.endpoint_url}/{bucket}",
+    }
+    ran = 0
+    for block in blocks:
+        if block.skip is None:
+            # Padded, so that a traceback points at the line in the document.
+            code = compile("\n" * (block.line - 1) + block.code, str(block.path), "exec")
+            exec(code, namespace)
+            ran += 1
+    assert ran + sum(block.skip is not None for block in blocks) == len(blocks)
+
+
+def test_blocks_are_found(tmp_path: Path) -> None:
+    """Python fences are taken with their place; others, and skipped ones, are told apart."""
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```python\na = 1\n```\n"
+        "```text\nnot code\n```\n"
+        "- item\n\n  ```python\n  b = 2\n\n  c = 3\n  ```\n"
+        "<!-- docs-test: skip (needs a cluster) -->\n\n```python\nd()\n```\n"
+        "````text\n```python\nquoted\n```\n````\n"
+        "```python title='x'\ne = 5\n```\n"
+    )
+    found = [(block.line, block.code, block.skip) for block in python_blocks(page)]
+    assert found == [
+        (2, "a = 1", None),
+        (10, "b = 2\n\nc = 3", None),
+        (17, "d()", "needs a cluster"),
+        (25, "e = 5", None),
+    ]
+
+
+def test_every_link_to_a_file_leads_somewhere() -> None:
+    """Relative links in the documents point at files that exist."""
+    broken = [
+        f"{page.relative_to(REPOSITORY)}: {target}"
+        for page in (
+            *REPOSITORY.glob("*.md"),
+            *(REPOSITORY / "docs").rglob("*.md"),
+            *(REPOSITORY / "changes").glob("*.md"),
+        )
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+        if "://" not in target
+        and not target.startswith("mailto:")
+        and not (page.parent / target).exists()
+    ]
+    assert broken == []

@@ -1,0 +1,513 @@
+"""A remote store in a folder: of this machine, or of a network share with working locks.
+
+Objects are plain files (`adapters.keypaths` says under which names) and files are never changed in
+place, so readers need no lock. Writers take one lock per folder, across threads and processes.
+
+Limits that the file system sets: where it folds case or normalises Unicode (macOS, Windows
+shares), keys that differ only so are one file. Symbolic links below the root are never followed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import stat
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final, TypeAlias
+
+import fasteners
+
+from ebooklet.adapters.keypaths import HIDDEN_FOLDER, decode, encode, set_aside
+from ebooklet.adapters.objects import check_key, check_span, read_part, same_etag
+from ebooklet.connection import RemoteAddress
+from ebooklet.errors import (
+    AccessDenied,
+    BucketMissingError,
+    EBookletError,
+    ObjectNotFound,
+    OutcomeUnknown,
+    PreconditionFailed,
+    RemoteIntegrityError,
+    RemoteUnavailable,
+    StoreError,
+)
+from ebooklet.ports.remote_store import (
+    Body,
+    ByteRange,
+    Capabilities,
+    Condition,
+    IfAbsent,
+    ObjectMeta,
+    StoredObject,
+)
+
+__all__ = ["FilesystemRemoteStore", "open_store"]
+
+_LOCK_WAIT_S: Final = 60
+_STALE_TEMPORARY_S: Final = 24 * 3600
+_COARSEST_TICK_NS: Final = 2_000_000_000  # FAT's
+_COPY_CHUNK: Final = 1 << 20
+_FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Without O_NONBLOCK, opening a FIFO that somebody left here would wait for ever.
+_FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_ABSENT: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR))
+_DENIED: Final = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
+_BUSY: Final = frozenset((errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.EMFILE))
+
+_Elements: TypeAlias = list[str]  # names of a path, from the root down
+
+# The lock of a file belongs to the whole process and dies with the first handle closed, so the
+# threads of a process must take turns before it.
+_turns: dict[Path, threading.Lock] = {}
+_turns_lock = threading.Lock()
+
+
+def _forget_turns() -> None:
+    """A fork may copy a lock that some thread of the parent holds, and nobody here releases."""
+    global _turns_lock
+    _turns_lock = threading.Lock()
+    _turns.clear()
+
+
+os.register_at_fork(after_in_child=_forget_turns)
+
+
+class FilesystemRemoteStore:
+    """Objects as files below `root`; puts are atomic, durable, and honour conditions.
+
+    Args:
+        root: an existing folder. Our lock and unfinished files live in `.ebooklet` inside it.
+
+    Raises:
+        BucketMissingError: no such folder.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        try:
+            self._root = Path(root).resolve(strict=True)
+        except (OSError, ValueError) as exc:
+            raise BucketMissingError(
+                f"folder {os.fspath(root)!r} does not exist: create it first", op="open"
+            ) from exc
+        if not self._root.is_dir():
+            raise BucketMissingError(f"{os.fspath(root)!r} is not a folder", op="open")
+        self._hidden = self._root / HIDDEN_FOLDER
+        self._temporary = self._hidden / "tmp"
+        self._swept = False
+        self._capabilities = Capabilities(
+            conditional_put=True,
+            server_side_copy=True,
+            ranges=True,
+            writable=os.access(self._root, os.W_OK),
+            max_put_bytes=1 << 62,
+            shared=False,
+        )
+
+    def __repr__(self) -> str:
+        return f"FilesystemRemoteStore({str(self._root)!r})"
+
+    @property
+    def location(self) -> str:
+        """The folder, as a URL."""
+        return self._root.as_uri()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Everything the port knows; `writable` as the folder's permissions were at the start."""
+        return self._capabilities
+
+    def get(self, key: str, *, start: int = 0, stop: int | None = None) -> StoredObject:
+        """See `RemoteStore.get`."""
+        check_span(start, stop, key)
+        with self._failures("get", key), self._opened(key, "get") as (file, meta):
+            begin = min(start, meta.size)
+            end = meta.size if stop is None else min(stop, meta.size)
+            return StoredObject(_read(file, begin, end, key), meta)
+
+    def get_ranges(self, ranges: Sequence[ByteRange]) -> Iterator[bytes | EBookletError]:
+        """See `RemoteStore.get_ranges`; one after the other, which files need no threads for."""
+        return (read_part(self, part) for part in ranges)
+
+    def head(self, key: str) -> ObjectMeta:
+        """See `RemoteStore.head`."""
+        with self._failures("head", key), self._opened(key, "head") as (_, meta):
+            return meta
+
+    def put(
+        self,
+        key: str,
+        body: Body | BinaryIO,
+        *,
+        condition: Condition | None = None,
+        cache_control: str | None = None,
+    ) -> ObjectMeta:
+        """See `RemoteStore.put`; durable when it returns. Files keep no headers."""
+        check_key(key, "put")
+        with self._failures("put", key), self._written(body) as temporary:
+            return self._place(temporary, key, condition)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See `RemoteStore.delete`; folders left empty go too."""
+        touched: set[Path] = set()
+        for key in keys:
+            check_key(key, "delete")
+            with self._failures("delete", key), self._lock():
+                if folder := self._remove(key):
+                    touched.add(folder)
+        with self._failures("delete", None):
+            for folder in touched:
+                _sync_folder(folder)
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectMeta]:
+        """See `RemoteStore.list`; folder by folder, each read under the writers' lock."""
+        components = prefix.split("/")[:-1]
+        if any(part in ("", ".", "..") for part in components):
+            return  # no key looks so, and a path that does would leave the root
+        start = encode("/".join(components)) if components else []
+        folders = [start]
+        while folders:
+            folder = folders.pop()
+            with self._failures("list", prefix):
+                metas, below = self._scan(folder)
+            yield from (meta for meta in metas if meta.key.startswith(prefix) and meta.key > after)
+            for deeper in below:
+                begins = decode(deeper, folder=True) or ""
+                if begins.startswith(prefix) or prefix.startswith(begins):
+                    folders.append(deeper)
+
+    def copy(self, source: str, target: str) -> ObjectMeta:
+        """See `RemoteStore.copy`."""
+        check_key(target, "copy")
+        with (
+            self._failures("copy", source),
+            self._opened(source, "copy") as (descriptor, _),
+            os.fdopen(descriptor, "rb", closefd=False) as file,
+        ):
+            return self.put(target, file)
+
+    def server_time_ms(self) -> int | None:
+        """This machine's clock, the only one here."""
+        return time.time_ns() // 1_000_000
+
+    def close(self) -> None:
+        """Nothing is held open between calls."""
+
+    # Reading.
+
+    @contextmanager
+    def _opened(self, key: str, op: str) -> Iterator[tuple[int, ObjectMeta]]:
+        """The object's file and what it is; the file stays the same version whatever happens."""
+        *folders, name = encode(check_key(key, op))
+        try:
+            with self._folder(folders) as folder:
+                # Objects only ever move from the first name to the second.
+                file = _open_regular(name, folder)
+                if file is None:
+                    file = _open_regular(set_aside(name), folder)
+        except (FileNotFoundError, NotADirectoryError):
+            file = None
+        if file is None:
+            raise ObjectNotFound(f"no such object in {self.location}", op=op, key=key)
+        try:
+            yield file, _meta(key, os.fstat(file))
+        finally:
+            os.close(file)
+
+    @contextmanager
+    def _folder(self, elements: Sequence[str]) -> Iterator[int]:
+        """Open the folder at these path elements below the root, following no link."""
+        try:
+            descriptor = os.open(self._root, _FOLDER_FLAGS)
+        except FileNotFoundError as exc:
+            raise BucketMissingError(f"folder {str(self._root)!r} has been removed") from exc
+        try:
+            for name in elements:
+                try:
+                    below = os.open(name, _FOLDER_FLAGS, dir_fd=descriptor)
+                except OSError as exc:
+                    if exc.errno in _ABSENT:
+                        raise NotADirectoryError(errno.ENOTDIR, "not a folder", name) from exc
+                    raise
+                os.close(descriptor)
+                descriptor = below
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _scan(self, elements: _Elements) -> tuple[Sequence[ObjectMeta], Sequence[_Elements]]:
+        """Objects and folders right below one folder; nothing where it does not exist."""
+        metas: deque[ObjectMeta] = deque()
+        below: deque[_Elements] = deque()
+        # A scan without the lock could meet an object under both of its names, or neither. Where
+        # we may not write we cannot lock either; tolerate that much there.
+        with contextlib.ExitStack() as stack:
+            if self._capabilities.writable:
+                stack.enter_context(self._lock())
+            try:
+                descriptor = stack.enter_context(self._folder(elements))
+            except NotADirectoryError:
+                return metas, below
+            with os.scandir(descriptor) as entries:
+                for entry in entries:
+                    path = [*elements, entry.name]
+                    if entry.is_dir(follow_symlinks=False):
+                        if path != [HIDDEN_FOLDER]:
+                            below.append(path)
+                    elif entry.is_file(follow_symlinks=False):
+                        key = decode(path, folder=False)
+                        if key is not None:
+                            with contextlib.suppress(FileNotFoundError):
+                                metas.append(_meta(key, entry.stat(follow_symlinks=False)))
+        return metas, below
+
+    # Writing.
+
+    @contextmanager
+    def _written(self, body: Body | BinaryIO) -> Iterator[Path]:
+        """The body in a durable file of its own, removed afterwards unless it was moved."""
+        self._hidden.mkdir(exist_ok=True)  # not its parents: a removed root stays removed
+        self._temporary.mkdir(exist_ok=True)
+        self._sweep()
+        path = self._temporary / secrets.token_hex(16)
+        try:
+            with path.open("xb") as file:
+                if isinstance(body, (bytes, bytearray, memoryview)):
+                    file.write(body)
+                else:
+                    shutil.copyfileobj(body, file, _COPY_CHUNK)
+                file.flush()
+                os.fsync(file.fileno())
+            yield path
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def _place(self, temporary: Path, key: str, condition: Condition | None) -> ObjectMeta:
+        """Give a finished file its key, if the condition holds."""
+        *folders, name = encode(key)
+        with self._lock():
+            # Before a folder is made: a refused put leaves nothing behind.
+            found = self._stat(folders, name)
+            if condition is not None:
+                _check(condition, found, key)
+            with self._made_folder(folders) as folder:
+                aside = set_aside(name)
+                if _kind(name, folder) == stat.S_IFDIR or _kind(aside, folder):
+                    name = aside
+                _stamp(temporary, found)
+                os.rename(temporary, name, dst_dir_fd=folder)
+                try:
+                    meta = _meta(key, os.stat(name, dir_fd=folder, follow_symlinks=False))
+                    os.fsync(folder)
+                except OSError as exc:
+                    raise OutcomeUnknown(
+                        "written, but perhaps not durable: the folder cannot be synchronised",
+                        op="put",
+                        key=key,
+                    ) from exc
+        return meta
+
+    def _stat(self, folders: Sequence[str], name: str) -> os.stat_result | None:
+        with contextlib.suppress(NotADirectoryError), self._folder(folders) as folder:
+            for candidate in (name, set_aside(name)):
+                with contextlib.suppress(FileNotFoundError):
+                    found = os.stat(candidate, dir_fd=folder, follow_symlinks=False)
+                    if stat.S_ISREG(found.st_mode):
+                        return found
+        return None
+
+    @contextmanager
+    def _made_folder(self, elements: Sequence[str]) -> Iterator[int]:
+        """Open a folder as `_folder` does, making what is missing; under the lock."""
+        with contextlib.ExitStack() as stack:
+            try:
+                descriptor = stack.enter_context(self._folder(elements))
+            except NotADirectoryError:
+                self._make_folders(elements)
+                descriptor = stack.enter_context(self._folder(elements))
+            yield descriptor
+
+    def _make_folders(self, elements: Sequence[str]) -> None:
+        for depth, name in enumerate(elements):
+            with self._folder(elements[:depth]) as parent:
+                kind = _kind(name, parent)
+                if kind == stat.S_IFDIR:
+                    continue
+                if kind == stat.S_IFREG:  # an object; readers look for its second name too
+                    os.rename(name, set_aside(name), src_dir_fd=parent, dst_dir_fd=parent)
+                os.mkdir(name, dir_fd=parent)
+                os.fsync(parent)
+
+    def _remove(self, key: str) -> Path | None:
+        """Unlink an object and the folders it leaves empty; the folder to synchronise, if any."""
+        *folders, name = encode(key)
+        removed = False
+        with contextlib.suppress(NotADirectoryError), self._folder(folders) as folder:
+            for candidate in (name, set_aside(name)):
+                if _kind(candidate, folder) == stat.S_IFREG:
+                    os.unlink(candidate, dir_fd=folder)
+                    removed = True
+        if not removed:
+            return None
+        while folders:
+            with self._folder(folders[:-1]) as parent:
+                try:
+                    os.rmdir(folders[-1], dir_fd=parent)
+                except OSError:
+                    break
+            folders.pop()
+        return self._root.joinpath(*folders)
+
+    def _sweep(self) -> None:
+        """Once: remove what writers killed long ago had not finished."""
+        if self._swept:
+            return
+        self._swept = True
+        oldest = time.time() - _STALE_TEMPORARY_S
+        with contextlib.suppress(OSError):
+            for path in self._temporary.iterdir():
+                with contextlib.suppress(OSError):
+                    if path.stat().st_mtime < oldest:
+                        path.unlink()
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """Keep every other writer of this folder out, in this process and in all others."""
+        with _turns_lock:
+            turn = _turns.setdefault(self._root, threading.Lock())
+        with turn:
+            self._hidden.mkdir(exist_ok=True)
+            lock = fasteners.InterProcessLock(str(self._hidden / "lock"))
+            if not lock.acquire(delay=0.001, max_delay=0.02, timeout=_LOCK_WAIT_S):
+                raise RemoteUnavailable(
+                    f"the lock of folder {str(self._root)!r} was held for {_LOCK_WAIT_S} s: "
+                    "another process hangs in it"
+                )
+            try:
+                yield
+            finally:
+                lock.release()
+
+    @contextmanager
+    def _failures(self, op: str, key: str | None) -> Iterator[None]:
+        """Turn the system's errors into ours; anything but `OutcomeUnknown` wrote nothing."""
+        try:
+            yield
+        except OSError as exc:
+            if isinstance(exc, EBookletError):
+                raise
+            where = f"folder {str(self._root)!r}"
+            reason = exc.strerror or type(exc).__name__
+            if exc.errno in _DENIED:
+                raise AccessDenied(
+                    f"{where}: {reason}; check its permissions", op=op, key=key
+                ) from exc
+            if not self._root.is_dir():
+                raise BucketMissingError(f"{where} has been removed", op=op, key=key) from exc
+            kind = RemoteUnavailable if exc.errno in _BUSY else StoreError
+            raise kind(f"{where}: {reason}", op=op, key=key) from exc
+
+
+def _open_regular(name: str, folder: int) -> int | None:
+    try:
+        file = os.open(name, _FILE_FLAGS, dir_fd=folder)
+    except OSError as exc:
+        if exc.errno in _ABSENT or exc.errno == errno.ENXIO:  # ENXIO: a socket
+            return None
+        raise
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return file
+    os.close(file)
+    return None
+
+
+def _read(file: int, start: int, stop: int, key: str) -> bytes:
+    if stop <= start:
+        return b""
+    body = os.pread(file, stop - start, start)
+    if len(body) == stop - start:
+        return body
+    parts = [body]
+    done = start + len(body)
+    while body and done < stop:  # one call gives 2 GiB at most
+        body = os.pread(file, stop - done, done)
+        parts.append(body)
+        done += len(body)
+    if done != stop:
+        raise RemoteIntegrityError("file shrank while it was read", op="get", key=key)
+    return b"".join(parts)
+
+
+def _meta(key: str, found: os.stat_result) -> ObjectMeta:
+    return ObjectMeta(key, found.st_size, _etag(found), found.st_mtime_ns // 1_000_000)
+
+
+def _etag(found: os.stat_result) -> str:
+    return f'"{found.st_mtime_ns:x}-{found.st_ino:x}-{found.st_size:x}"'
+
+
+def _stamp(temporary: Path, replaced: os.stat_result | None) -> None:
+    """Make the file's time differ from that of the one it replaces, so that the ETag does.
+
+    Two writes can fall in one tick of the clock, and the file after next may get the same inode.
+    """
+    now = time.time_ns()
+    if replaced is None:
+        os.utime(temporary, ns=(now, now))
+        return
+    last = replaced.st_mtime_ns
+    for wanted in (max(now, last + 1), last + _COARSEST_TICK_NS):
+        os.utime(temporary, ns=(wanted, wanted))
+        if temporary.stat().st_mtime_ns > last:
+            return
+
+
+def _check(condition: Condition, found: os.stat_result | None, key: str) -> None:
+    if isinstance(condition, IfAbsent):
+        if found is not None:
+            raise PreconditionFailed("object already exists", op="put", key=key)
+    elif found is None:
+        raise PreconditionFailed("object to be replaced does not exist", op="put", key=key)
+    elif not same_etag(condition, _etag(found)):
+        raise PreconditionFailed("object changed since it was read", op="put", key=key)
+
+
+def _kind(name: str, folder: int) -> int:
+    """The file type bits of a name in a folder, 0 where there is nothing."""
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return 0
+    return stat.S_IFMT(found.st_mode)
+
+
+def _sync_folder(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        descriptor = os.open(path, _FOLDER_FLAGS)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def open_store(address: RemoteAddress) -> tuple[FilesystemRemoteStore, str]:
+    """Open `file:///folder/db`: the store is the folder, which must exist, the key is `db`.
+
+    Raises:
+        ValueError: the URL names another host, or no database.
+        BucketMissingError: the folder does not exist.
+    """
+    if address.netloc not in ("", "localhost"):
+        raise ValueError(f"{address}: a file URL has three slashes, as in file:///folder/db")
+    path = Path(address.path)
+    if not path.name:
+        raise ValueError(f"{address}: the URL must end in the database's name")
+    return FilesystemRemoteStore(path.parent), path.name

@@ -1,0 +1,469 @@
+"""A queue of tickets, ordered by the listing of a store that ignores conditions (FORMAT §7).
+
+Each contender has two objects: `<name>.lock.<id>-0` says that it is there, carries its record and
+is rewritten as its heartbeat; `<name>.lock.<id>-1` is written after it, once, and its listed time
+is the place in the queue. This is the bakery algorithm with the server's listing for a clock:
+
+- whoever has a presence and no place yet is waited for;
+- the smallest (listed time, id) goes first;
+- a contender enters after two listings, at least a second apart, in which nobody is before it. A
+  rival whose presence the second one did not show writes its place after it, so more than a second
+  after ours, and comes later even where times are listed in whole seconds.
+
+What it gives rests on the server's listing being fresh and its clock not going back; the head of
+such a database is verified around each write for that reason.
+
+Source: L. Lamport, "A new solution of Dijkstra's concurrent programming problem", CACM 17(8), 1974.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from ebooklet.adapters.holding import (
+    MAX_RECORD_BYTES,
+    HeldLease,
+    HolderRecord,
+    Holding,
+    decode_record,
+    encode_record,
+    host_name,
+    lock_timeout,
+)
+from ebooklet.core.names import MAX_MS, lock_key, mint_sid, sid_text
+from ebooklet.errors import ObjectNotFound, StoreError
+from ebooklet.ports.clock import Clock
+from ebooklet.ports.lock_service import Lease, LockInfo
+from ebooklet.ports.remote_store import ObjectMeta, RemoteStore
+
+__all__ = ["TicketLockService", "TicketTiming", "open_service"]
+
+_NAME: Final = re.compile(r"([0-9a-z]{26})-([01])")
+_MAX_TICKETS: Final = 4096  # objects listed; more is an attack or a mistake
+_PRESENCE, _PLACE = "0", "1"
+
+
+@dataclass(frozen=True, slots=True)
+class TicketTiming:
+    """How the queue breathes; everything in seconds."""
+
+    settle_s: float = 1.0  # between two clear listings; never less than the listing's resolution
+    poll_max_s: float = 5.0
+    stale_s: float = 120.0  # unchanged for so long: dead
+    breaker_wait_s: float = 60.0  # for requests of the dead that are still under way
+    background: bool = True  # heartbeat in a thread; otherwise the caller calls `renew`
+
+    @property
+    def beat_s(self) -> float:
+        """Seconds between heartbeats."""
+        return self.stale_s / 4
+
+    @property
+    def valid_s(self) -> float:
+        """Seconds after the last acknowledged heartbeat when the holder gives up."""
+        return self.stale_s / 2
+
+
+@dataclass(slots=True)
+class _Ticket:
+    """One contender, as listed."""
+
+    id: str
+    presence: ObjectMeta | None = None
+    place: ObjectMeta | None = None
+
+    @property
+    def order(self) -> tuple[int, str] | None:
+        """Position in the queue; None while it has none."""
+        return None if self.place is None else (self.place.modified_ms, self.id)
+
+    @property
+    def signature(self) -> tuple[str, int, str]:
+        """What changes with every heartbeat."""
+        seen = self.presence
+        return (
+            "" if seen is None else seen.etag,
+            0 if seen is None else seen.modified_ms,
+            "" if self.place is None else self.place.etag,
+        )
+
+
+class _Tickets:
+    """The ticket objects of one lock."""
+
+    def __init__(self, remote: RemoteStore, name: str) -> None:
+        self.remote = remote
+        self.name = name
+        self._stem = lock_key(name) + "."
+
+    def key(self, ticket_id: str, part: str) -> str:
+        return f"{self._stem}{ticket_id}-{part}"
+
+    def listed(self) -> dict[str, _Ticket]:
+        """All contenders by id; names that are not ours are passed over."""
+        tickets: dict[str, _Ticket] = {}
+        for count, meta in enumerate(self.remote.list(self._stem)):
+            if count >= _MAX_TICKETS:
+                raise StoreError(
+                    f"more than {_MAX_TICKETS} objects named like lock tickets; remove them",
+                    op="lock",
+                    key=self._stem,
+                )
+            if (match := _NAME.fullmatch(meta.key[len(self._stem) :])) is None:
+                continue
+            ticket = tickets.setdefault(match[1], _Ticket(match[1]))
+            if match[2] == _PRESENCE:
+                ticket.presence = meta
+            else:
+                ticket.place = meta
+        return tickets
+
+    def write(self, ticket_id: str, part: str, record: HolderRecord) -> None:
+        self.remote.put(self.key(ticket_id, part), encode_record(record))
+
+    def remove(self, ids: Iterable[str]) -> None:
+        """Delete exactly these contenders' objects, the places first."""
+        wanted = list(ids)
+        self.remote.delete(
+            [self.key(ticket_id, part) for part in (_PLACE, _PRESENCE) for ticket_id in wanted]
+        )
+
+    def record(self, ticket_id: str) -> HolderRecord | None:
+        """What a contender says of itself; None when it is gone or unreadable."""
+        try:
+            stored = self.remote.get(self.key(ticket_id, _PRESENCE), stop=MAX_RECORD_BYTES + 1)
+        except ObjectNotFound:
+            return None
+        return decode_record(stored.body)
+
+    def info(self, ticket: _Ticket) -> LockInfo | None:
+        """A contender as the port shows it; its age is told by the server's clock alone."""
+        if (record := self.record(ticket.id)) is None:
+            return None
+        return record.info(self.age_s(ticket))
+
+    def age_s(self, ticket: _Ticket) -> float | None:
+        meta = ticket.place or ticket.presence
+        server_ms = self.remote.server_time_ms()
+        if meta is None or not meta.modified_ms or server_ms is None:
+            return None
+        return max(0, server_ms - meta.modified_ms) / 1000
+
+
+class TicketLockService:
+    """Locks by queueing, for stores that ignore or break conditional writes.
+
+    An uncontended `acquire` costs five requests and the settling second, `verify` one request,
+    `release` one. Whoever breaks another's ticket, by `force` as well, waits `breaker_wait_s`
+    before it enters, as nothing else stops a write of the former holder that is under way.
+
+    Args:
+        remote: where the objects are.
+        clock: this machine's; see the Clock port for why it must count suspend.
+        timing: shorter in tests.
+    """
+
+    kind: Final = "ticket"
+
+    def __init__(
+        self, remote: RemoteStore, clock: Clock, timing: TicketTiming | None = None
+    ) -> None:
+        self._remote = remote
+        self._clock = clock
+        self._timing = timing or TicketTiming()
+        self._own: set[str] = set()
+        self._broken_at: dict[str, float] = {}
+
+    @property
+    def takeover_s(self) -> float:
+        """Longest time in seconds that a dead holder blocks the next."""
+        timing = self._timing
+        return timing.stale_s + timing.breaker_wait_s + timing.settle_s + 2 * timing.poll_max_s
+
+    def acquire(
+        self,
+        name: str,
+        *,
+        timeout: float,
+        purpose: str = "write",
+        fence: int = 0,
+        force: bool = False,
+    ) -> Lease:
+        """See `LockService.acquire`."""
+        contender = _Contender(
+            _Tickets(self._remote, name), self._clock, self._timing, purpose, self._own
+        )
+        if (broken_at := self._broken_at.get(name)) is not None:
+            contender.quiet_until = broken_at + self._timing.breaker_wait_s
+        try:
+            holding = contender.enter(timeout, fence, force)
+        except BaseException:
+            contender.leave()
+            raise
+        return HeldLease(holding, self._timing.beat_s if self._timing.background else None)
+
+    def inspect(self, name: str) -> LockInfo | None:
+        """See `LockService.inspect`: the holder, or else the first in the queue."""
+        tickets = _Tickets(self._remote, name)
+        infos = [
+            info
+            for ticket in sorted(tickets.listed().values(), key=_queue_order)
+            if (info := tickets.info(ticket)) is not None
+        ]
+        return next((info for info in infos if info.state == "held"), infos[0] if infos else None)
+
+    def break_lock(self, name: str, *, older_than_s: float = 0.0) -> list[LockInfo]:
+        """See `LockService.break_lock`; waiting tickets count too."""
+        tickets = _Tickets(self._remote, name)
+        broken: dict[str, LockInfo] = {}
+        for ticket in tickets.listed().values():
+            age_s = tickets.age_s(ticket)
+            if ticket.id in self._own:
+                continue
+            if older_than_s > 0 and (age_s is None or age_s < older_than_s):
+                continue
+            if (info := tickets.info(ticket)) is not None:
+                broken[ticket.id] = info
+        if broken:
+            tickets.remove(broken)
+            self._broken_at[name] = self._clock.monotonic()
+        return list(broken.values())
+
+
+def _queue_order(ticket: _Ticket) -> tuple[int, str]:
+    return ticket.order or (MAX_MS, ticket.id)
+
+
+class _Contender:
+    """One `acquire` on its way through the queue."""
+
+    def __init__(
+        self,
+        tickets: _Tickets,
+        clock: Clock,
+        timing: TicketTiming,
+        purpose: str,
+        own: set[str],
+    ) -> None:
+        self.quiet_until = float("-inf")  # not to enter before; a ticket was broken
+        self._tickets = tickets
+        self._clock = clock
+        self._timing = timing
+        self._own = own
+        self._id = ""
+        self._fence = 0
+        self._beat_at = 0.0
+        self._watched: dict[str, tuple[tuple[str, int, str], float]] = {}
+        self._records: dict[str, tuple[tuple[str, int, str], HolderRecord | None]] = {}
+        self._record = HolderRecord(
+            token=0,
+            owner=clock.token_bytes(16).hex(),
+            host=host_name(),
+            pid=os.getpid(),
+            purpose=purpose[:100],
+            state="waiting",
+            ttl_ms=round(timing.stale_s * 1000),
+            beat=0,
+            nonce=bytes(16),
+        )
+
+    def enter(self, timeout: float, fence: int, force: bool) -> _TicketHolding:
+        """Queue up, wait, and hold the lock; the caller calls `leave` if this raises."""
+        clock, timing = self._clock, self._timing
+        self._fence = fence
+        began = clock.monotonic()
+        poll_s = min(timing.settle_s, timing.poll_max_s)
+        self._queue_up()
+        seen_myself = False
+        clear_at: float | None = None
+        while True:
+            queue = self._tickets.listed()
+            now = clock.monotonic()
+            mine = queue.pop(self._id, None)
+            if mine is None or mine.place is None or mine.presence is None:
+                if seen_myself:  # somebody broke our ticket
+                    self.leave()
+                    self._queue_up()
+                    seen_myself, clear_at = False, None
+                elif now - began >= max(timeout, 10 * timing.settle_s):
+                    raise StoreError(
+                        "the store does not list what was just written; no lock can be built on it",
+                        op="lock",
+                        key=self._tickets.name,
+                    )
+                self._pause(poll_s)
+                continue
+            seen_myself = True
+            self._watch(queue, now)
+            before = [
+                ticket
+                for ticket in sorted(queue.values(), key=_queue_order)
+                if ticket.order is None or ticket.order < (mine.place.modified_ms, self._id)
+            ]
+            if not before and clear_at is not None and now - clear_at >= timing.settle_s:
+                # Also those behind us, in case the server's clock went back.
+                before = [ticket for ticket in queue.values() if self._holds(ticket)]
+            if not before:
+                clear_at = now if clear_at is None else clear_at
+                enter_at = max(clear_at + timing.settle_s, self.quiet_until)
+                if now >= enter_at:
+                    return self._hold(mine.place)
+                self._pause(min(enter_at - now, timing.beat_s))
+                continue
+            clear_at = None
+            for ticket in before[:1]:
+                self._holds(ticket)  # learns its token
+            if force or all(self._stale(ticket, now) for ticket in before):
+                force = False  # those who come later are not in our way
+                self._tickets.remove(ticket.id for ticket in before)
+                self.quiet_until = clock.monotonic() + timing.breaker_wait_s
+                continue
+            if now - began >= timeout:
+                first = next((ticket for ticket in before if self._holds(ticket)), before[0])
+                raise lock_timeout(self._tickets.name, self._tickets.info(first), now - began)
+            self._pause(min(poll_s, max(began + timeout - now, 0.001)))
+            poll_s = min(1.5 * poll_s, timing.poll_max_s)
+
+    def leave(self) -> None:
+        """Take our tickets away; if that fails they go stale."""
+        if self._id:
+            self._own.discard(self._id)
+            try:
+                self._tickets.remove([self._id])
+            except StoreError:
+                return
+            self._id = ""
+
+    def _queue_up(self) -> None:
+        ms = max(0, min(self._clock.now_us() // 1000, MAX_MS))
+        self._id = sid_text(mint_sid(ms, self._clock.token_bytes(10)))
+        self._own.add(self._id)
+        self._beat()
+        self._tickets.write(self._id, _PLACE, self._record)
+
+    def _beat(self) -> None:
+        self._record = replace(
+            self._record, beat=self._record.beat + 1, nonce=self._clock.token_bytes(16)
+        )
+        self._beat_at = self._clock.monotonic()
+        self._tickets.write(self._id, _PRESENCE, self._record)
+
+    def _pause(self, seconds: float) -> None:
+        """Sleep, and keep our own ticket fresh."""
+        self._clock.sleep(seconds)
+        if self._clock.monotonic() - self._beat_at >= self._timing.beat_s:
+            self._beat()
+
+    def _watch(self, queue: dict[str, _Ticket], now: float) -> None:
+        """Note since when each ticket is unchanged, on our own clock."""
+        for ticket_id in self._watched.keys() - queue.keys():
+            _, since = self._watched.pop(ticket_id)
+            if now - since > self._timing.valid_s:
+                # Silent for so long and then gone: another broke it rather than it was released.
+                self.quiet_until = max(self.quiet_until, now + self._timing.breaker_wait_s)
+        for ticket in queue.values():
+            known = self._watched.get(ticket.id)
+            if known is None or known[0] != ticket.signature:
+                self._watched[ticket.id] = ticket.signature, now
+
+    def _stale(self, ticket: _Ticket, now: float) -> bool:
+        return now - self._watched[ticket.id][1] >= self._timing.stale_s
+
+    def _holds(self, ticket: _Ticket) -> bool:
+        """Whether a contender says that it holds the lock; one request if it changed."""
+        known = self._records.get(ticket.id)
+        if known is None or known[0] != ticket.signature:
+            known = ticket.signature, self._tickets.record(ticket.id)
+            self._records[ticket.id] = known
+        record = known[1]
+        if record is None or record.state != "held":
+            return False
+        self._fence = max(self._fence, record.token)
+        return True
+
+    def _hold(self, place: ObjectMeta) -> _TicketHolding:
+        """Say that we hold the lock.
+
+        Nothing lasts in such a store that could count tokens, so the server's time helps: holders
+        follow each other at least a settling pause apart. The head's fence comes first.
+        """
+        server_ms = self._tickets.remote.server_time_ms() or 0
+        token = max(self._fence + 1, place.modified_ms, min(server_ms, MAX_MS))
+        sent_at = self._clock.monotonic()
+        self._record = replace(self._record, token=token, state="held")
+        self._beat()
+        return _TicketHolding(
+            self._tickets, self._id, self._record, self._clock, self._timing.valid_s, sent_at
+        )
+
+
+class _TicketHolding(Holding):
+    """The lock, ours as long as our place is listed and nobody's is before it."""
+
+    def __init__(
+        self,
+        tickets: _Tickets,
+        ticket_id: str,
+        record: HolderRecord,
+        clock: Clock,
+        valid_s: float,
+        acked: float,
+    ) -> None:
+        super().__init__(tickets.name, record, clock, valid_s=valid_s, acked=acked)
+        self._tickets = tickets
+        self._id = ticket_id
+
+    def renew(self) -> bool:
+        with self.mutex:
+            if self.lost_because() is not None:
+                return False
+            record = replace(
+                self.record, beat=self.record.beat + 1, nonce=self.clock.token_bytes(16)
+            )
+            sent_at = self.clock.monotonic()
+            try:
+                self._tickets.write(self._id, _PRESENCE, record)
+                self.verify()
+            except StoreError:
+                return False
+            if self.lost_because() is not None:
+                return False
+            self.record = record
+            self.acknowledge(sent_at)
+            return True
+
+    def verify(self) -> None:
+        with self.mutex:
+            queue = self._tickets.listed()
+            mine = queue.pop(self._id, None)
+            if mine is None or mine.order is None:
+                self.lose("another process broke it")
+                if mine is not None:
+                    # A heartbeat may have brought the presence back, which would block others.
+                    self._tickets.remove([self._id])
+                return
+            for ticket in queue.values():
+                if ticket.order is not None and ticket.order < mine.order:
+                    self.lose("the server lists another before it, so its clock went back")
+
+    def free(self) -> None:
+        with self.mutex:
+            self._tickets.remove([self._id])
+
+
+def open_service(
+    remote: RemoteStore, clock: Clock, *, folder: Path | None = None
+) -> TicketLockService:
+    """Open the service for a remote that ignores or breaks conditional writes.
+
+    Args:
+        remote: holds the ticket objects.
+        clock: this machine's.
+        folder: not needed here; other services keep files in it.
+    """
+    return TicketLockService(remote, clock)

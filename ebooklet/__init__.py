@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from importlib import import_module
 
-TYPE_CHECKING = False  # type checkers read it as True; `typing` alone would double the import's cost
+# Type checkers read it as True; importing `typing` for it would double the cost of the import.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ebooklet import errors
+    from ebooklet import errors, remote
+    from ebooklet.bootstrap import open, open_ebooklet, open_rcg  # noqa: A004  the dbm name
     from ebooklet.connection import S3Connection
+    from ebooklet.database import EBooklet
+    from ebooklet.database import EBooklet as EVariableLengthValue
     from ebooklet.errors import (
         AccessDenied,
         BucketMissingError,
@@ -46,6 +50,9 @@ if TYPE_CHECKING:
         UnsupportedOperation,
         UUIDMismatchError,
     )
+    from ebooklet.group import RemoteConnGroup
+    from ebooklet.services.pull import PullResult
+    from ebooklet.services.push import PushResult
 
 __version__ = "1.0.0.dev0"
 
@@ -54,7 +61,9 @@ __all__ = [
     "BucketMissingError",
     "ConcurrentCompactionError",
     "ConflictError",
+    "EBooklet",
     "EBookletError",
+    "EVariableLengthValue",
     "Error",
     "ForkedProcessError",
     "GroupTooLargeError",
@@ -67,8 +76,11 @@ __all__ = [
     "OutcomeUnknown",
     "PluginError",
     "PreconditionFailed",
+    "PullResult",
     "PushInProgressError",
+    "PushResult",
     "ReadOnlyError",
+    "RemoteConnGroup",
     "RemoteDeleted",
     "RemoteIntegrityError",
     "RemoteMissingError",
@@ -85,20 +97,33 @@ __all__ = [
     "UnsupportedOperation",
     "__version__",
     "errors",
+    "open",
+    "open_ebooklet",
+    "open_rcg",
+    "remote",
 ]
 
-# Every public name that is not an error, and the module it lives in.
+# Every public name that is not an error: the module it lives in, and its name there if another.
 _HOMES = {
+    "EBooklet": "ebooklet.database",
+    "EVariableLengthValue": "ebooklet.database:EBooklet",
+    "PullResult": "ebooklet.services.pull",
+    "PushResult": "ebooklet.services.push",
+    "RemoteConnGroup": "ebooklet.group",
     "S3Connection": "ebooklet.connection",
+    "open": "ebooklet.bootstrap",
+    "open_ebooklet": "ebooklet.bootstrap",
+    "open_rcg": "ebooklet.bootstrap",
 }
 
 
 def __getattr__(name: str) -> object:
-    if name == "errors":
-        return import_module("ebooklet.errors")
     if name not in __all__:
         raise AttributeError(f"module 'ebooklet' has no attribute {name!r}")
-    value: object = getattr(import_module(_HOMES.get(name, "ebooklet.errors")), name)
+    if name in ("errors", "remote"):
+        return import_module(f"ebooklet.{name}")
+    module, _, original = _HOMES.get(name, "ebooklet.errors").partition(":")
+    value: object = getattr(import_module(module), original or name)
     globals()[name] = value  # the next use finds it without this function
     return value
 

@@ -11,6 +11,7 @@ from booklet import serializers as theirs
 from ebooklet.core.serialization import BOOKLET_NAMES
 from ebooklet.ports.serializer import Serializer
 from ebooklet.serializers.json import JSON
+from ebooklet.serializers.msgpack import MSGPACK
 from ebooklet.serializers.orjson import ORJSON
 from ebooklet.serializers.pickle import PICKLE
 from ebooklet.serializers.raw import BYTES
@@ -27,6 +28,8 @@ CASES: list[tuple[str, Serializer, object]] = [
     ("zstd", ZstdSerializer(BYTES), b"compress me " * 100),
     ("pickle_zstd", ZstdSerializer(PICKLE), {("a", 1): "x" * 1000}),
     ("orjson_zstd", ZstdSerializer(ORJSON), JSONISH),
+    ("msgpack", MSGPACK, {**JSONISH, "bytes": b"\x00"}),
+    ("msgpack_zstd", ZstdSerializer(MSGPACK), {**JSONISH, "bytes": b"\x00" * 100}),
 ]
 
 

@@ -14,6 +14,7 @@ from ebooklet.ports.serializer import Serializer
 from ebooklet.serializers.cbor import CBOR
 from ebooklet.serializers.custom import CustomSerializer
 from ebooklet.serializers.json import JSON
+from ebooklet.serializers.msgpack import MSGPACK
 from ebooklet.serializers.orjson import ORJSON
 from ebooklet.serializers.pickle import PICKLE
 from ebooklet.serializers.raw import BYTES
@@ -119,6 +120,25 @@ class TestCbor(SerializerContract):
     @pytest.fixture
     def serializer(self) -> Serializer:
         return CBOR
+
+
+class TestMsgpack(SerializerContract):
+    values = JSON_VALUES | st.dictionaries(st.integers(0, 9), st.binary(max_size=9), max_size=3)
+    refused = (object(), {1, 2}, CYCLE, DEEP, 1 << 70, "\ud800")
+    unreadable = (
+        b"",
+        b"\xc1",
+        b"1 2",
+        b"\xc6\x7f\xff\xff\xff",
+        b"\xdd\x7f\xff\xff\xff",
+        b"\xdf\x7f\xff\xff\xff",
+        b"\x81\x80\x00",
+        b"\x91" * 5000 + b"\x00",
+    )
+
+    @pytest.fixture
+    def serializer(self) -> Serializer:
+        return MSGPACK
 
 
 class TestJsonZstd(SerializerContract):

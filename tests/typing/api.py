@@ -1,0 +1,38 @@
+"""Checked by mypy, never run: every adapter fits its port, and users' code has the right types."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import assert_type
+
+import ebooklet
+from ebooklet import errors
+from ebooklet.connection import S3Connection
+from ebooklet.plugins.registry import Registry
+from ebooklet.ports.serializer import Serializer
+from ebooklet.serializers.cbor import CBOR
+from ebooklet.serializers.custom import CustomSerializer, as_serializer
+from ebooklet.serializers.json import JSON
+from ebooklet.serializers.msgpack import MSGPACK
+from ebooklet.serializers.orjson import ORJSON
+from ebooklet.serializers.pickle import PICKLE
+from ebooklet.serializers.raw import BYTES
+from ebooklet.serializers.text import STR
+from ebooklet.serializers.zstd import ZstdSerializer, wrap
+
+serializers: list[Serializer] = [
+    *(BYTES, STR, PICKLE, JSON, ORJSON, CBOR, MSGPACK),
+    *(ZstdSerializer(JSON), wrap(CBOR), CustomSerializer(int), as_serializer(int)),
+]
+assert_type(Registry().serializer("json+zstd"), Serializer)
+
+
+def exported(db: ebooklet.EBooklet[int], group: ebooklet.RemoteConnGroup) -> None:
+    """The lazy face gives checkers the true classes."""
+    mapping: MutableMapping[str, int] = db
+    older: ebooklet.EVariableLengthValue[int] = db
+    assert_type(db["k"], int)
+    assert_type(ebooklet.S3Connection(db_url="https://example.com/db"), S3Connection)
+    assert_type(ebooklet.errors.Error("x"), errors.EBookletError)
+    assert_type(ebooklet.__version__, str)
+    del mapping, older, group

@@ -70,6 +70,8 @@ class _LockedFile:
 
     def __init__(self, path: Path, lock: fasteners.InterProcessLock) -> None:
         self.path = path
+        self.pid = os.getpid()
+        self.record: _Record | None = None  # what `write` wrote last
         self._lock = lock
         self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         found = os.fstat(self._descriptor)
@@ -101,6 +103,7 @@ class _LockedFile:
         """Write over the record, in one call and one length."""
         data = json.dumps(asdict(record)).encode()
         os.pwrite(self._descriptor, data.ljust(_RECORD_BYTES - 1) + b"\n", 0)
+        self.record = record
 
     def close(self) -> None:
         """Free the lock."""
@@ -122,6 +125,7 @@ class FileLockService:
     def __init__(self, folder: Path, clock: Clock) -> None:
         self._folder = folder
         self._clock = clock
+        self._owners: set[str] = set()
 
     def acquire(
         self,
@@ -153,6 +157,7 @@ class FileLockService:
             with _failures(path):
                 lease = _take(path, record, fence, self._clock, force=force)
             if lease is not None:
+                self._owners.add(record.owner)
                 return lease
             waited = self._clock.monotonic() - began
             if waited >= timeout:
@@ -168,26 +173,21 @@ class FileLockService:
         path = self._path(name)
         with _failures(path), _in_process:
             held = _held_here(path)
-            if held is not None:  # opening the file would free it: locks belong to the process
-                return self._info(held.record)
-            record = _read(path)
+            # Opening a file that is held here would free it.
+            record = _read(path) if held is None else held.record
             if record is None:
                 return None
-            if record.state == "held" and not _locked_by_another(path):
+            if held is None and record.state == "held" and not _locked_by_another(path):
                 record = replace(record, state="free")
             return self._info(record)
 
     def break_lock(self, name: str, *, older_than_s: float = 0.0) -> list[LockInfo]:
         """See `LockService.break_lock`."""
         info = self.inspect(name)
-        path = self._path(name)
-        if info is None or info.state == "free":
+        if info is None or info.state == "free" or info.owner in self._owners:
             return []
         if older_than_s > 0 and (info.age_s is None or info.age_s < older_than_s):
             return []
-        with _in_process:
-            if _held_here(path) is not None:
-                return []
         purpose = f"breaking {info.purpose}"[:100]
         self.acquire(name, timeout=0, purpose=purpose, fence=info.token, force=True).release()
         return [info]
@@ -265,12 +265,15 @@ class _FileLease:
 # POSIX locks belong to the process: they exclude no thread of it, and closing any descriptor of
 # the file frees them. So what this process holds is known here, and such a file is not opened.
 _in_process = threading.RLock()
-_held: weakref.WeakValueDictionary[Path, _FileLease] = weakref.WeakValueDictionary()
+_held: dict[Path, _LockedFile] = {}
 
 
-def _held_here(path: Path) -> _FileLease | None:
-    lease = _held.get(path)
-    return None if lease is None or lease.lost else lease
+def _held_here(path: Path) -> _LockedFile | None:
+    """The file of this process that stands at the path; one replaced by force does not."""
+    file = _held.get(path)
+    if file is None or file.pid != os.getpid() or file.inode != _inode(path):
+        return None
+    return file
 
 
 def _take(
@@ -306,9 +309,8 @@ def _take(
 def _hold(path: Path, file: _LockedFile, record: _Record, clock: Clock) -> _FileLease:
     file.path = path
     file.write(record)
-    lease = _FileLease(file, record, clock)
-    _held[path] = lease
-    return lease
+    _held[path] = file
+    return _FileLease(file, record, clock)
 
 
 def _let_go(file: _LockedFile, record: _Record) -> None:
@@ -317,6 +319,8 @@ def _let_go(file: _LockedFile, record: _Record) -> None:
     with _in_process:
         with suppress(OSError):  # a full disk must not keep the lock
             file.write(replace(record, state="free"))
+        if _held.get(file.path) is file:
+            del _held[file.path]
         file.close()
 
 

@@ -26,6 +26,7 @@ from ebooklet.core.index.columns import Reader, compress, decompress, pack
 from ebooklet.core.index.limits import (
     MAX_KEY_BYTES,
     MAX_LEVEL,
+    check_params,
     max_columns_bytes,
     max_node_bytes,
 )
@@ -214,7 +215,9 @@ def decode_node(data: bytes, ref: NodeRef, params: TreeParams) -> Node:
 
     Raises:
         RemoteIntegrityError: the bytes are not the node that `ref` means.
+        UnsupportedFormatError: this version cannot work with the parameters.
     """
+    check_params(params)
     if len(data) != ref.block.length or crc32(data) != ref.block.crc:
         raise RemoteIntegrityError(
             "stored bytes of an index node do not match their checksum; run fsck", op="index"

@@ -24,11 +24,19 @@ class Span(NamedTuple):
 
 
 def verify(span: Span, node: Node) -> None:
-    """Check a node's keys against its parent.
+    """Check a node's level and keys against its parent.
+
+    Levels fall on the way down, so no walk can go round in a circle, whatever a bucket holds and
+    whatever a cache answers for a block that two refs describe differently.
 
     Raises:
         RemoteIntegrityError: parent and node disagree.
     """
+    if node.level != span.ref.level:
+        raise RemoteIntegrityError(
+            f"an index node is of level {node.level}, its parent says {span.ref.level}; run fsck",
+            op="index",
+        )
     if (span.last is not None and node.keys[-1] != span.last) or (
         span.after is not None and node.keys[0] <= span.after
     ):

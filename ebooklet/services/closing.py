@@ -9,18 +9,17 @@ from ebooklet.services.working_copy import WorkingCopy
 
 def close_copy(copy: WorkingCopy) -> None:
     """Sync, release the remote lock, close both halves; idempotent, never pushes."""
-    with copy.lock:
-        if copy.closed:
-            return
-        with ExitStack() as stack:
-            if copy.remote is not None and copy.owns_remote:
-                stack.callback(copy.remote.close)
-            if copy.lease is not None:
-                stack.callback(copy.lease.release)
-            if copy.owns_local:
-                stack.callback(copy.local.close)
-            stack.callback(_mark_closed, copy)
-            copy.sync()
+    if copy.closed:
+        return
+    with ExitStack() as stack:
+        if copy.remote is not None and copy.owns_remote:
+            stack.callback(copy.remote.close)
+        if copy.lease is not None:
+            stack.callback(copy.lease.release)
+        if copy.owns_local:
+            stack.callback(copy.local.close)
+        stack.callback(_mark_closed, copy)
+        copy.sync()
 
 
 def _mark_closed(copy: WorkingCopy) -> None:

@@ -162,6 +162,8 @@ class Journal:
             self._local.append_log(RESIDENT_LOG, encode_resident([Gone(deletes)]))
         self.flush(pending)
         self.write_base(snapshot)
+        # Changed again meanwhile: they now stand on the new base, whatever the log said before.
+        self.rebased(pending, [key for key in covered if key in pending])
         if proven:
             self.settled([key for key in covered if key not in pending])
         else:

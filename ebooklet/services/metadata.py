@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
+from ebooklet.core.head import Head
+from ebooklet.core.names import segment_key
+from ebooklet.core.segment import check_block
+from ebooklet.errors import RemoteIntegrityError
 from ebooklet.services.working_copy import WorkingCopy
+
+MAX_METADATA_BYTES: Final = 16 * 1024 * 1024
 
 
 def encode_metadata(data: Any) -> bytes:
@@ -14,11 +20,17 @@ def encode_metadata(data: Any) -> bytes:
 
     Raises:
         TypeError: JSON cannot hold it.
+        ValueError: above 16 MiB.
     """
     try:
-        return orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS)
+        encoded = orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS)
     except TypeError as exc:
         raise TypeError(f"metadata must be something JSON can hold: {exc}") from exc
+    if len(encoded) > MAX_METADATA_BYTES:
+        raise ValueError(
+            f"metadata may have {MAX_METADATA_BYTES} bytes of JSON; store them as a key"
+        )
+    return encoded
 
 
 def set_metadata(copy: WorkingCopy, data: Any, timestamp: int) -> None:
@@ -34,14 +46,29 @@ def get_metadata(copy: WorkingCopy, *, include_timestamp: bool) -> Any:
     """The metadata as this copy sees them: the pending ones, else the base commit's."""
     copy.require_open()
     with copy.lock:
-        head = copy.base.head if copy.base else None
-        if copy.pending.metadata or head is None:
-            stored = copy.local.get_metadata()
-        elif head.metadata is None:
-            stored = None
-        else:
-            stored = (head.metadata, head.metadata_timestamp or 0)
+        base = copy.base
+        local = copy.pending.metadata or base is None
+        stored = copy.local.get_metadata() if local else None
+    if base is not None and not local:
+        stored = committed_metadata(copy, base.head)
     if stored is None:
         return None
     data = orjson.loads(stored[0])
     return (data, stored[1]) if include_timestamp else data
+
+
+def committed_metadata(copy: WorkingCopy, head: Head) -> tuple[bytes, int] | None:
+    """The metadata that a head holds or points to, as JSON with its timestamp (µs)."""
+    timestamp = head.metadata_timestamp or 0
+    if head.metadata is not None:
+        return head.metadata, timestamp
+    ref = head.metadata_ref
+    if ref is None:
+        return None
+    key = segment_key(copy.db_key, ref.sid)
+    if ref.length > MAX_METADATA_BYTES:
+        raise RemoteIntegrityError("the metadata are above the limit; run fsck", op="get", key=key)
+    stop = ref.offset + ref.length
+    data = copy.reachable_remote().get(key, start=ref.offset, stop=stop).body
+    check_block(data, ref, key)
+    return data, timestamp

@@ -11,6 +11,7 @@ from ebooklet.core.index.diff import Change, diff
 from ebooklet.core.journal import ABSENT, UNKNOWN, Base
 from ebooklet.errors import ObjectNotFound, RemoteMissingError, RemoteRewound, UUIDMismatchError
 from ebooklet.services.conflicts import UNRELATED, describe, find_conflicts
+from ebooklet.services.metadata import committed_metadata
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import BORROW_TIMEOUT_S, WorkingCopy
 
@@ -231,6 +232,11 @@ def _compare_all(copy: WorkingCopy, current: Snapshot) -> int:
 
 def _take_metadata(copy: WorkingCopy, current: Snapshot) -> None:
     head = current.head
-    theirs = (head.metadata, head.metadata_timestamp or 0)
-    if head.metadata is not None and copy.local.get_metadata() != theirs:
-        copy.local.set_metadata(head.metadata, head.metadata_timestamp or 0)
+    stored = copy.local.get_metadata()
+    if head.metadata_timestamp is None or (
+        stored is not None and stored[1] == head.metadata_timestamp and stored[0] == head.metadata
+    ):
+        return
+    theirs = committed_metadata(copy, head)
+    if theirs is not None and theirs != stored:
+        copy.local.set_metadata(*theirs)

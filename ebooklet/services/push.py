@@ -292,6 +292,7 @@ class _Push:
             log_sids = log_segments(copy.nodes, log)
         else:
             log_sids = set(last.hsegs) if last else set()
+        metadata = self._metadata_fields(uploader)
         commit = Commit(
             seq=seq,
             parents=(last.branch.commit.id,) if last else (),
@@ -308,8 +309,6 @@ class _Push:
         )
         commit, commit_ref = _lay_commit(commit, draft, uploader)
         recent = (*kept[:-1], Recent(self.write_id, seq, now_ms, branch_name, commit_ref))
-        metadata = copy.local.get_metadata()
-        metadata_json, metadata_us = metadata or (None, None)
         fields = {
             "seq": seq,
             "write_id": self.write_id,
@@ -318,8 +317,7 @@ class _Push:
             "tip_root": self._inline_root(root, draft, last),
             "ms": now_ms,
             "version": copy.settings.version,
-            "metadata": metadata_json,
-            "metadata_timestamp": metadata_us,
+            **metadata,
         }
         if last is None:
             last = first_head(
@@ -338,6 +336,20 @@ class _Push:
         return next_head(
             last, tip_ref=commit_ref, recent=recent, log=log, log_sids=log_sids, **fields
         )
+
+    def _metadata_fields(self, uploader: SegmentUploader) -> dict[str, object]:
+        """The user's metadata: in the head while small, else in a block of their own."""
+        copy = self.copy
+        stored = copy.local.get_metadata() if copy.pending.metadata else None
+        if stored is None:
+            return {}
+        data, timestamp = stored
+        inline = len(data) <= MAX_INLINE_METADATA
+        return {
+            "metadata": data if inline else None,
+            "metadata_ref": None if inline else uploader.add_metadata(data),
+            "metadata_timestamp": timestamp,
+        }
 
     def _inline_root(self, root: NodeRef | None, draft: Draft, last: Head | None) -> bytes | None:
         if root is None:

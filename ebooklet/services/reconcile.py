@@ -14,6 +14,7 @@ from ebooklet.core.digest import value_digest
 from ebooklet.core.entry import Entry
 from ebooklet.core.journal import UNKNOWN, Base
 from ebooklet.services.conflicts import UNRELATED
+from ebooklet.services.metadata import committed_metadata
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -93,6 +94,6 @@ def _compare_metadata(copy: WorkingCopy, against: Snapshot | None) -> None:
     stored = copy.local.get_metadata()
     if stored is None or copy.pending.metadata:
         return
-    head = against.head if against is not None else None
-    if head is None or stored != (head.metadata, head.metadata_timestamp or 0):
+    theirs = committed_metadata(copy, against.head) if against is not None else None
+    if stored != theirs:
         copy.pending.metadata = True

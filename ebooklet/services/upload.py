@@ -76,6 +76,10 @@ class SegmentUploader:
         """Lay down one encoded index node."""
         return self._node_writer(len(data)).add_block(BlockType.NODE, data)
 
+    def add_metadata(self, data: bytes) -> BlockRef:
+        """Lay down user metadata that are too large for the head."""
+        return self._node_writer(len(data)).add_block(BlockType.METADATA, data)
+
     def commit_writer(self) -> SegmentWriter:
         """The segment that the commit record is to end; beside the nodes."""
         return self._node_writer(_COMMIT_ROOM)

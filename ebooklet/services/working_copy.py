@@ -261,31 +261,34 @@ class WorkingCopy:
             for key, value in fresh:
                 self.fetched[key] = value
                 self._fetched_bytes += len(value.value) + len(key)
-            if self._fetched_bytes > MAX_FETCHED_BYTES:
-                self.flush_fetched()
+            full = self._fetched_bytes > MAX_FETCHED_BYTES
+        if full:
+            self.flush_fetched()
 
     def flush_fetched(self) -> None:
         """Hand a reader's fetched values to the shared local store, if its base is still ours."""
-        with self.lock:
-            values, self.fetched, self._fetched_bytes = self.fetched, {}, 0
-            if not values or self.base is None:
-                return
-            try:
-                with self.local.exclusive(BORROW_TIMEOUT_S):
-                    if self.journal.base_is(self.base):
-                        self.journal.stored(values)
-                        self.local.set_many((k, v.value, v.timestamp) for k, v in values.items())
-                        self.journal.flush(self.pending)
-                        self.local.sync()
-            except LockTimeout:
-                return  # another process is writing: these are only cached copies
+        if not self.fetched:
+            return
+        try:
+            # The store first, then our own lock: the order of everything that borrows.
+            with self.local.exclusive(BORROW_TIMEOUT_S), self.lock:
+                values, self.fetched, self._fetched_bytes = self.fetched, {}, 0
+                if self.base is not None and self.journal.base_is(self.base):
+                    self.journal.stored(values)
+                    self.local.set_many((k, v.value, v.timestamp) for k, v in values.items())
+                    self.journal.flush(self.pending)
+                    self.local.sync()
+        except LockTimeout:
+            # Another process is writing. These are copies: keep the memory bounded, and go on.
+            with self.lock:
+                self.fetched, self._fetched_bytes = {}, 0
 
     def sync(self) -> None:
         """Make local changes durable: journal first, so that no stored change goes unnoticed."""
+        if not self.local.writable:
+            self.flush_fetched()
+            return
         with self.lock:
-            if not self.local.writable:
-                self.flush_fetched()
-                return
             self.pending.absorb()
             self.journal.flush(self.pending)
             self.local.sync()

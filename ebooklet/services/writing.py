@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from ebooklet.errors import PushInProgressError
 from ebooklet.services import reading
 from ebooklet.services.conflicts import drop_changes
+from ebooklet.services.metadata import committed_metadata
 from ebooklet.services.working_copy import WorkingCopy
 
 
@@ -54,11 +55,8 @@ def discard(copy: WorkingCopy, keys: Iterable[str] | None) -> None:
                 copy.pending.shape += 1
             if copy.pending.metadata:
                 copy.pending.metadata = False
-                head = copy.base.head if copy.base else None
-                if head is not None and head.metadata is not None:
-                    copy.local.set_metadata(head.metadata, head.metadata_timestamp or 0)
-                elif copy.local.get_metadata() is not None:
-                    copy.local.set_metadata(b"null", 0)
+                theirs = committed_metadata(copy, copy.base.head) if copy.base else None
+                copy.local.set_metadata(*(theirs or (b"null", 0)))
             copy.journal.rewrite(copy.pending)
         else:
             drop_changes(copy, list(dict.fromkeys(keys)))

@@ -12,6 +12,7 @@ from ebooklet.errors import InvalidKeyError
 
 _HASH_BITS: Final = 64
 _FULL: Final = (1 << _HASH_BITS) - 1
+_ABOVE_ALL: Final = b"\xff" * 9  # greater than any hash of 8 bytes
 
 
 class Cutter:
@@ -27,7 +28,7 @@ class Cutter:
         params: of the tree.
     """
 
-    __slots__ = ("_base", "_hash", "_target", "count", "weight")
+    __slots__ = ("_base", "_bounds", "_hash", "_target", "count", "weight")
 
     def __init__(self, level: int, params: TreeParams) -> None:
         self._base = base_weight(level)
@@ -36,6 +37,8 @@ class Cutter:
         self._hash = blake2b(
             digest_size=_HASH_BITS // 8, person=b"ebk-cut" + bytes([level]), salt=params.salt
         )
+        # Hashes and their bounds stay bytes: in big-endian they order as the numbers do.
+        self._bounds: dict[int, tuple[bytes, bytes]] = {}  # by the weight of the item
         self.count = 0  # items since the last cut
         self.weight = 0  # S
 
@@ -52,10 +55,9 @@ class Cutter:
         Raises:
             InvalidKeyError: a key that UTF-8 cannot encode.
         """
-        base, goal, state = self._base, self._target, self._hash
+        base, goal, state, bounds = self._base, self._target, self._hash, self._bounds
         quarter = -(-goal // 4)
         ceiling = 4 * goal
-        thrice = 3 * goal
         weight = self.weight
         start = -self.count  # index at which the open node began
         ends: list[int] = []
@@ -70,11 +72,9 @@ class Cutter:
                 if weight < ceiling:
                     hasher = state.copy()
                     hasher.update(raw)
-                    h = int.from_bytes(hasher.digest(), "big")
-                    share = own << _HASH_BITS
-                    if h >= share // thrice and (
-                        weight < goal or h >= min(_FULL, 6 * share // goal)
-                    ):
+                    h = hasher.digest()
+                    low, high = bounds.get(own) or self._bound(own)
+                    if h >= low and (weight < goal or h >= high):
                         continue
                 ends.append(i)
                 start = i
@@ -84,3 +84,16 @@ class Cutter:
         self.count = i - start
         self.weight = weight
         return ends
+
+    def _bound(self, own: int) -> tuple[bytes, bytes]:
+        """The two bounds under which h ends a node: from T/4 on, and from T on."""
+        share = own << _HASH_BITS
+        low = share // (3 * self._target)
+        high = min(_FULL, 6 * share // self._target)
+        size = _HASH_BITS // 8
+        bounds = (
+            low.to_bytes(size, "big") if low <= _FULL else _ABOVE_ALL,
+            high.to_bytes(size, "big"),
+        )
+        self._bounds[own] = bounds
+        return bounds

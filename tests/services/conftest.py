@@ -1,0 +1,40 @@
+"""Working parts for service tests: everything real but the network, which is in memory."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ebooklet
+from ebooklet.bootstrap import open as open_database
+from ebooklet.database import EBooklet
+
+_names = itertools.count()
+
+Opener = Callable[..., EBooklet[Any]]
+
+
+@pytest.fixture
+def url() -> str:
+    """A remote of its own for each test."""
+    return f"memory://services-{next(_names)}/db"
+
+
+@pytest.fixture
+def opener(url: str, tmp_path: Path) -> Opener:
+    """Opens the test's database under a local file name, without the lock by default."""
+
+    def open_(name: str = "a", flag: str = "c", **options: Any) -> EBooklet[Any]:
+        options.setdefault("lock", "optimistic")
+        options.setdefault("value_serializer", "json" if flag in "cn" else None)
+        path = None if name is None else tmp_path / f"{name}.blt"
+        return open_database(url, path, flag, **options)
+
+    return open_
+
+
+__all__ = ["Opener", "ebooklet"]

@@ -123,8 +123,11 @@ class Gate:
 
     def timeout(self) -> LockTimeout:
         """The error for a wait in vain."""
+        # Behind its own gate a writer waits for the file itself.
+        holder = "a program that reads it or has it open in Booklet"
         return LockTimeout(
-            f"{self._location} is in use by {self.holder()}: close it there, or wait longer",
+            f"{self._location} is in use by {holder if self._shut else self.holder()}: "
+            "close it there, or wait longer",
             op="open",
         )
 

@@ -39,6 +39,8 @@ class RawBytes:
 class BookletFile(Protocol):
     """What is used of `booklet.VariableLengthValue`."""
 
+    def get(self, key: str) -> bytes | None: ...  # noqa: D102
+
     def get_timestamp(  # noqa: D102  # Booklet's own, as are the others
         self, key: str, include_value: bool = ..., decode_value: bool = ...
     ) -> tuple[int, bytes] | None: ...

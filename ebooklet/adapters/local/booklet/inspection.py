@@ -9,10 +9,12 @@ be found again one by one.
 from __future__ import annotations
 
 import os
+import struct
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2s
 from typing import Final, NamedTuple
 
 from ebooklet.adapters.local.booklet.layout import (
@@ -33,6 +35,7 @@ from ebooklet.adapters.local.booklet.layout import (
 _NO_HASH: Final = bytes(HASH_BYTES)
 _WINDOW: Final = 1 << 20
 _NEAR: Final = 1 << 14
+_POINTER: Final = struct.Struct("<IH")
 _INDEX_PART: Final = POINTER_BYTES * (1 << 16)
 _SEARCH_LIMIT: Final = 64 << 20  # bytes looked through, offset by offset, for the next block
 
@@ -88,7 +91,7 @@ def _block_at(window: _Window, position: int, end: int, *, isolated: bool = Fals
         key = read(position + BLOCK_BYTES, key_bytes) if key_bytes else b""
         if key_hash(key) != hashed:
             return None
-    block = Block(key, int.from_bytes(stamp, "little"), position + STAMP_AT, value_bytes)
+    block = (key, int.from_bytes(stamp, "little"), position + STAMP_AT, value_bytes)
     return _Seen(stop, int.from_bytes(following, "little"), block)
 
 
@@ -97,19 +100,18 @@ def _index(fd: int, header: Header) -> Iterator[int]:
     position = header.index_at
     while position < header.index_end:
         part = os.pread(fd, min(_INDEX_PART, header.index_end - position), position)
-        if not part:
+        if not part or len(part) % POINTER_BYTES:
             return
-        for at in range(0, len(part), POINTER_BYTES):
-            pointer = int.from_bytes(part[at : at + POINTER_BYTES], "little")
-            if pointer > 1:
-                yield pointer
+        for low, high in _POINTER.iter_unpack(part):
+            if low > 1 or high:
+                yield low | high << 32
         position += len(part)
 
 
 def is_sound(fd: int, header: Header, size: int) -> bool:
     """Whether blocks, chains and count of a Booklet agree, so that Booklet may be trusted with it.
 
-    Every byte belongs to a block whose key has its hash; each live block is pointed at exactly
+    Every byte belongs to a block, dead or with a key that has its hash; each live block is pointed at exactly
     once, and nothing else is (compared by count, sum and sum of squares, in constant memory); the
     number of keys in the header is the number of live blocks. Values are not looked at: Booklet
     keeps no checksum of them.
@@ -127,23 +129,41 @@ def is_sound(fd: int, header: Header, size: int) -> bool:
         links += 1
         link_sum += pointer
         link_squares += pointer * pointer
-    window = _Window(fd)
+    unpack = BLOCK_HEADER.unpack_from
+    number = int.from_bytes
     for start, end in header.regions(size):
-        position = start
+        position = base = start
+        buffer = b""
+        filled = 0
+        chunk = _WINDOW
         while position < end:
-            seen = _block_at(window, position, end)
-            if seen is None:
-                return False
-            if seen.following:
+            at = position - base
+            if at + BLOCK_BYTES > filled:
+                buffer = os.pread(fd, chunk, position)
+                base, at, filled = position, 0, len(buffer)
+                if filled < BLOCK_BYTES:
+                    return False
+            hashed, following, key_bytes, value_bytes, _ = unpack(buffer, at)
+            if following != DEAD:
+                if at + BLOCK_BYTES + key_bytes > filled:
+                    buffer = os.pread(fd, BLOCK_BYTES + key_bytes + _NEAR, position)
+                    base, at, filled = position, 0, len(buffer)
+                key = buffer[at + BLOCK_BYTES : at + BLOCK_BYTES + key_bytes]
+                if blake2s(key, digest_size=HASH_BYTES).digest() != hashed:
+                    return False
+                target = number(following, "little")
                 links -= 1
                 link_sum -= position
                 link_squares -= position * position
-                if seen.following > 1:
+                if target > 1:
                     links += 1
-                    link_sum += seen.following
-                    link_squares += seen.following * seen.following
-                live += seen.block.key not in RESERVED
-            position = seen.end
+                    link_sum += target
+                    link_squares += target * target
+                live += key not in RESERVED
+            position += BLOCK_BYTES + key_bytes + value_bytes
+            chunk = _NEAR if value_bytes > _NEAR else _WINDOW
+        if position > end:
+            return False
     return links == link_sum == link_squares == 0 and live == header.n_keys
 
 

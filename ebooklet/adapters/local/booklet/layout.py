@@ -18,7 +18,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2s
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from ebooklet.errors import LocalFileError
@@ -78,18 +78,14 @@ class Header:
         return HEADER_BYTES <= self.data_at <= self.index_at
 
 
-class Block(NamedTuple):
-    """One live block."""
+# One live block: key, timestamp (µs since the Unix epoch), byte position of the timestamp, which
+# key and value follow, and bytes of the value. A plain tuple, as scans make millions of them.
+Block: TypeAlias = tuple[bytes, int, int, int]
 
-    key: bytes
-    timestamp: int  # µs since the Unix epoch
-    payload_at: int  # byte position of the timestamp; key and value follow it
-    value_bytes: int
 
-    @property
-    def value_at(self) -> int:
-        """Byte position of the value."""
-        return self.payload_at + TIMESTAMP_BYTES + len(self.key)
+def value_at(block: Block) -> int:
+    """Byte position of a block's value."""
+    return block[2] + TIMESTAMP_BYTES + len(block[0])
 
 
 def _number(raw: bytes, start: int, end: int) -> int:
@@ -208,7 +204,7 @@ def live_blocks(fd: int, header: Header, *, dead: list[int] | None = None) -> It
                     key_at = BLOCK_BYTES
                 key = buffer[key_at : key_at + key_bytes]
                 if key not in RESERVED:
-                    yield Block(key, number(stamp, "little"), position + STAMP_AT, value_bytes)
+                    yield key, number(stamp, "little"), position + STAMP_AT, value_bytes
             elif dead is not None and hashed != bytes(HASH_BYTES):
                 dead[0] += 1
             position += BLOCK_BYTES + key_bytes + value_bytes

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import threading
 import time
-from collections import deque
+from itertools import count
 from typing import Final, Protocol
 from weakref import ref
 
 LEASE_S: Final = 1.0
+_AGAIN_S: Final = 0.02
 
 
 class Lessee(Protocol):
     """Holds a lease of a file."""
 
-    def end_lease(self) -> None:
-        """Give the file back; called from another thread."""
+    def end_lease(self, number: int) -> bool:
+        """Give the file back, unless the lease of this number has ended; must not block.
+
+        Returns:
+            Whether that lease has ended; if not, it is asked again.
+        """
         ...
 
 
@@ -28,18 +34,23 @@ class LeaseKeeper:
 
     def reset(self) -> None:
         """Forget all leases; in a forked child, where the thread is gone."""
-        self._leases: deque[tuple[float, ref[Lessee]]] = deque()  # by end
+        self._leases: list[tuple[float, int, ref[Lessee], int]] = []  # a heap, by end
+        self._order = count()
         self._changed = threading.Lock()
         self._running = False
 
-    def watch(self, lessee: Lessee) -> None:
+    def watch(self, lessee: Lessee, number: int) -> None:
         """End this lease in due time."""
         with self._changed:
-            self._leases.append((time.monotonic() + LEASE_S, ref(lessee)))
+            self._add(LEASE_S, ref(lessee), number)
             if self._running:
                 return
             self._running = True
         threading.Thread(target=self._run, name="ebooklet-leases", daemon=True).start()
+
+    def _add(self, seconds: float, lessee: ref[Lessee], number: int) -> None:
+        end = time.monotonic() + seconds
+        heapq.heappush(self._leases, (end, next(self._order), lessee, number))
 
     def _run(self) -> None:
         while True:
@@ -47,16 +58,16 @@ class LeaseKeeper:
                 if not self._leases:
                     self._running = False
                     return
-                end, lessee = self._leases[0]
-                due = end - time.monotonic()
+                due = self._leases[0][0] - time.monotonic()
                 if due <= 0:
-                    self._leases.popleft()
+                    _, _, lessee, number = heapq.heappop(self._leases)
             if due > 0:
                 time.sleep(due)
                 continue
             found = lessee()
-            if found is not None:
-                found.end_lease()
+            if found is not None and not found.end_lease(number):
+                with self._changed:
+                    self._add(_AGAIN_S, lessee, number)
             del found
 
 

@@ -24,6 +24,7 @@ from ebooklet.adapters.local.booklet.layout import (
     SLOT_KEYS,
     Block,
     edited_header,
+    value_at,
 )
 from ebooklet.errors import LocalFileError
 
@@ -71,14 +72,15 @@ class Replacement:
         write = self.handle.file.set
         left_out = 0
         for block in blocks:
-            name = block.key.decode()
+            key, timestamp, _, value_bytes = block
+            name = key.decode()
             if name in skip:
                 left_out += 1
                 continue
-            value = os.pread(fd, block.value_bytes, block.value_at)
-            if len(value) < block.value_bytes:  # one read moves at most 2 GiB
+            value = os.pread(fd, value_bytes, value_at(block))
+            if len(value) < value_bytes:  # one read moves at most 2 GiB
                 value += _rest(fd, block, len(value))
-            write(name, value, block.timestamp, False)
+            write(name, value, timestamp, False)
         return left_out
 
     def salvage(self, fd: int, blocks: Iterable[Block]) -> None:
@@ -87,10 +89,10 @@ class Replacement:
 
         def of_users() -> Iterable[Block]:
             for block in blocks:
-                if block.key in RESERVED:
-                    value = os.pread(fd, block.value_bytes, block.value_at)
-                    reserved[block.key] = (value, block.timestamp)
-                elif _is_text(block.key):
+                key, timestamp, _, value_bytes = block
+                if key in RESERVED:
+                    reserved[key] = (os.pread(fd, value_bytes, value_at(block)), timestamp)
+                elif _is_text(key):
                     yield block
 
         self.copy(fd, of_users())
@@ -124,11 +126,11 @@ class Replacement:
 
 def _rest(fd: int, block: Block, done: int) -> bytes:
     parts = []
-    while done < block.value_bytes:
-        part = os.pread(fd, block.value_bytes - done, block.value_at + done)
+    while done < block[3]:
+        part = os.pread(fd, block[3] - done, value_at(block) + done)
         if not part:
             raise LocalFileError(
-                f"the local file ends within the value of {block.key[:100]!r}", op="copy"
+                f"the local file ends within the value of {block[0][:100]!r}", op="copy"
             )
         parts.append(part)
         done += len(part)

@@ -84,7 +84,8 @@ class Session:
         self._clock = clock
         self._buffer_size = buffer_size
         self._signature: tuple[int, int, int] | None = None
-        self._folder_ns: int | None = None
+        self.noticed = False  # another process was found to have changed file, slots or logs
+        self._state: frozenset[tuple[str, int, int, int]] | None = None  # of slots and logs
 
     # Opening and closing.
 
@@ -116,6 +117,7 @@ class Session:
 
     def lease(self, waiting: Waiting) -> Condition:
         """Open the file for reading, for a while. Other readers may be there, but no writer."""
+        self.release()
         while True:
             with self.gate.passing(waiting):
                 found = self._signature_now()
@@ -131,10 +133,14 @@ class Session:
                     self.handle = handle
                     if finding is not None:
                         self._note(finding)
+                    self._note_state()
                     return self._carried or "clean"
             # Sound reading needs a writer's work first, whose finding stays for the next writer.
-            with self.borrowed(waiting):
+            self.borrow(waiting)
+            try:
                 self.soil()
+            finally:
+                self.finish()
 
     def release(self) -> None:
         """Close the handle and keep everything else."""
@@ -142,16 +148,14 @@ class Session:
             handle, self.handle = self.handle, None
             handle.close()
 
-    @contextlib.contextmanager
-    def borrowed(self, waiting: Waiting) -> Iterator[Handle]:
-        """Write for a moment as a reader; what the next writer should know stays marked."""
+    def borrow(self, waiting: Waiting) -> None:
+        """Write for a moment as a reader, until `finish`.
+
+        What the next writer should know stays marked.
+        """
         self.release()
         self.open_writer(waiting)
-        try:
-            assert self.handle is not None  # noqa: S101  # open_writer saw to it
-            yield self.handle
-        finally:
-            self.finish()
+        self._note_state()
 
     @contextlib.contextmanager
     def borrowed_sidecar(self, waiting: Waiting) -> Iterator[None]:
@@ -163,8 +167,8 @@ class Session:
             self.sidecar.sync_logs()
         finally:
             self.sidecar.close()
+            self._state = self.sidecar.state()
             self.gate.open()
-            self._folder_ns = self._folder_time()
 
     def finish(self) -> None:
         """Write and mark what is open, and give it back; idempotent, nothing in a forked child."""
@@ -175,13 +179,13 @@ class Session:
                 if self.soiled:
                     self.seal(self._carried)
                 self.sidecar.sync_logs()
+                self._state = self.sidecar.state()
         finally:
             try:
                 self.release()
             finally:
                 self.sidecar.close()
                 self.gate.close()
-                self._folder_ns = self._folder_time()
 
     def abandon_in_child(self) -> None:
         """After a fork, in the child: let go without a trace."""
@@ -199,10 +203,16 @@ class Session:
             self.sidecar.begin()
             self.soiled = True
 
-    def acknowledge(self) -> None:
-        """Make everything durable and mark the file as in order, findings dealt with."""
-        if self.soiled or self._carried is not None or self.sidecar.mark() is None:
-            self.seal(None)
+    def settle(self, *, told: bool) -> None:
+        """Make everything durable and mark the file as in order.
+
+        Args:
+            told: whether what was found at the open is dealt with; otherwise it stays for the
+                next open.
+        """
+        carried = None if told else self._carried
+        if self.soiled or self._carried != carried or self.sidecar.mark() is None:
+            self.seal(carried)
         else:
             self.sidecar.sync_logs()
 
@@ -262,10 +272,6 @@ class Session:
         if self.handle is None:
             raise LocalFileError(f"{self.location} is not open", op="read")
         return parse_header(os.pread(self.handle.fd, HEADER_BYTES, 0), str(self.location))
-
-    def changed_elsewhere(self) -> bool:
-        """Whether file or folder differ from what this session last saw or wrote."""
-        return self._signature_now() != self._signature or self._folder_time() != self._folder_ns
 
     # How a file is found.
 
@@ -359,7 +365,7 @@ class Session:
     def _salvage(self, fd: int, header: Header) -> None:
         size = os.fstat(fd).st_size
         search = Salvage(fd, header, size)
-        live = sum(block.key not in RESERVED for block in search.blocks())
+        live = sum(block[0] not in RESERVED for block in search.blocks())
         buckets = header.n_buckets if header.is_plausible(size) else 0
         if buckets < live * 8 // 7:
             buckets = buckets_for(live)
@@ -377,8 +383,8 @@ class Session:
     def _note(self, finding: Finding) -> None:
         if self._signature is not None and finding.signature != self._signature:
             self.generation += 1
+            self.noticed = True
         self._signature = finding.signature
-        self._folder_ns = self._folder_time()
         self._carried = _carried(finding)
         self._identify(finding.header)
 
@@ -424,11 +430,11 @@ class Session:
         except OSError:
             return None
 
-    def _folder_time(self) -> int | None:
-        try:
-            return self.sidecar.folder.stat().st_mtime_ns
-        except OSError:
-            return None
+    def _note_state(self) -> None:
+        state = self.sidecar.state()
+        if self._state is not None and state != self._state:
+            self.noticed = True
+        self._state = state
 
     @staticmethod
     def _of(found: os.stat_result) -> tuple[int, int, int]:

@@ -153,6 +153,19 @@ class Sidecar:
 
     # Slots and logs.
 
+    def state(self) -> frozenset[tuple[str, int, int, int]]:
+        """What tells whether slots or logs were changed: names, inodes, sizes and times."""
+        found = []
+        try:
+            with os.scandir(self.folder) as entries:
+                for entry in entries:
+                    if entry.name.startswith(("slot.", "log.")):
+                        stat = entry.stat(follow_symlinks=False)
+                        found.append((entry.name, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+        except FileNotFoundError:
+            pass  # no folder, or a file was replaced just now: the next look will show
+        return frozenset(found)
+
     def serializer(self) -> str | None:
         """Name of a serializer that Booklet has no number for."""
         data = read_file(self.folder / _SERIALIZER, 1000)

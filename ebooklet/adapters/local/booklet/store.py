@@ -23,7 +23,7 @@ from ebooklet.adapters.local.booklet.bulk import (
     read_at,
 )
 from ebooklet.adapters.local.booklet.gate import Waiting
-from ebooklet.adapters.local.booklet.handles import Handle
+from ebooklet.adapters.local.booklet.handles import Handle, serializer_name
 from ebooklet.adapters.local.booklet.layout import MAX_BUCKETS, METADATA_KEY, Header, live_blocks
 from ebooklet.adapters.local.booklet.leases import KEEPER
 from ebooklet.adapters.local.booklet.nodecache import NodeCache
@@ -34,7 +34,7 @@ from ebooklet.ports.clock import Clock
 from ebooklet.ports.local_store import Condition, LocalValue
 
 Mode: TypeAlias = Literal["read", "write"]
-_Read: TypeAlias = Callable[[str, bool, bool], tuple[int, bytes] | None]
+_Read: TypeAlias = Callable[[str], bytes | None]
 _Write: TypeAlias = Callable[[str, bytes, int, bool], None]
 
 _BORROW_S: Final = 2.0  # longest wait of a reader that wants to write
@@ -75,6 +75,9 @@ class BookletLocalStore:
         self._lock_timeout = lock_timeout
         self._closed = False
         self._deletions = 0
+        self._leases = 0  # begun so far
+        self._lease = 0  # number of the one that runs
+        self._borrows = 0  # nested `exclusive` blocks of a reader
         self._read: _Read | None = None
         self._write: _Write | None = None
         self._handle: Handle | None = None
@@ -94,10 +97,9 @@ class BookletLocalStore:
                 created = session.open_writer(waiting, creation, replace=replace)
                 session.finish()
             self._condition = session.lease(waiting)
-            self._adopt()
-            KEEPER.watch(self)
+            self._start_lease()
             self._condition = created or self._condition
-        self._opened_generation = session.generation
+        self._told = session.generation
 
     # Facts.
 
@@ -134,11 +136,31 @@ class BookletLocalStore:
 
     @property
     def changed_elsewhere(self) -> bool:
-        """Whether a reader's file or folder were changed by another process since its open."""
-        if self._mode == "write" or self._closed:
-            return False
-        session = self._session
-        return session.generation != self._opened_generation or session.changed_elsewhere()
+        """Whether a reader, coming back to the file, found it, a slot or a log changed."""
+        return self._session.noticed and self._mode == "read"
+
+    def acknowledge(self) -> None:
+        """Note that what another process changed has been taken in."""
+        with self._lock:
+            self._session.noticed = False
+
+    @contextlib.contextmanager
+    def exclusive(self, timeout: float) -> Iterator[None]:
+        """Be the writer for a few calls that belong together; see the port."""
+        with self._lock:
+            self._check()
+            if self._mode == "read":
+                if self._borrows == 0:
+                    self._borrow(timeout)
+                self._borrows += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                if self._mode == "read":
+                    self._borrows -= 1
+                    if self._borrows == 0 and not self._closed:
+                        self._give_back()
 
     # Single values: the hot path.
 
@@ -148,13 +170,12 @@ class BookletLocalStore:
             read = self._read
             if read is None:
                 read = self._reader()
-            entry = read(key, True, False)
-        return None if entry is None else entry[1]
+            return read(key)
 
     def get_entry(self, key: str) -> LocalValue | None:
         """The value with its timestamp, or None when the key is absent."""
         with self._lock:
-            entry = (self._read or self._reader())(key, True, False)
+            entry = self._opened().file.get_timestamp(key, True, False)
         return None if entry is None else LocalValue(*entry)
 
     def contains(self, key: str) -> bool:
@@ -184,30 +205,13 @@ class BookletLocalStore:
         """Write (key, value, timestamp) triples; each is atomic, all together are not."""
         self._check()
         source = iter(items)
-        if self._mode == "write":
-            while batch := list(islice(source, _BATCH_KEYS)):
-                with self._lock:
-                    for key, value, timestamp in batch:
-                        self.set(key, value, timestamp)
-            return
         done = False
         while not done:
-            batch, size = [], 0
-            for item in source:
-                batch.append(item)
-                size += len(item[1])
-                if len(batch) >= _BORROWED_KEYS or size >= _BORROWED_BYTES:
-                    break
-            else:
-                done = True
+            batch, done = _take_batch(source, _BATCH_KEYS if self._owns() else _BORROWED_KEYS)
             if batch:
-                with self._writing() as handle:
+                with self._writing():
                     for key, value, timestamp in batch:
-                        self._room -= 1
-                        if self._room < 0:
-                            self._make_room()
-                            handle = self._opened()
-                        handle.file.set(key, value, timestamp, False)
+                        self.set(key, value, timestamp)
 
     def delete(self, keys: Iterable[str]) -> int:
         """Remove keys, ignoring absent ones; return how many were there."""
@@ -270,7 +274,7 @@ class BookletLocalStore:
             dead = [0]
             header = self._session.header()
             wanted = {key.encode() for key in skip}
-            gone = sum(block.key in wanted for block in live_blocks(handle.fd, header, dead=dead))
+            gone = sum(block[0] in wanted for block in live_blocks(handle.fd, header, dead=dead))
             if gone + dead[0]:
                 self._deletions += 1
                 self._session.rebuild(skip=skip)
@@ -312,10 +316,6 @@ class BookletLocalStore:
 
     def append_log(self, name: str, data: bytes) -> None:
         """Append; survives a SIGKILL at once and a power cut after the next `sync`."""
-        if self._mode == "write" and not self._closed:
-            with self._lock:
-                self._session.sidecar.append_log(name, data)
-            return
         with self._writing_sidecar():
             self._session.sidecar.append_log(name, data)
 
@@ -339,11 +339,14 @@ class BookletLocalStore:
     def sync(self) -> None:
         """Make everything durable and the next open `clean`; nothing to do for a reader."""
         with self._lock:
-            if self._closed or self._mode == "read":
+            if self._closed:
                 return
             self._check()
-            self._session.acknowledge()
-            self._write = None
+            if self._owns():
+                # What a reader was not told of at its open is for the next open to tell.
+                told = self._mode == "write" or self._session.generation == self._told
+                self._session.settle(told=told)
+                self._write = None
 
     def close(self) -> None:
         """Make everything durable and release the file; idempotent."""
@@ -351,6 +354,7 @@ class BookletLocalStore:
             if self._closed:
                 return
             self._closed = True
+            self._lease = 0
             self._drop()
             self._nodes.close()
             if not self._session.forked:
@@ -363,22 +367,32 @@ class BookletLocalStore:
         self._session.abandon_in_child()
         self._nodes.abandon()
 
-    def end_lease(self) -> None:
-        """Give the file back until the next call; for the lease keeper."""
-        with self._lock:
-            if self._mode == "read" and not self._closed and not self._session.gate.is_shut:
-                self._drop()
-                self._session.release()
+    def end_lease(self, number: int) -> bool:
+        """Give the file back until the next call; for the lease keeper, whom nothing may delay."""
+        if number != self._lease:
+            return True
+        if self._lock.acquire(blocking=False):
+            try:
+                if number == self._lease:
+                    self._lease = 0
+                    self._drop()
+                    self._session.release()
+            finally:
+                self._lock.release()
+            return True
+        # Whoever holds the lock now, or next, renews the lease at the next call.
+        self._handle = self._read = None
+        return False
 
     # Behind the hot path. All of it is called with the lock held.
 
-    def _adopt(self) -> None:
+    def _adopt(self) -> Handle:
         """Work with the handle that the session has opened or put in place."""
         session = self._session
         handle = session.handle
         assert handle is not None  # noqa: S101  # the session just opened it
         self._handle = handle
-        self._read = handle.file.get_timestamp
+        self._read = _raw_get(handle, session.header().value_serializer)
         self._write = None
         self._room = sys.maxsize
         if session.gate.is_shut:
@@ -388,6 +402,7 @@ class BookletLocalStore:
             # The newest finalizer runs first at exit, and must be ours, before Booklet's own.
             self._finalizer.detach()
             self._finalizer = weakref.finalize(self, session.finish)
+        return handle
 
     def _drop(self) -> None:
         self._handle = self._read = self._write = None
@@ -405,19 +420,28 @@ class BookletLocalStore:
         if handle is not None:
             return handle
         self._check()
+        if self._owns():
+            return self._adopt()
         self._session.lease(Waiting(self._clock, self._lock_timeout))
-        self._adopt()
-        KEEPER.watch(self)
-        assert self._handle is not None  # noqa: S101  # _adopt set it
-        return self._handle
+        return self._start_lease()
+
+    def _start_lease(self) -> Handle:
+        self._leases += 1
+        self._lease = self._leases
+        KEEPER.watch(self, self._lease)
+        return self._adopt()
 
     def _reader(self) -> _Read:
-        return self._opened().file.get_timestamp
+        while True:
+            self._opened()
+            read = self._read
+            if read is not None:  # else the lease ended just now
+                return read
 
     def _writer(self) -> _Write:
-        """Booklet's set, after the mark was taken away; a reader's `set` goes another way."""
+        """Booklet's set, after the mark was taken away; for a reader, one that borrows."""
         self._check()
-        if self._mode == "read":
+        if not self._owns():
             return self._set_as_reader
         self._session.soil()
         self._write = self._opened().file.set
@@ -439,35 +463,44 @@ class BookletLocalStore:
         else:
             self._room = buckets - count
         self._room -= 1
-        if self._mode == "write":
-            self._write = handle.file.set
-        return handle.file.set
+        self._session.soil()
+        self._write = handle.file.set
+        return self._write
+
+    def _owns(self) -> bool:
+        return self._session.gate.is_shut
+
+    def _borrow(self, timeout: float) -> None:
+        """As a reader, become the writer."""
+        self._lease = 0
+        self._drop()
+        self._session.borrow(Waiting(self._clock, timeout))
+        self._adopt()
+
+    def _give_back(self) -> None:
+        """Be a reader again."""
+        self._drop()
+        self._room = sys.maxsize
+        self._session.finish()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Handle]:
         """The handle, ready to be written to; for a reader, as a writer for this moment."""
         with self._lock:
-            self._check()
-            if self._mode == "write":
+            if self._owns():
+                self._check()
                 self._session.soil()
-                self._write = None
                 yield self._opened()
                 return
-            self._drop()
-            try:
-                with self._session.borrowed(Waiting(self._clock, _BORROW_S)) as handle:
-                    self._session.soil()
-                    self._adopt()
-                    yield handle
-            finally:
-                self._drop()
-                self._room = sys.maxsize
+            with self.exclusive(_BORROW_S):
+                self._session.soil()
+                yield self._opened()
 
     @contextlib.contextmanager
     def _writing_sidecar(self) -> Iterator[None]:
         with self._lock:
             self._check()
-            if self._mode == "write":
+            if self._owns():
                 yield
                 return
             with self._session.borrowed_sidecar(Waiting(self._clock, _BORROW_S)):
@@ -535,6 +568,33 @@ class _Plan(NamedTuple):
             if found is not None:
                 return found
         return handle.file.get_timestamp(key, True, False)
+
+
+def _take_batch(
+    source: Iterator[tuple[str, bytes, int]], limit: int
+) -> tuple[list[tuple[str, bytes, int]], bool]:
+    """Some items, bounded in number and bytes, and whether they were the last."""
+    batch: list[tuple[str, bytes, int]] = []
+    size = 0
+    for item in source:
+        batch.append(item)
+        size += len(item[1])
+        if len(batch) >= limit or size >= _BORROWED_BYTES:
+            return batch, False
+    return batch, True
+
+
+def _raw_get(handle: Handle, value_serializer: int) -> _Read:
+    """The quickest way to a value's bytes: Booklet's `get`, where that decodes nothing."""
+    if serializer_name(value_serializer) in ("bytes", None):
+        return handle.file.get
+    read = handle.file.get_timestamp
+
+    def get(key: str) -> bytes | None:
+        entry = read(key, True, False)
+        return None if entry is None else entry[1]
+
+    return get
 
 
 def _is_there(location: Path) -> bool:

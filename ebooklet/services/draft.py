@@ -110,10 +110,14 @@ class Draft:
         if self._root is None:
             return build(self._counted(edits), self._params, self._place_node)
         result = self._nodes.run(
-            update(self._root, self._counting(edits), self._params, self._place_node)
+            update(
+                self._root,
+                self._counting(edits),
+                self._params,
+                self._place_node,
+                discard=self._count_out,
+            )
         )
-        for entry in result.replaced:
-            self.live.drop_entry(entry)
         for ref in result.dropped_nodes:
             self.live.drop_node(ref.block)
         return result.root
@@ -146,6 +150,10 @@ class Draft:
             if entry is not None:
                 self.live.add_entry(entry)
             yield key, entry
+
+    def _count_out(self, replaced: list[Entry]) -> None:
+        for entry in replaced:
+            self.live.drop_entry(entry)
 
     def _counted(self, edits: Iterable[Edit]) -> Iterator[Entry]:
         for _, entry in self._counting(edits):

@@ -45,7 +45,7 @@ class NodeReader:
         self._db_key = db_key
         self._local = local
         self._lock = threading.Lock()
-        self._decoded: OrderedDict[BlockRef, Node] = OrderedDict()
+        self._decoded: OrderedDict[NodeRef, Node] = OrderedDict()
         self._entries = 0
         self.params = TreeParams()
 
@@ -79,11 +79,11 @@ class NodeReader:
         missing: list[NodeRef] = []
         with self._lock:
             for ref in refs:
-                node = self._decoded.get(ref.block)
+                node = self._decoded.get(ref)
                 if node is None:
                     missing.append(ref)
                 else:
-                    self._decoded.move_to_end(ref.block)
+                    self._decoded.move_to_end(ref)
                     found[ref] = node
         if missing:
             missing = self._from_disk(missing, found)
@@ -132,8 +132,8 @@ class NodeReader:
 
     def _keep(self, ref: NodeRef, node: Node) -> Node:
         with self._lock:
-            if ref.block not in self._decoded:
-                self._decoded[ref.block] = node
+            if ref not in self._decoded:
+                self._decoded[ref] = node
                 self._entries += len(node)
                 while self._entries > MAX_CACHED_ENTRIES and len(self._decoded) > 1:
                     _, dropped = self._decoded.popitem(last=False)

@@ -36,7 +36,7 @@ def clear(copy: WorkingCopy) -> None:
     refuse_during_push(copy, "clear")
     with copy.lock:
         copy.pending.clear()
-        copy.pending.replace = copy.base is not None
+        copy.pending.replace = copy.base is not None and copy.base.count > 0
         copy.journal.rewrite(copy.pending)
         copy.journal.all_gone()
         copy.local.clear()

@@ -342,6 +342,16 @@ class LocalStoreContract(Contract):
         assert all(nodes[ref] == data for ref, data in found.items())
         assert store.cached_nodes([]) == {}
 
+    def test_exclusive_blocks_nest(self, store: LocalStore) -> None:
+        """A writer may hold the store alone, also twice; its handle stays as it was."""
+        with store.exclusive(1), store.exclusive(1):
+            store.set("k", b"v", 1)
+            store.sync()
+        store.set("k2", b"v", 2)
+        store.acknowledge()
+        assert not store.changed_elsewhere
+        assert set(everything(store)) == {"k", "k2"}
+
     def test_compact(self, store: LocalStore) -> None:
         """Compacting keeps every live key but the evicted ones, and tells how many went."""
         store.set_many((f"k{i}", b"v" * 100, i) for i in range(50))
@@ -666,6 +676,74 @@ class DurableLocalStoreContract(LocalStoreContract):
         assert store.condition == "clean"
         assert store.get_entry("fetched") == LocalValue(7, b"value")
 
+    def test_a_reader_borrows_the_writers_place(self, open_store: OpenLocalStore) -> None:
+        """Inside `exclusive` a reader does all that a writer may, and it lasts (promise 5)."""
+        with_content(open_store)
+        reader = open_store(mode="read")
+        with reader.exclusive(5):
+            reader.set("fetched", b"v", 7)
+            assert reader.delete(["k1"]) == 1
+            assert reader.delete(["k1"]) == 0
+            with reader.exclusive(5):
+                reader.append_log("l", b"log")
+                reader.write_slot("s", b"slot")
+            with pytest.raises(LockTimeout):
+                open_store(lock_timeout=0.05)
+            assert reader.get("fetched") == b"v"
+            assert reader.count() == 100
+            reader.sync()
+        assert not reader.changed_elsewhere
+        assert reader.get("fetched") == b"v"
+        reader.close()
+        store = open_store()
+        assert store.condition == "clean"
+        assert set(everything(store)) == {f"k{i}" for i in range(100)} - {"k1"} | {"fetched"}
+        assert (store.read_log("l"), store.read_slot("s")) == (b"log", b"slot")
+
+    def test_a_reader_loses_no_work_to_an_error(self, open_store: OpenLocalStore) -> None:
+        """An error inside `exclusive` gives the writer's place back, with what was done."""
+        with_content(open_store)
+        reader = open_store(mode="read")
+
+        def work() -> None:
+            with reader.exclusive(5):
+                reader.set("before", b"v", 1)
+                raise RuntimeError("stop")
+
+        with pytest.raises(RuntimeError, match="stop"):
+            work()
+        store = open_store()
+        assert store.condition == "clean"
+        assert store.get("before") == b"v"
+
+    @pytest.mark.parametrize("what", ["value", "slot", "log"])
+    def test_a_reader_notices_what_changed_elsewhere(
+        self, open_store: OpenLocalStore, what: str
+    ) -> None:
+        """A reader that comes back learns of other processes' changes, until it acknowledges."""
+        with_content(open_store)
+        reader = open_store(mode="read", lock_timeout=30)
+        assert reader.get("k1") == b"1"
+        assert not _has_changed(reader)
+
+        def change() -> None:
+            store = open_store()
+            if what == "value":
+                store.set("k1", b"changed", 2)
+            elif what == "slot":
+                store.write_slot("s", b"changed")
+            else:
+                store.append_log("l", b"changed")
+            store.close()
+
+        assert in_child(change) == 0
+        reader.get("k1")
+        assert _has_changed(reader)
+        reader.acknowledge()
+        assert not _has_changed(reader)
+        reader.get("k1")
+        assert not _has_changed(reader)
+
     def test_a_reader_cannot_keep_values_while_a_writer_is_there(
         self, open_store: OpenLocalStore
     ) -> None:
@@ -733,6 +811,10 @@ class DurableLocalStoreContract(LocalStoreContract):
         with pytest.raises(EBookletError):
             open_store("busy", mode=mode, lock_timeout=timeout)
         store.close()
+
+
+def _has_changed(store: LocalStore) -> bool:
+    return store.changed_elsewhere
 
 
 def _expect_lock(open_store: OpenLocalStore) -> None:

@@ -10,10 +10,16 @@ from uuid import UUID
 import pytest
 
 from ebooklet.adapters.clock import SystemClock
-from ebooklet.adapters.local.booklet import BookletLocalStore, open_store
+from ebooklet.adapters.local.booklet import BookletLocalStore, leases, open_store
 
 CLOCK = SystemClock()
 OpenBooklet = Callable[..., BookletLocalStore]
+
+
+@pytest.fixture(autouse=True)
+def _short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers give their files back after a tenth of the usual second."""
+    monkeypatch.setattr(leases, "LEASE_S", 0.1)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ The one module that knows both sides. Whatever an argument names may also be pas
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -114,10 +115,18 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
     """
     registry = registry or _registry
     clock = clock or SystemClock()
-    remote = _resolve_remote(remote_conn, registry)
     explicit = None if value_serializer is None else _serializer_name(value_serializer)
     if remote_conn_group:
         explicit = "json"
+    elif explicit is not None:
+        _serializer(value_serializer, explicit, registry)  # a name that is none is said at once
+    if isinstance(local, str):
+        registry.local_store(local)
+    if file_path is not None and not Path(file_path).parent.is_dir():
+        raise FileNotFoundError(
+            errno.ENOENT, "the folder of the local file does not exist", str(file_path)
+        )
+    remote = _resolve_remote(remote_conn, registry)
     try:
         copy = open_copy(
             Request(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, Never, Self, TypeVar, overload
 from uuid import UUID
 
-from ebooklet.core.keys import check_key
+from ebooklet.core.keys import RESERVED_KEYS, check_key
 from ebooklet.core.timestamps import to_microseconds
 from ebooklet.errors import EBookletError
 from ebooklet.ports.lock_service import Lease
@@ -54,11 +55,16 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
         self._lock = copy.lock
         self._pending = copy.pending
         self._refuse_writes = not copy.settings.writable
+        # A handle that is dropped, or lost at the interpreter's exit, is closed all the same.
+        self._finalizer = weakref.finalize(self, close_copy, copy)
 
     # One key
 
     def __getitem__(self, key: str) -> V:
-        raw = self._local_get(key) if type(key) is str else None
+        try:
+            raw = None if key in RESERVED_KEYS else self._local_get(key)
+        except (TypeError, AttributeError, UnicodeEncodeError):
+            raw = None  # no key at all; `_read_missing` knows
         if raw is None:
             raw = self._read_missing(key)
             if raw is None:
@@ -81,7 +87,7 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
             raise KeyError(key)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and reading.contains(self._copy, key)
+        return reading.contains(self._copy, key)
 
     @overload
     def get(self, key: str, /) -> V | None: ...
@@ -89,12 +95,10 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
     def get(self, key: str, /, default: V | D) -> V | D: ...
     def get(self, key: str, default: Any = None) -> Any:
         """The value of `key`, or `default` when it is absent. A failed fetch raises."""
-        raw = self._local_get(key) if type(key) is str else None
-        if raw is None:
-            raw = self._read_missing(key)
-            if raw is None:
-                return default
-        return self._loads(raw)
+        try:
+            return self[key]
+        except KeyError:
+            return default
 
     def set(
         self,
@@ -218,7 +222,7 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
         if not include_value:
             moment = reading.timestamp_of(self._copy, key)
             return default if moment is None else moment
-        found = self._copy.local.get_entry(key) or reading.read_missing(self._copy, key)
+        found = reading.read(self._copy, key)
         if found is None:
             return default
         return found.timestamp, self._loads(found.value) if decode_value else found.value
@@ -227,7 +231,7 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
         """Change when `key` was written; this counts as a change. `KeyError` if it is absent."""
         self._copy.require_writable("set_timestamp")
         moment = to_microseconds(timestamp, self._now_us())
-        found = self._copy.local.get_entry(key) or reading.read_missing(self._copy, key)
+        found = reading.read(self._copy, key)
         if found is None:
             raise KeyError(key)
         with self._lock:
@@ -291,6 +295,7 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
     def close(self, force_shutdown: bool = False) -> None:
         """Sync, release the lock and close; never pushes. Idempotent."""
         self._local_get = self._local_set = _closed
+        self._finalizer.detach()
         close_copy(self._copy)
 
     def __enter__(self) -> Self:
@@ -303,11 +308,6 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def __del__(self) -> None:
-        copy = getattr(self, "_copy", None)
-        if copy is not None and not copy.closed:
-            self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self._copy.closed else "writable" if self.writable else "read-only"
@@ -344,8 +344,6 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
 
     def _read_missing(self, key: object) -> bytes | None:
         self._copy.require_open()
-        if not isinstance(key, str):
-            return None
         found = reading.read_missing(self._copy, key)
         return None if found is None else found.value
 

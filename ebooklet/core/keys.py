@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeGuard
 
 from ebooklet.errors import InvalidKeyError
 
-__all__ = ["MAX_KEY_BYTES", "RESERVED_KEYS", "check_key", "check_ref_name"]
+__all__ = ["MAX_KEY_BYTES", "RESERVED_KEYS", "check_key", "check_ref_name", "is_key"]
 
 MAX_KEY_BYTES: Final = 65_535
 MAX_REF_NAME_BYTES: Final = 200
@@ -32,6 +32,15 @@ def check_key(key: object) -> None:
     ):
         return
     _check_slowly(key)
+
+
+def is_key(key: object) -> TypeGuard[str]:
+    """Whether `key` could ever be stored; what could not is absent from every database."""
+    try:
+        check_key(key)
+    except (TypeError, InvalidKeyError):
+        return False
+    return True
 
 
 def _check_slowly(key: object) -> None:

@@ -94,7 +94,11 @@ def push(
     copy.require_writable("push")
     if len(message.encode()) > MAX_MESSAGE_BYTES:
         raise ValueError("a commit message may have 4 KiB of UTF-8 at most")
-    if not copy.reachable_remote().capabilities.writable:
+    if copy.remote is None:
+        raise RemoteMissingError(
+            "this database was opened without a remote; open it with one to push", op="push"
+        )
+    if not copy.remote.capabilities.writable:
         raise ReadOnlyError(
             "this remote can only be read; pass a connection with credentials", op="push"
         )

@@ -9,6 +9,7 @@ from typing import Final
 from ebooklet.core.digest import value_digest
 from ebooklet.core.entry import Entry
 from ebooklet.core.index.lookup import scan, scan_keys
+from ebooklet.core.keys import is_key
 from ebooklet.core.names import segment_key
 from ebooklet.core.plan import plan_ranges
 from ebooklet.errors import EBookletError, ObjectNotFound, RemoteIntegrityError
@@ -45,11 +46,13 @@ def iter_base(copy: WorkingCopy) -> Iterator[list[Entry]]:
             yield from copy.nodes.scan(scan(copy.base.root))
 
 
-def read_missing(copy: WorkingCopy, key: str) -> LocalValue | None:
+def read_missing(copy: WorkingCopy, key: object) -> LocalValue | None:
     """The value of a key that the local store does not have, or None when there is none.
 
     Fetches it with one ranged request (plus index nodes not yet cached) and keeps it.
     """
+    if not is_key(key):
+        return None
     if (held := copy.fetched.get(key)) is not None:
         return held
     with copy.lock:
@@ -166,9 +169,11 @@ def iter_entries(
             yield from copy.nodes.scan(scan(root, start, stop))
 
 
-def contains(copy: WorkingCopy, key: str) -> bool:
+def contains(copy: WorkingCopy, key: object) -> bool:
     """Whether `key` is there; asks the index only when the local store does not know."""
     copy.require_open()
+    if not is_key(key):
+        return False
     if copy.local.contains(key) or key in copy.fetched:
         return True
     with copy.lock:
@@ -240,6 +245,8 @@ def read_many(copy: WorkingCopy, keys: Sequence[str]) -> Mapping[str, LocalValue
     found: dict[str, LocalValue] = {}
     missing: list[str] = []
     for key in keys:
+        if not is_key(key):
+            continue
         value = copy.local.get_entry(key) or copy.fetched.get(key)
         if value is None:
             missing.append(key)
@@ -261,10 +268,20 @@ def read_many(copy: WorkingCopy, keys: Sequence[str]) -> Mapping[str, LocalValue
     return found
 
 
-def timestamp_of(copy: WorkingCopy, key: str) -> int | None:
+def read(copy: WorkingCopy, key: object) -> LocalValue | None:
+    """The value of a key with its timestamp, from here or fetched; None when it is absent."""
+    copy.require_open()
+    if not is_key(key):
+        return None
+    return copy.local.get_entry(key) or read_missing(copy, key)
+
+
+def timestamp_of(copy: WorkingCopy, key: object) -> int | None:
     """When `key` was written, in µs, without its value; None when it is absent."""
     copy.require_open()
-    found = copy.local.get_entry(key)
+    if not is_key(key):
+        return None
+    found = copy.local.get_entry(key) or copy.fetched.get(key)
     if found is not None:
         return found.timestamp
     with copy.lock:

@@ -14,6 +14,7 @@ from ebooklet.core.minting import SidMinter
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import NodeRef
 from ebooklet.errors import (
+    EBookletError,
     LockTimeout,
     ObjectNotFound,
     OfflineError,
@@ -33,8 +34,18 @@ from ebooklet.services.log import find_in_log
 from ebooklet.services.nodes import NodeReader
 from ebooklet.services.pending import PendingChanges
 from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.unreachable import UnreachableRemoteStore
 
 T = TypeVar("T")
+
+
+def _no_remote(op: str, key: str) -> EBookletError:
+    return RemoteMissingError("this database was opened without a remote", op=op, key=key)
+
+
+def _offline(op: str, key: str) -> EBookletError:
+    return OfflineError("not stored locally, and the database was opened offline", op=op, key=key)
+
 
 MAX_FETCHED_BYTES: Final = 4 * 1024 * 1024  # values a reader holds back before it stores them
 BORROW_TIMEOUT_S: Final = 5.0
@@ -98,12 +109,15 @@ class WorkingCopy:
         self.owns_local = True
         self.owns_remote = True
         self.closed = False
-        if remote is not None:
-            self._nodes: NodeReader | None = NodeReader(remote, db_key, local)
-            self._heads: HeadStore | None = HeadStore(remote, db_key, clock, self._in_log)
+        if remote is None:
+            source: RemoteStore = UnreachableRemoteStore(local.location, _no_remote)
+        elif settings.offline:
+            source = UnreachableRemoteStore(remote.location, _offline)
         else:
-            self._nodes = None
-            self._heads = None
+            source = remote
+        self._source = source
+        self.nodes = NodeReader(source, db_key, local)
+        self.heads = HeadStore(source, db_key, clock, self._in_log)
 
     # Where things are
 
@@ -112,29 +126,9 @@ class WorkingCopy:
         """The database's identity, shared by both halves."""
         return self.local.uuid
 
-    @property
-    def nodes(self) -> NodeReader:
-        """The index reader; an error where there is no remote."""
-        if self._nodes is None:
-            raise RemoteMissingError("this database has no remote", op="read")
-        return self._nodes
-
-    @property
-    def heads(self) -> HeadStore:
-        """The head of the remote; an error where there is no remote or it must not be asked."""
-        if self._heads is None:
-            raise RemoteMissingError("this database has no remote", op="read head")
-        if self.settings.offline:
-            raise OfflineError("the database was opened offline", op="read head", key=self.db_key)
-        return self._heads
-
     def reachable_remote(self) -> RemoteStore:
-        """The remote store, for transfers."""
-        if self.remote is None:
-            raise RemoteMissingError("this database has no remote", op="transfer")
-        if self.settings.offline:
-            raise OfflineError("the database was opened offline", op="transfer", key=self.db_key)
-        return self.remote
+        """The remote store, for transfers; its calls raise when there is none, or offline."""
+        return self._source
 
     @property
     def location(self) -> str:
@@ -154,9 +148,13 @@ class WorkingCopy:
         return 0 if self.base is None or self.pending.replace else self.base.count
 
     def require_open(self) -> None:
-        """Raise `ValueError` once the handle is closed."""
+        """Raise `ValueError` once the handle is closed; let a reader notice its neighbours."""
         if self.closed:
             raise ValueError("the database is closed")
+        if not self.local.writable and self.local.changed_elsewhere:
+            # Another process pulled or wrote: what is stored now belongs to its base, not to ours.
+            self.local.acknowledge()
+            self.reload()
 
     def require_writable(self, op: str) -> None:
         """Raise `ReadOnlyError` on a read-only handle."""

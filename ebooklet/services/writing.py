@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ebooklet.core.keys import is_key
 from ebooklet.errors import PushInProgressError
 from ebooklet.services import reading
 from ebooklet.services.conflicts import drop_changes
@@ -17,7 +18,7 @@ def delete(copy: WorkingCopy, key: object) -> bool:
     Returns:
         Whether the key was there.
     """
-    if not isinstance(key, str) or not reading.contains(copy, key):
+    if not is_key(key) or not reading.contains(copy, key):
         return False
     with copy.lock:
         copy.pending.absorb()

@@ -319,5 +319,5 @@ class HeldLease:
             self._heart.stop()
         if self._holding.foreign_process():
             return
+        self._holding.lose("it was released")  # from the moment when another may enter
         _free_quietly(self._holding)
-        self._holding.lose("it was released")

@@ -46,6 +46,8 @@ __all__ = ["TicketLockService", "TicketTiming", "open_service"]
 _NAME: Final = re.compile(r"([0-9a-z]{26})-([01])")
 _MAX_TICKETS: Final = 4096  # objects listed; more is an attack or a mistake
 _PRESENCE, _PLACE = "0", "1"
+_REQUEUE_AFTER: Final = 3  # listings that do not show our ticket
+_MAX_UNSEEN: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,26 +281,28 @@ class _Contender:
         began = clock.monotonic()
         poll_s = min(timing.settle_s, timing.poll_max_s)
         self._queue_up()
-        seen_myself = False
+        unseen = 0  # listings without our ticket
         clear_at: float | None = None
         while True:
             queue = self._tickets.listed()
             now = clock.monotonic()
             mine = queue.pop(self._id, None)
             if mine is None or mine.place is None or mine.presence is None:
-                if seen_myself:  # somebody broke our ticket
-                    self.leave()
-                    self._queue_up()
-                    seen_myself, clear_at = False, None
-                elif now - began >= max(timeout, 10 * timing.settle_s):
+                # Another broke it, or the listing is late.
+                unseen += 1
+                clear_at = None
+                if unseen >= _MAX_UNSEEN:
                     raise StoreError(
                         "the store does not list what was just written; no lock can be built on it",
                         op="lock",
                         key=self._tickets.name,
                     )
+                if unseen % _REQUEUE_AFTER == 0:
+                    self.leave()
+                    self._queue_up()
                 self._pause(poll_s)
                 continue
-            seen_myself = True
+            unseen = 0
             self._watch(queue, now)
             before = [
                 ticket

@@ -1,0 +1,156 @@
+"""Many processes in virtual time: a discrete-event simulation of clients of one store.
+
+Each task is a thread, and exactly one runs at a time; whenever it sleeps or waits for the store,
+the one that is due next goes on. The same seed gives the same run.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO
+
+from ebooklet.adapters.remote.memory import MemoryRemoteStore
+from ebooklet.errors import OutcomeUnknown
+from ebooklet.ports.remote_store import Body, Condition, ObjectMeta, StoredObject
+
+__all__ = ["World", "WorldClock", "WorldStore"]
+
+
+class World:
+    """Virtual time and the tasks in it."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)  # noqa: S311 - repeatable on purpose
+        self.now = 1000.0
+        self.failure: BaseException | None = None
+        self._queue: list[tuple[float, float, threading.Event]] = []
+        self._idle = threading.Event()
+
+    def spawn(self, task: Callable[[], None]) -> None:
+        """Add a task, to be started by `run`."""
+        go = threading.Event()
+
+        def body() -> None:
+            go.wait()
+            try:
+                task()
+            except BaseException as exc:  # noqa: BLE001 - raised again by `run`
+                self.failure = self.failure or exc
+            self._idle.set()
+
+        thread = threading.Thread(target=body, daemon=True)
+        thread.start()
+        self._due(self.random.random() * 2, go)
+
+    def run(self) -> None:
+        """Run everything to its end."""
+        while self._queue and self.failure is None:
+            due, _, go = heapq.heappop(self._queue)
+            self.now = max(self.now, due)
+            self._idle.clear()
+            go.set()
+            self._idle.wait()
+        if self.failure is not None:
+            raise self.failure
+
+    def sleep(self, seconds: float) -> None:
+        """Called by a task: let others run for so long."""
+        go = threading.Event()
+        self._due(max(0.0, seconds), go)
+        self._idle.set()
+        go.wait()
+
+    def _due(self, seconds: float, go: threading.Event) -> None:
+        heapq.heappush(self._queue, (self.now + seconds, self.random.random(), go))
+
+
+class WorldClock:
+    """A task's clock: runs at its own rate from its own start."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._rate = world.random.uniform(0.98, 1.02)
+        self._offset = world.random.uniform(-1e6, 1e6)
+
+    def now_us(self) -> int:
+        """Years off."""
+        return int((self.monotonic() + 2e9) * 1e6)
+
+    def monotonic(self) -> float:
+        """Seconds of this machine."""
+        return self._world.now * self._rate + self._offset
+
+    def sleep(self, seconds: float) -> None:
+        """At times much longer: the process was suspended."""
+        suspended = self._world.random.random() < 0.02
+        self._world.sleep(seconds / self._rate + (300 if suspended else 0))
+
+    def token_bytes(self, n: int) -> bytes:
+        """From the world's seed."""
+        return self._world.random.randbytes(n)
+
+
+class WorldStore(MemoryRemoteStore):
+    """A store whose requests and answers take time, get lost, or land late.
+
+    Args:
+        world: gives time and chance.
+        coarse: whether times are told in whole seconds.
+        conditions: whether conditions on writes are honoured; otherwise they are ignored.
+    """
+
+    def __init__(self, world: World, *, coarse: bool, conditions: bool) -> None:
+        super().__init__(now_ms=self._told_ms)
+        self._world = world
+        self._coarse = coarse
+        self._conditions = conditions
+
+    def _told_ms(self) -> int:
+        return int(self._world.now) * 1000 if self._coarse else int(self._world.now * 1000)
+
+    def _delay(self) -> None:
+        slow = self._world.random.random() < 0.05
+        self._world.sleep(self._world.random.random() * (5 if slow else 0.1))
+
+    def get(self, key: str, *, start: int = 0, stop: int | None = None) -> StoredObject:
+        """Delayed both ways."""
+        self._delay()
+        found = super().get(key, start=start, stop=stop)
+        self._delay()
+        return found
+
+    def put(
+        self,
+        key: str,
+        body: Body | BinaryIO,
+        *,
+        condition: Condition | None = None,
+        cache_control: str | None = None,
+    ) -> ObjectMeta:
+        """Delayed both ways; a conditional one loses its answer at times."""
+        self._delay()
+        lost = condition is not None and self._world.random.random() < 0.1
+        if lost and self._world.random.random() < 0.5:
+            self._delay()
+            raise OutcomeUnknown("the request was lost", op="put", key=key)
+        meta = super().put(key, body, condition=condition if self._conditions else None)
+        self._delay()
+        if lost:
+            raise OutcomeUnknown("the answer was lost", op="put", key=key)
+        return meta
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """One by one."""
+        for key in keys:
+            self._delay()
+            super().delete([key])
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectMeta]:
+        """Delayed both ways."""
+        self._delay()
+        found = list(super().list(prefix, after=after))
+        self._delay()
+        return iter(found)

@@ -1,0 +1,230 @@
+"""The ticket queue step by step, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+import pytest
+
+from ebooklet.adapters.holding import HeldLease
+from ebooklet.adapters.locks.ticket import TicketLockService, TicketTiming, open_service
+from ebooklet.adapters.remote.memory import MemoryRemoteStore
+from ebooklet.errors import LockLostError, LockTimeout, StoreError
+from ebooklet.ports.remote_store import Body, Condition, ObjectMeta
+from ebooklet.testing.clock import ManualClock
+
+
+class CountingStore(MemoryRemoteStore):
+    """Keeps a list of requests; times are whole seconds of the clock, as some servers tell."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(now_ms=lambda: clock.now_us() // 1_000_000 * 1000)
+        self.requests: list[str] = []
+        self.hidden = 0  # listings that come back empty
+
+    def put(
+        self,
+        key: str,
+        body: Body | BinaryIO,
+        *,
+        condition: Condition | None = None,
+        cache_control: str | None = None,
+    ) -> ObjectMeta:
+        assert condition is None, "such a store would ignore it"
+        self.requests.append("put")
+        return super().put(key, body)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        self.requests.append("delete")
+        super().delete(keys)
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectMeta]:
+        self.requests.append("list")
+        if self.hidden:
+            self.hidden -= 1
+            return iter(())
+        return super().list(prefix, after=after)
+
+
+def names(store: MemoryRemoteStore) -> list[str]:
+    return [meta.key for meta in MemoryRemoteStore.list(store, "")]
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def store(clock: ManualClock) -> CountingStore:
+    return CountingStore(clock)
+
+
+def service(store: MemoryRemoteStore, clock: ManualClock) -> TicketLockService:
+    return TicketLockService(store, clock, TicketTiming(background=False))
+
+
+def held(store: MemoryRemoteStore, clock: ManualClock, timeout: float = 0) -> HeldLease:
+    lease = service(store, clock).acquire("db", timeout=timeout)
+    assert isinstance(lease, HeldLease)
+    return lease
+
+
+def test_an_uncontended_lock_costs_a_second(store: CountingStore, clock: ManualClock) -> None:
+    """Five requests and the settling second to acquire; one to verify, one to release."""
+    began = clock.monotonic()
+    lease = held(store, clock)
+    assert store.requests == ["put", "put", "list", "list", "put"]
+    assert 1.0 <= clock.monotonic() - began <= 1.1
+    lease.verify()
+    lease.release()
+    assert store.requests[5:] == ["list", "delete"]
+    assert names(store) == []
+
+
+def test_two_tickets_of_one_second_make_no_two_holders(
+    store: CountingStore, clock: ManualClock
+) -> None:
+    """One that arrives while another settles waits, whichever id is smaller."""
+    results: list[str] = []
+
+    def rival(_: float) -> None:
+        clock.on_sleep = None
+        try:
+            service(store, clock).acquire("db", timeout=0)
+        except LockTimeout:
+            results.append("refused")
+        else:
+            results.append("entered")
+
+    clock.on_sleep = rival
+    try:
+        held(store, clock)
+    except LockTimeout:
+        results.append("refused")
+    else:
+        results.append("entered")
+    assert sorted(results) == ["entered", "refused"]
+
+
+def test_a_dead_holder_is_followed_after_takeover_s(
+    store: CountingStore, clock: ManualClock
+) -> None:
+    """Two minutes of silence, a minute for its requests under way, and the settling."""
+    dead = held(store, clock)
+    began = clock.monotonic()
+    lease = held(store, clock, timeout=1000)
+    waited = clock.monotonic() - began
+    assert 180 <= waited <= service(store, clock).takeover_s
+    assert dead.lost
+    assert lease.token > dead.token
+
+
+def test_a_beating_holder_is_never_broken(store: CountingStore, clock: ManualClock) -> None:
+    """Its heartbeat changes the presence; its place in the queue stays."""
+    lease = held(store, clock)
+    due = clock.monotonic()
+
+    def renew(_: float) -> None:
+        nonlocal due
+        if clock.monotonic() >= due:
+            assert lease.renew()
+            due = clock.monotonic() + 30
+
+    clock.on_sleep = renew
+    with pytest.raises(LockTimeout, match="for 60"):
+        held(store, clock, timeout=600)
+    lease.verify()
+
+
+def test_force_waits_for_requests_under_way(store: CountingStore, clock: ManualClock) -> None:
+    """Breaking takes effect at once, entering comes a minute later."""
+    former = held(store, clock)
+    began = clock.monotonic()
+    lease = service(store, clock).acquire("db", timeout=0, force=True)
+    assert clock.monotonic() - began >= 60
+    with pytest.raises(LockLostError):
+        former.verify()
+    lease.verify()
+
+
+def test_breaking_and_then_acquiring_waits_too(store: CountingStore, clock: ManualClock) -> None:
+    """`break_lock` followed by `acquire` is no shortcut."""
+    held(store, clock)
+    lock = service(store, clock)
+    assert [info.state for info in lock.break_lock("db")] == ["held"]
+    began = clock.monotonic()
+    lock.acquire("db", timeout=0)
+    assert clock.monotonic() - began >= 60
+
+
+def test_a_broken_holder_leaves_nothing_behind(store: CountingStore, clock: ManualClock) -> None:
+    """Its heartbeat notices, and takes the presence away that it had just written again."""
+    lease = held(store, clock)
+    service(store, clock).break_lock("db")
+    assert not lease.renew()
+    assert lease.lost
+    assert names(store) == []
+
+
+def test_a_late_listing_is_waited_for(store: CountingStore, clock: ManualClock) -> None:
+    """Nobody enters before a listing shows its own ticket."""
+    store.hidden = 5
+    lease = held(store, clock)
+    assert store.requests.count("list") >= 7
+    lease.verify()
+    assert len(names(store)) == 2
+
+
+def test_a_store_without_listings_is_refused(store: CountingStore, clock: ManualClock) -> None:
+    """Where writes never show, no lock can be built, and the error says so."""
+    store.hidden = 1000
+    with pytest.raises(StoreError, match="does not list"):
+        held(store, clock, timeout=1000)
+    assert names(store) == []
+
+
+def test_foreign_names_are_passed_over(store: CountingStore, clock: ManualClock) -> None:
+    """Neither counted as contenders nor deleted."""
+    foreign = ["db.lock", "db.lock.x", "db.lock.UPPER-0", "db2.lock.y-0", "db.lock./x-1"[:8]]
+    for name in foreign:
+        store.put(name, b"")
+    lease = held(store, clock)
+    lease.release()
+    assert service(store, clock).break_lock("db") == []
+    assert sorted(names(store)) == sorted(set(foreign))
+
+
+def test_an_unreadable_ticket_goes_stale(store: CountingStore, clock: ManualClock) -> None:
+    """Nonsense under a ticket's name blocks for one takeover at most."""
+    name = "0" * 26
+    store.put(f"db.lock.{name}-0", b"\xff" * 9000)
+    store.put(f"db.lock.{name}-1", b"")
+    with pytest.raises(LockTimeout, match="no readable name"):
+        held(store, clock)
+    lease = held(store, clock, timeout=1000)
+    lease.verify()
+
+
+def test_half_a_ticket_goes_stale(store: CountingStore, clock: ManualClock) -> None:
+    """One that died between its two objects blocks for one takeover at most."""
+    store.put(f"db.lock.{'0' * 26}-0", b"")
+    began = clock.monotonic()
+    held(store, clock, timeout=1000)
+    assert clock.monotonic() - began <= service(store, clock).takeover_s
+
+
+def test_a_flood_of_tickets_is_refused(store: CountingStore, clock: ManualClock) -> None:
+    """A listing without end is an error, not a loop."""
+    for number in range(5000):
+        store.put(f"db.lock.{number}", b"")
+    with pytest.raises(StoreError, match="more than 4096"):
+        service(store, clock).inspect("db")
+
+
+def test_the_registered_service_is_patient(store: CountingStore, clock: ManualClock) -> None:
+    """The entry point's service follows the format's two minutes and one."""
+    opened = open_service(store, clock)
+    assert opened.kind == "ticket"
+    assert opened.takeover_s == pytest.approx(191)

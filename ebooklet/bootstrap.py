@@ -14,7 +14,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 import ebooklet
 from ebooklet.adapters.clock import SystemClock
-from ebooklet.adapters.remote.probe import ProbeCache, probe
+from ebooklet.adapters.probecache import ProbeCache
+from ebooklet.adapters.remote.probe import probe
 from ebooklet.connection import RemoteAddress, S3Connection
 from ebooklet.core.head import Proto
 from ebooklet.core.serialization import canonical_name

@@ -1,0 +1,120 @@
+"""Reading answers: what came back is checked against what was asked before it is believed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from ebooklet.errors import RemoteIntegrityError
+from ebooklet.ports.remote_store import ObjectMeta, StoredObject
+
+if TYPE_CHECKING:
+    from botocore.response import StreamingBody
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+
+__all__ = ["described", "etag_of", "in_ms", "part_of", "whole_of"]
+
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
+_SKIP_CHUNK: Final = 1 << 20
+
+
+def in_ms(when: object) -> int:
+    """Unix ms of a `Last-Modified`; 0 when the store did not say."""
+    return int(when.timestamp() * 1000) if isinstance(when, datetime) else 0
+
+
+def etag_of(answer: Mapping[str, object]) -> str:
+    """The ETag of an answer, quoted as in RFC 9110 §8.8.3; "" when there is none.
+
+    Some servers leave the quotes out, and rclone only in lists: one version would have two names.
+    """
+    etag = str(answer.get("ETag") or "")
+    return etag if not etag or etag.endswith('"') else f'"{etag}"'
+
+
+def described(key: str, answer: Mapping[str, object], op: str) -> ObjectMeta:
+    """The metadata of a head or a whole get.
+
+    Raises:
+        RemoteIntegrityError: the answer does not say how long the object is.
+    """
+    size = answer.get("ContentLength")
+    if not isinstance(size, int) or size < 0:
+        raise RemoteIntegrityError("the server did not say the object's length", op=op, key=key)
+    return _meta(key, answer, size)
+
+
+def whole_of(key: str, answer: GetObjectOutputTypeDef) -> StoredObject:
+    """The answer to a get without a range.
+
+    Raises:
+        RemoteIntegrityError: the body is not as long as the answer says.
+    """
+    with answer["Body"] as stream:
+        meta = described(key, answer, "get")
+        return StoredObject(_exactly(stream, meta.size, meta.size, key), meta)
+
+
+def part_of(key: str, answer: GetObjectOutputTypeDef, start: int, stop: int | None) -> StoredObject:
+    """The answer to a get of [start, stop), `start` < `stop`, from servers that differ.
+
+    Most send 206; rclone sends 200 with a Content-Range; 200 without one is the whole object.
+
+    Raises:
+        RemoteIntegrityError: these are other bytes than those asked for, or fewer.
+    """
+    with answer["Body"] as stream:
+        said = answer.get("ContentRange")
+        if not said:
+            if answer["ResponseMetadata"]["HTTPStatusCode"] == 206:
+                raise RemoteIntegrityError("a part came without its place", op="get", key=key)
+            meta = described(key, answer, "get")
+            end = meta.size if stop is None else min(stop, meta.size)
+            start = min(start, end)
+            _skip(stream, start, key)
+            return StoredObject(_exactly(stream, end - start, meta.size, key), meta)
+        match = _CONTENT_RANGE.fullmatch(said)
+        if match is None:
+            raise RemoteIntegrityError("a part came with an unreadable place", op="get", key=key)
+        first, last, total = (int(number) for number in match.groups())
+        end = total if stop is None else min(stop, total)
+        if (first, last + 1) != (start, end) or answer.get("ContentLength") != end - start:
+            raise RemoteIntegrityError(
+                f"asked for bytes {start} to {end}, the server sent {first} to {last + 1}",
+                op="get",
+                key=key,
+            )
+        body = _exactly(stream, end - start, end - start, key)
+        return StoredObject(body, _meta(key, answer, total))
+
+
+def _meta(key: str, answer: Mapping[str, object], size: int) -> ObjectMeta:
+    return ObjectMeta(key, size, etag_of(answer), in_ms(answer.get("LastModified")))
+
+
+def _exactly(stream: StreamingBody, size: int, length: int, key: str) -> bytes:
+    """Read the next `size` bytes of a body that is `length` bytes long by its Content-Length."""
+    if size == length:
+        body = stream.read()  # the quick way; the transport reads no more than Content-Length
+    else:
+        parts: list[bytes] = []
+        missing = size
+        while missing and (part := stream.read(missing)):
+            parts.append(part)
+            missing -= len(part)
+        body = b"".join(parts)
+    if len(body) != size:
+        raise RemoteIntegrityError(
+            f"the body broke off after {len(body)} of {size} bytes", op="get", key=key
+        )
+    return body
+
+
+def _skip(stream: StreamingBody, count: int, key: str) -> None:
+    while count:
+        passed = len(stream.read(min(count, _SKIP_CHUNK)))
+        if not passed:
+            raise RemoteIntegrityError("the body broke off", op="get", key=key)
+        count -= passed

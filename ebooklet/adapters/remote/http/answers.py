@@ -1,0 +1,168 @@
+"""Reading answers: what came back is checked against what was asked before it is believed."""
+
+from __future__ import annotations
+
+import re
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from urllib3.response import BaseHTTPResponse
+
+from ebooklet.errors import RemoteIntegrityError, RemoteUnavailable
+from ebooklet.ports.remote_store import ObjectMeta, StoredObject
+
+__all__ = ["UNKNOWN_SIZE", "date_ms", "described", "length_of", "part_of"]
+
+UNKNOWN_SIZE: Final = -1
+_CHUNK: Final = 1 << 20
+_MAX_UNSIZED: Final = 1 << 28  # bytes read of an answer that does not say how long it is
+_PART: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
+_NO_PART: Final = re.compile(r"bytes \*/(\d{1,19})")
+_LENGTH: Final = re.compile(r"\d{1,19}")
+
+
+def date_ms(text: str | None) -> int:
+    """Unix ms of an HTTP date; 0 for anything else."""
+    try:
+        return int(parsedate_to_datetime(text or "").timestamp() * 1000)
+    except (ValueError, TypeError, OverflowError):
+        return 0
+
+
+def described(answer: BaseHTTPResponse, key: str) -> ObjectMeta | None:
+    """The metadata in an answer of status 200; None if it does not say the object's length.
+
+    Raises:
+        RemoteIntegrityError: what is described is not the object but something made of it.
+    """
+    _check_encoding(answer, key)
+    length = length_of(answer)
+    return None if length is None else _meta(answer, key, length)
+
+
+def part_of(answer: BaseHTTPResponse, key: str, start: int, stop: int | None) -> StoredObject:
+    """The bytes [start, stop) of an object, `start` < `stop`, from servers that differ.
+
+    Most send 206; rclone's S3 sends 200 with a Content-Range; 200 without one is the whole object;
+    416 says that the object ends before `start`, and perhaps where.
+
+    Args:
+        answer: status 200, 206 or 416, its body not yet read.
+        key: the object.
+        start: first byte asked for.
+        stop: one beyond the last, or None for the object's end.
+
+    Returns:
+        The part; its `meta.size` is `UNKNOWN_SIZE` after a 416 that gave none.
+
+    Raises:
+        RemoteIntegrityError: these are other bytes than those asked for, or fewer.
+    """
+    said = answer.headers.get("Content-Range")
+    if answer.status == 416:
+        return StoredObject(b"", _meta(answer, key, _end(said, key, start)))
+    _check_encoding(answer, key)
+    if said is None:
+        if answer.status == 206:
+            raise RemoteIntegrityError("a part came without its place", op="get", key=key)
+        return _cut(answer, key, start, stop)
+    match = _PART.fullmatch(said)
+    if match is None:
+        raise RemoteIntegrityError("a part came with an unreadable place", op="get", key=key)
+    first, last, total = (int(number) for number in match.groups())
+    end = total if stop is None else min(stop, total)
+    if (first, last + 1) != (start, end) or length_of(answer) not in (None, end - start):
+        raise RemoteIntegrityError(
+            f"asked for bytes {start} to {end}, the server sent {first} to {last + 1}",
+            op="get",
+            key=key,
+        )
+    body = _read(answer, end - start)
+    if len(body) != end - start or (length_of(answer) is None and _read(answer, 1)):
+        raise RemoteIntegrityError(
+            f"the server did not send the {end - start} bytes it announced", op="get", key=key
+        )
+    return StoredObject(body, _meta(answer, key, total))
+
+
+def length_of(answer: BaseHTTPResponse) -> int | None:
+    """The Content-Length; None if there is none, or none that can be read."""
+    text = answer.headers.get("Content-Length", "")
+    return int(text) if _LENGTH.fullmatch(text) else None
+
+
+def _end(said: str | None, key: str, start: int) -> int:
+    """Where an object ends of which nothing lies at `start`."""
+    if start == 0:
+        return 0
+    match = _NO_PART.fullmatch(said or "")
+    if match is None:
+        return UNKNOWN_SIZE
+    size = int(match[1])
+    if start < size:
+        raise RemoteUnavailable(
+            "the server refused bytes that it has: the object changed while it was read",
+            op="get",
+            key=key,
+        )
+    return size
+
+
+def _cut(answer: BaseHTTPResponse, key: str, start: int, stop: int | None) -> StoredObject:
+    """The part of an answer that is the whole object; what follows the part is left unread."""
+    length = length_of(answer)
+    if length is None:
+        whole = _read(answer, _MAX_UNSIZED + 1)
+        if len(whole) > _MAX_UNSIZED:
+            raise RemoteIntegrityError(
+                "the server did not say the object's length, and it is large", op="get", key=key
+            )
+        return StoredObject(whole[start:stop], _meta(answer, key, len(whole)))
+    end = length if stop is None else min(stop, length)
+    start = min(start, end)
+    if start < end:
+        _skip(answer, start)
+    body = _read(answer, end - start)
+    if len(body) != end - start:
+        raise RemoteIntegrityError(
+            f"the body broke off after {start + len(body)} of {length} bytes", op="get", key=key
+        )
+    return StoredObject(body, _meta(answer, key, length))
+
+
+def _meta(answer: BaseHTTPResponse, key: str, size: int) -> ObjectMeta:
+    headers = answer.headers
+    return ObjectMeta(key, size, headers.get("ETag", ""), date_ms(headers.get("Last-Modified")))
+
+
+def _check_encoding(answer: BaseHTTPResponse, key: str) -> None:
+    encoding = answer.headers.get("Content-Encoding", "identity").lower()
+    if encoding not in ("identity", ""):
+        raise RemoteIntegrityError(
+            f"the server sent the object as {encoding[:20]!a} although it was asked for the "
+            "object itself: switch off its compression for these paths",
+            op="get",
+            key=key,
+        )
+
+
+def _read(answer: BaseHTTPResponse, size: int) -> bytes:
+    """The next `size` bytes, or all that come; nothing is allocated before it has come."""
+    body = answer.read(min(size, _CHUNK), decode_content=False)
+    if len(body) == size:
+        return body
+    parts = [body]
+    missing = size - len(body)
+    while missing and body:
+        body = answer.read(min(missing, _CHUNK), decode_content=False)
+        parts.append(body)
+        missing -= len(body)
+    return b"".join(parts)
+
+
+def _skip(answer: BaseHTTPResponse, count: int) -> None:
+    while count:
+        passed = len(answer.read(min(count, _CHUNK), decode_content=False))
+        if not passed:
+            return
+        count -= passed

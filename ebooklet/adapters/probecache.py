@@ -31,9 +31,9 @@ class ProbeCache:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path or user_cache_path("ebooklet") / "probes.json"
 
-    def get(self, location: str, clock: Clock) -> Known | None:
-        """The verdict on `location`, if it is younger than 30 days."""
-        row = self._read().get(location)
+    def get(self, endpoint: str, clock: Clock) -> Known | None:
+        """The verdict on `endpoint`, if it is younger than 30 days."""
+        row = self._read().get(endpoint)
         match row:
             case {
                 "mode": ("cas" | "lock") as mode,
@@ -41,13 +41,13 @@ class ProbeCache:
                 "us": int(us),
                 "reason": str(reason),
             } if 0 <= clock.now_us() - us < _KEPT_US:
-                return mode, style, location, reason
+                return mode, style, endpoint, reason
         return None
 
-    def put(self, location: str, clock: Clock, mode: str, etag_style: str, reason: str) -> None:
+    def put(self, endpoint: str, clock: Clock, mode: str, etag_style: str, reason: str) -> None:
         """Remember a verdict."""
         rows = self._read()
-        rows[location] = {
+        rows[endpoint] = {
             "mode": mode,
             "etag_style": etag_style,
             "reason": reason,

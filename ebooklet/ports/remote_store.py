@@ -88,7 +88,12 @@ class RemoteStore(Protocol):
 
     @property
     def location(self) -> str:
-        """Where the objects are (endpoint and bucket, no secret): for messages and the probe's cache."""
+        """Where the objects are (endpoint and bucket, no secret), for messages."""
+        ...
+
+    @property
+    def endpoint(self) -> str:
+        """The server, whatever bucket: what the probe found out of one holds for all on it."""
         ...
 
     @property

@@ -43,6 +43,11 @@ class UnreachableRemoteStore:
         return self._location
 
     @property
+    def endpoint(self) -> str:
+        """Where the server would be."""
+        return self._location
+
+    @property
     def capabilities(self) -> Capabilities:
         """None to speak of."""
         return _CAPABILITIES

@@ -120,6 +120,11 @@ class FilesystemRemoteStore:
         return self._root.as_uri()
 
     @property
+    def endpoint(self) -> str:
+        """The folder, as a URL: file systems differ."""
+        return self.location
+
+    @property
     def capabilities(self) -> Capabilities:
         """Everything the port knows; `writable` as the folder's permissions were at the start."""
         return self._capabilities

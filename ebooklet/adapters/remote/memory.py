@@ -87,6 +87,11 @@ class MemoryRemoteStore:
         return self._location
 
     @property
+    def endpoint(self) -> str:
+        """This process."""
+        return "memory://"
+
+    @property
     def capabilities(self) -> Capabilities:
         """Everything, but for this process only."""
         return _CAPABILITIES

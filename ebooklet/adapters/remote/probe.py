@@ -63,14 +63,14 @@ def probe(
     Raises:
         AccessDenied, BucketMissingError, RemoteUnavailable: the store cannot be written at all.
     """
-    if (known := cache.get(store.location, clock) if cache else None) is not None:
+    if (known := cache.get(store.endpoint, clock) if cache else None) is not None:
         return Verdict(*known)
     if not store.capabilities.conditional_put:
-        verdict = Verdict("lock", "quoted", store.location, "its client cannot send conditions")
+        verdict = Verdict("lock", "quoted", store.endpoint, "its client cannot send conditions")
     else:
         verdict = _try(store, db_key, clock)
     if cache is not None:
-        cache.put(store.location, clock, verdict.mode, verdict.etag_style, verdict.reason)
+        cache.put(store.endpoint, clock, verdict.mode, verdict.etag_style, verdict.reason)
     return verdict
 
 
@@ -86,10 +86,10 @@ def _try(store: RemoteStore, db_key: str, clock: Clock) -> Verdict:
                 for _ in pool.map(lambda key: _race(store, key, clock, style), keys):
                     pass
         except UnsupportedOperation:
-            return Verdict("lock", style, store.location, "it knows no conditional writes")
+            return Verdict("lock", style, store.endpoint, "it knows no conditional writes")
         except _Violation as found:
-            return Verdict("lock", style, store.location, str(found))
-    return Verdict("cas", style, store.location, "")
+            return Verdict("lock", style, store.endpoint, str(found))
+    return Verdict("cas", style, store.endpoint, "")
 
 
 @contextmanager

@@ -60,6 +60,7 @@ class Gate:
         self._location = location
         self._clock = clock
         self._fd: int | None = None
+        self._writable = False  # how the descriptor was opened
         self._shut = False
 
     @property
@@ -147,17 +148,19 @@ class Gate:
             self.forget()  # the folder was removed and made anew meanwhile
 
     def _descriptor(self, kind: int) -> int:
-        if self._fd is None:
-            try:
-                self._fd = os.open(self._path, os.O_RDWR | _FLAGS, 0o666)
-            except PermissionError:
-                if kind == fcntl.LOCK_EX:
-                    raise self._read_only() from None
-                self._fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except OSError as exc:
-                if exc.errno == errno.EROFS:
-                    raise self._read_only() from None
+        if self._fd is not None and (self._writable or kind == fcntl.LOCK_SH):
+            return self._fd
+        self.forget()
+        try:
+            self._fd = os.open(self._path, os.O_RDWR | _FLAGS, 0o666)
+            self._writable = True
+        except OSError as exc:
+            if exc.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
+            if kind == fcntl.LOCK_EX:
+                raise self._read_only() from None
+            self._fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            self._writable = False
         return self._fd
 
     def _read_only(self) -> ReadOnlyError:
@@ -180,5 +183,6 @@ class Gate:
 
     def _write(self, data: bytes) -> None:
         if self._fd is not None:
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, data, 0)
+            with contextlib.suppress(OSError):  # a full disk; the note is only for messages
+                os.ftruncate(self._fd, 0)
+                os.pwrite(self._fd, data, 0)

@@ -346,6 +346,13 @@ class Session:
         """Look at a file that nobody writes to."""
         found = os.fstat(fd)
         header = parse_header(os.pread(fd, HEADER_BYTES, 0), str(self.location))
+        number = header.value_serializer
+        if number and serializer_name(number) is None:
+            raise LocalFileError(
+                f"{self.location} names a value serializer (number {number}) that the installed "
+                "booklet does not know: upgrade booklet",
+                op="open",
+            )
         mark = self.sidecar.mark()
         begun, before = self.sidecar.unfinished()
         signature = self._of(found)
@@ -392,12 +399,6 @@ class Session:
         self.uuid = header.uuid
         number = header.value_serializer
         self.serializer = serializer_name(number) if number else self.sidecar.serializer()
-        if number and self.serializer is None:
-            raise LocalFileError(
-                f"{self.location} names a value serializer (number {number}) that the installed "
-                "booklet does not know: upgrade booklet",
-                op="open",
-            )
 
     def _opened(self, flag: Literal["r", "w"], waiting: Waiting) -> Handle:
         while True:

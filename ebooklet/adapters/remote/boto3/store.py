@@ -107,6 +107,12 @@ class Boto3RemoteStore:
             return f"{self._client.endpoint}/{self._bucket}"
 
     @property
+    def endpoint(self) -> str:
+        """The server's URL."""
+        with translated("open", None, f"bucket {self._bucket!r}", Kind.READ):
+            return self._client.endpoint
+
+    @property
     def capabilities(self) -> Capabilities:
         """What S3's protocol offers; servers differ in what they keep of it."""
         return self._capabilities

@@ -147,6 +147,11 @@ class HttpRemoteStore:
         return self._folder
 
     @property
+    def endpoint(self) -> str:
+        """The folder's URL; nothing is ever probed here."""
+        return self._folder
+
+    @property
     def capabilities(self) -> Capabilities:
         """Reading only."""
         return _CAPABILITIES

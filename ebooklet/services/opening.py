@@ -20,6 +20,7 @@ from ebooklet.ports.clock import Clock
 from ebooklet.ports.local_store import LocalStore
 from ebooklet.ports.lock_service import Lease, LockService
 from ebooklet.ports.remote_store import RemoteStore
+from ebooklet.services.fencing import raise_fence
 from ebooklet.services.heads import HeadStore
 from ebooklet.services.pull import check_advance, take_in
 from ebooklet.services.reconcile import reconcile
@@ -126,8 +127,12 @@ def read_remote(request: Request) -> Snapshot | None:
     """The head that stands now; None without a remote, without a database there, or offline."""
     if request.remote is None or request.settings.offline:
         return None
-    heads = HeadStore(request.remote, request.db_key, request.clock, lambda *_: False)
-    return heads.read()
+    return _heads(request).read()
+
+
+def _heads(request: Request) -> HeadStore:
+    assert request.remote is not None
+    return HeadStore(request.remote, request.db_key, request.clock, lambda *_: False)
 
 
 def attach(copy: WorkingCopy, current: Snapshot | None, flag: Flag) -> None:
@@ -178,12 +183,14 @@ def _lock(
         fence=current.head.fence if current else 0,
         force=request.force_lock,
     )
-    if request.clock.monotonic() - began > _WAITED_S:
-        try:
+    try:
+        if request.clock.monotonic() - began > _WAITED_S:
             current = read_remote(request)
-        except BaseException:
-            lease.release()
-            raise
+        if request.force_lock and current is not None and current.head.proto.mode == "cas":
+            current = raise_fence(_heads(request), current, lease, request.clock)
+    except BaseException:
+        lease.release()
+        raise
     return lease, current
 
 

@@ -28,6 +28,7 @@ from ebooklet.errors import (
 )
 from ebooklet.services.conflicts import settle_conflicts
 from ebooklet.services.draft import Draft
+from ebooklet.services.fencing import check_fence
 from ebooklet.services.heads import HeadMoved
 from ebooklet.services.log import log_entries, log_segments
 from ebooklet.services.pull import advance_base
@@ -157,6 +158,7 @@ class _Push:
                     key=copy.db_key,
                 )
             return
+        check_fence(current, copy.lease, copy.db_key)
         moved = base is None or base.head.write_id != current.head.write_id
         if moved and copy.pending.replace and base is not None and not self.force:
             raise ReplaceConflict(
@@ -219,8 +221,6 @@ class _Push:
             uploader.finish()
         finally:
             uploader.close()
-        if copy.lease is not None:
-            copy.lease.check()
         if not self._is_proof():
             copy.journal.push_started(self.write_id, head.seq)
         snapshot = copy.heads.commit(head, encode_head(head), base, copy.lease)

@@ -158,7 +158,7 @@ class HeadStore:
 
     def landed(self, head: Head, seq: int, write_id: bytes) -> bool:
         """Whether a logical write is part of the history that `head` tells."""
-        if any(row.write_id == write_id for row in head.recent):
+        if head.write_id == write_id or head.find_write(write_id) is not None:
             return True
         return head.log is not None and head.seq > seq and self._in_log(head, seq, write_id)
 

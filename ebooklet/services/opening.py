@@ -104,7 +104,7 @@ def _open(request: Request, undo: ExitStack) -> WorkingCopy:
             proto = request.probe()
         service = request.locks(proto) if proto is not None else None
         if service is not None:
-            lease, current = _lock(request, service, current)
+            lease, current = _lock(request, request.remote, service, current)
             undo.callback(lease.release)
             _check_request(request, current)
     local = request.open_local(_plan(request, current))
@@ -127,12 +127,11 @@ def read_remote(request: Request) -> Snapshot | None:
     """The head that stands now; None without a remote, without a database there, or offline."""
     if request.remote is None or request.settings.offline:
         return None
-    return _heads(request).read()
+    return _heads(request.remote, request).read()
 
 
-def _heads(request: Request) -> HeadStore:
-    assert request.remote is not None
-    return HeadStore(request.remote, request.db_key, request.clock, lambda *_: False)
+def _heads(remote: RemoteStore, request: Request) -> HeadStore:
+    return HeadStore(remote, request.db_key, request.clock, lambda *_: False)
 
 
 def attach(copy: WorkingCopy, current: Snapshot | None, flag: Flag) -> None:
@@ -173,7 +172,7 @@ def attach(copy: WorkingCopy, current: Snapshot | None, flag: Flag) -> None:
 
 
 def _lock(
-    request: Request, service: LockService, current: Snapshot | None
+    request: Request, remote: RemoteStore, service: LockService, current: Snapshot | None
 ) -> tuple[Lease, Snapshot | None]:
     """Take the write lock; what was read before a wait is read again."""
     began = request.clock.monotonic()
@@ -187,7 +186,7 @@ def _lock(
         if request.clock.monotonic() - began > _WAITED_S:
             current = read_remote(request)
         if request.force_lock and current is not None and current.head.proto.mode == "cas":
-            current = raise_fence(_heads(request), current, lease, request.clock)
+            current = raise_fence(_heads(remote, request), current, lease, request.clock)
     except BaseException:
         lease.release()
         raise

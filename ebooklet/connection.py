@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -114,7 +114,7 @@ class S3Connection:
                 path=self.db_key or "",
                 connection=self,
             )
-        return RemoteAddress.parse(self.db_url or "")
+        return replace(RemoteAddress.parse(self.db_url or ""), connection=self)
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class RemoteAddress:
             scheme=parts.scheme,
             netloc=parts.netloc,
             path=path,
-            options=tuple(parse_qsl(parts.query)),
+            options=tuple(parse_qsl(parts.query, keep_blank_values=True)),
         )
 
     def __str__(self) -> str:

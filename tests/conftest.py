@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from ebooklet.testing.servers import (
     S3Server,
     start_moto,
     start_rclone,
+    start_rclone_http,
     start_seaweedfs,
 )
 
@@ -39,10 +42,23 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="session")
-def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def rclone_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where rclone keeps its buckets."""
+    return tmp_path_factory.mktemp("rclone")
+
+
+@pytest.fixture(scope="session")
+def rclone(rclone_folder: Path) -> Iterator[S3Server]:
     """A server that silently ignores conditions on writes."""
-    with start_rclone(tmp_path_factory.mktemp("rclone")) as server:
+    with start_rclone(rclone_folder) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def rclone_http(rclone_folder: Path) -> Iterator[str]:
+    """The buckets of `rclone` for everybody: the URL above them."""
+    with start_rclone_http(rclone_folder) as url:
+        yield url
 
 
 @pytest.fixture(scope="session", params=SERVERS)
@@ -57,3 +73,25 @@ def s3_server(request: pytest.FixtureRequest) -> S3Server:
 def bucket(s3_server: S3Server) -> str:
     """A bucket of `s3_server` that no other test has used."""
     return s3_server.new_bucket()
+
+
+@pytest.fixture
+def public_url(request: pytest.FixtureRequest, s3_server: S3Server, bucket: str) -> str:
+    """`bucket` for readers without credentials: an object is at this URL, a slash, and its key."""
+    if s3_server.name == "rclone":  # knows no policies: a second server over the same folder
+        url = request.getfixturevalue("rclone_http")
+        assert isinstance(url, str)
+        return f"{url}/{bucket}"
+    everybody_reads = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": "*",
+                "Action": "s3:GetObject",
+                "Resource": f"arn:aws:s3:::{bucket}/*",
+            }
+        ],
+    }
+    s3_server.client().put_bucket_policy(Bucket=bucket, Policy=json.dumps(everybody_reads))
+    return f"{s3_server.endpoint_url}/{bucket}"

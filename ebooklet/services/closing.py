@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+from ebooklet.errors import EBookletError
+from ebooklet.services.pull import confirm_writes
 from ebooklet.services.working_copy import WorkingCopy
 
 
@@ -20,6 +22,19 @@ def close_copy(copy: WorkingCopy) -> None:
             stack.callback(copy.local.close)
         stack.callback(_mark_closed, copy)
         copy.sync()
+        _settle_writes(copy)
+
+
+def _settle_writes(copy: WorkingCopy) -> None:
+    """In mode lock, see with one more read that the last head write stands."""
+    if copy.journal.in_doubt and copy.lease is not None:
+        try:
+            current = copy.heads.read()
+        except EBookletError:
+            return  # the journal keeps the doubt for the next open
+        if current is not None and current.head.uuid == copy.uuid:
+            confirm_writes(copy, current)
+            copy.sync()
 
 
 def _mark_closed(copy: WorkingCopy) -> None:

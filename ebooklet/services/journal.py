@@ -170,14 +170,19 @@ class Journal:
             self._awaiting[snapshot.head.write_id] = (sets, frozenset(deletes))
         self._append(PendingMetadata(pending.metadata), ReplaceIntent(pending.replace))
 
-    def confirm(self, pending: PendingChanges, landed: Mapping[bytes, bool]) -> list[str]:
+    def confirm(
+        self, pending: PendingChanges, landed: Mapping[bytes, bool]
+    ) -> tuple[list[str], bool]:
         """Settle writes in doubt by what a later read of the head showed of them.
 
         Returns:
-            The keys of lost writes, pending again.
+            The keys of lost writes, pending again; and whether a write of an earlier session
+            landed, whose keys are still pending here and have to be compared.
         """
         lost: list[str] = []
+        compare = False
         for write_id, arrived in landed.items():
+            compare |= arrived and write_id not in self._awaiting
             sets, deletes = self._awaiting.pop(write_id, ((), ()))
             keys = [key for key in (*sets, *deletes) if key not in pending]
             if arrived:
@@ -191,7 +196,7 @@ class Journal:
                 lost += [key for key in keys if key in pending]
             del self.in_doubt[write_id]
             self._append(PushSettled(write_id, arrived))
-        return lost
+        return lost, compare
 
     # What is stored locally
 

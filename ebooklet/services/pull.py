@@ -12,6 +12,7 @@ from ebooklet.core.journal import ABSENT, UNKNOWN, Base
 from ebooklet.errors import ObjectNotFound, RemoteMissingError, RemoteRewound, UUIDMismatchError
 from ebooklet.services.conflicts import UNRELATED, describe, find_conflicts
 from ebooklet.services.metadata import committed_metadata
+from ebooklet.services.reading import base_entries
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import BORROW_TIMEOUT_S, WorkingCopy
 
@@ -73,12 +74,14 @@ def advance_base(copy: WorkingCopy, current: Snapshot) -> PullResult:
     A crash at any point leaves a state in which every value stored locally is pending, or equal
     in the old base and in the new one.
     """
-    lost = _confirm_writes(copy, current)
+    lost, compare = confirm_writes(copy, current)
     check_advance(copy, current)
     base = copy.base
     if base is not None and base.head.write_id == current.head.write_id:
         with copy.lock:
             copy.set_base(current)
+        if compare:
+            _settle_equal(copy)
         return PullResult(updated=False, seq=current.commit.seq)
     copy.nodes.adopt(current)
     with copy.moving():
@@ -87,6 +90,8 @@ def advance_base(copy: WorkingCopy, current: Snapshot) -> PullResult:
             copy.pending.set_bases(lost, UNKNOWN)
             copy.journal.rebased(copy.pending, lost)
             _settle_on(copy, current, changed=n_changed > 0)
+    if compare:
+        _settle_equal(copy)
     conflicts = find_conflicts(copy)
     if conflicts:
         warnings.warn(
@@ -162,19 +167,41 @@ def check_advance(copy: WorkingCopy, current: Snapshot) -> None:
     )
 
 
-def _confirm_writes(copy: WorkingCopy, current: Snapshot) -> list[str]:
-    """In mode lock, learn from this head what became of earlier head writes.
+def confirm_writes(copy: WorkingCopy, current: Snapshot) -> tuple[list[str], bool]:
+    """In mode lock, learn from a head just read what became of earlier head writes.
 
     Returns:
-        Keys of lost writes, pending again.
+        Keys of lost writes, pending again; and whether keys of an earlier session's write have
+        to be compared with the base.
     """
     if not copy.journal.in_doubt:
-        return []
+        return [], False
     in_doubt = copy.journal.in_doubt.items()
     landed = {w: copy.heads.landed(current.head, seq, w) for w, seq in in_doubt}
     with copy.lock:
         copy.pending.absorb()
         return copy.journal.confirm(copy.pending, landed)
+
+
+def _settle_equal(copy: WorkingCopy) -> None:
+    """Drop pending changes that the base already has: their session ended before it knew."""
+    with copy.lock:
+        copy.pending.absorb()
+        sets, deletes = list(copy.pending.sets), list(copy.pending.deletes)
+    entries = base_entries(copy, (*sets, *deletes))
+    equal = [key for key in deletes if key not in entries]
+    for key, found in copy.local.get_many(sets):
+        entry = entries.get(key)
+        if (
+            entry is not None
+            and entry.timestamp == found.timestamp
+            and entry.digest == value_digest(found.value)
+        ):
+            equal.append(key)
+    with copy.lock:
+        for key in equal:
+            copy.pending.forget(key)
+        copy.journal.settled(equal)
 
 
 def _apply(copy: WorkingCopy, changes: list[Change]) -> None:

@@ -14,29 +14,32 @@ from ebooklet.testing.remote_store import RemoteStoreContract
 from ebooklet.testing.servers import S3Server
 
 
+@pytest.fixture(scope="class")
+def server(request: pytest.FixtureRequest) -> S3Server:
+    """The server that the test's class names."""
+    found = request.getfixturevalue(request.cls.server_name)
+    assert isinstance(found, S3Server)
+    return found
+
+
+@pytest.fixture(scope="class")
+def bucket_store(server: S3Server) -> Iterator[Boto3RemoteStore]:
+    """A store on one bucket a class, emptied after each test: a new one takes SeaweedFS 0.3 s."""
+    parameters = ClientParameters(
+        server.endpoint_url,
+        access_key_id=server.access_key_id,
+        access_key=server.access_key,
+        connections=8,
+    )
+    store = Boto3RemoteStore(server.new_bucket(), parameters, retry=Retry(sleep=lambda _: None))
+    yield store
+    store.close()
+
+
 class S3Contract(RemoteStoreContract):
-    """One bucket a class, emptied after each test: a new one takes SeaweedFS 0.3 s."""
+    """The contract, on the server that the class names."""
 
     server_name = ""
-
-    @pytest.fixture(scope="class")
-    def server(self, request: pytest.FixtureRequest) -> S3Server:
-        server = request.getfixturevalue(self.server_name)
-        assert isinstance(server, S3Server)
-        return server
-
-    @pytest.fixture(scope="class")
-    def bucket_store(self, server: S3Server) -> Iterator[Boto3RemoteStore]:
-        parameters = ClientParameters(
-            server.endpoint_url,
-            access_key_id=server.access_key_id,
-            access_key=server.access_key,
-            connections=8,
-        )
-        retry = Retry(sleep=lambda _: None)
-        store = Boto3RemoteStore(server.new_bucket(), parameters, retry=retry)
-        yield store
-        store.close()
 
     @pytest.fixture
     def store(self, bucket_store: Boto3RemoteStore) -> Iterator[RemoteStore]:

@@ -127,7 +127,7 @@ class LeaseLockService:
         sent: dict[bytes, tuple[HolderRecord, float]] = {}  # writes that may have landed
         watched, watched_since = "", 0.0
         poll_s = self._timing.poll_first_s
-        tries = 0
+        tries = unavailable = 0
         while True:
             found = self._read(key)
             now = clock.monotonic()
@@ -157,9 +157,11 @@ class LeaseLockService:
             try:
                 meta = self._remote.put(key, encode_record(record), condition=condition)
             except (PreconditionFailed, OutcomeUnknown):
+                unavailable = 0
                 continue  # the next read shows whose write stands there
-            except RemoteUnavailable:
-                if tries >= _WRITE_TRIES:
+            except RemoteUnavailable:  # overloaded, or two conditional writes met
+                unavailable += 1
+                if unavailable >= _WRITE_TRIES:
                     raise
                 clock.sleep(self._jittered(self._timing.poll_first_s))
                 continue

@@ -35,7 +35,7 @@ from ebooklet.adapters.holding import (
     host_name,
     lock_timeout,
 )
-from ebooklet.core.names import MAX_MS, lock_key, mint_sid, sid_text
+from ebooklet.core.names import lock_key, parse_sid, sid_text
 from ebooklet.errors import ObjectNotFound, StoreError
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.lock_service import Lease, LockInfo
@@ -48,6 +48,8 @@ _MAX_TICKETS: Final = 4096  # objects listed; more is an attack or a mistake
 _PRESENCE, _PLACE = "0", "1"
 _REQUEUE_AFTER: Final = 3  # listings that do not show our ticket
 _MAX_UNSEEN: Final = 12
+_TOKEN_ID_BITS: Final = 20
+_MAX_LISTED_MS: Final = (1 << 43) - 1  # year 2248; tokens stay below 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +240,7 @@ class TicketLockService:
 
 
 def _queue_order(ticket: _Ticket) -> tuple[int, str]:
-    return ticket.order or (MAX_MS, ticket.id)
+    return ticket.order or (_MAX_LISTED_MS, ticket.id)
 
 
 class _Contender:
@@ -344,8 +346,7 @@ class _Contender:
             self._id = ""
 
     def _queue_up(self) -> None:
-        ms = max(0, min(self._clock.now_us() // 1000, MAX_MS))
-        self._id = sid_text(mint_sid(ms, self._clock.token_bytes(10)))
+        self._id = sid_text(self._clock.token_bytes(16))
         self._own.add(self._id)
         self._beat()
         self._tickets.write(self._id, _PLACE, self._record)
@@ -393,11 +394,12 @@ class _Contender:
     def _hold(self, place: ObjectMeta) -> _TicketHolding:
         """Say that we hold the lock.
 
-        Nothing lasts in such a store that could count tokens, so the server's time helps: holders
-        follow each other at least a settling pause apart. The head's fence comes first.
+        Nothing lasts in such a store that could count tokens, but places only grow, so a token is
+        the place in the queue as a number: listed time, then the leading bits of the id.
         """
-        server_ms = self._tickets.remote.server_time_ms() or 0
-        token = max(self._fence + 1, place.modified_ms, min(server_ms, MAX_MS))
+        number = int.from_bytes(parse_sid(self._id), "big") >> (128 - _TOKEN_ID_BITS)
+        listed_ms = min(place.modified_ms, _MAX_LISTED_MS)
+        token = max(self._fence + 1, listed_ms << _TOKEN_ID_BITS | number)
         sent_at = self._clock.monotonic()
         self._record = replace(self._record, token=token, state="held")
         self._beat()

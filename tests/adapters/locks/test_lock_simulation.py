@@ -38,7 +38,7 @@ def live_together(
         service = opener(store, clock)
         for _ in range(2):
             try:
-                lease = service.acquire("db", timeout=2000)
+                lease = service.acquire("db", timeout=20_000)
             except LockTimeout:
                 gave_up += 1
                 return

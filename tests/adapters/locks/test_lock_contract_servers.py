@@ -1,0 +1,141 @@
+"""The lock services over real servers: leases where conditions are honoured, tickets elsewhere."""
+
+from __future__ import annotations
+
+import json
+from typing import ClassVar
+
+import pytest
+
+from ebooklet.adapters.clock import SystemClock
+from ebooklet.adapters.locks.lease import LeaseLockService, LeaseTiming
+from ebooklet.adapters.locks.ticket import TicketLockService, TicketTiming
+from ebooklet.adapters.remote.boto3 import open_store
+from ebooklet.connection import S3Connection
+from ebooklet.ports.lock_service import LockService
+from ebooklet.testing.counting_proxy import CountingProxy
+from ebooklet.testing.lock_service import LockServiceContract, OpenService
+from ebooklet.testing.servers import S3Server
+
+LEASE = LeaseTiming(poll_first_s=0.02, poll_max_s=0.1)
+BRISK_LEASE = LeaseTiming(ttl_s=1.2, poll_first_s=0.05, poll_max_s=0.2)
+# This server lists times in milliseconds; one that lists seconds needs a whole one to settle.
+TICKET = TicketTiming(settle_s=0.1, poll_max_s=0.1)
+BRISK_TICKET = TicketTiming(settle_s=0.1, poll_max_s=0.1, stale_s=1.2, breaker_wait_s=0.2)
+
+WORKER = """
+import json
+from ebooklet.adapters.clock import SystemClock
+from ebooklet.adapters.locks.lease import LeaseLockService, LeaseTiming
+from ebooklet.adapters.locks.ticket import TicketLockService, TicketTiming
+from ebooklet.adapters.remote.boto3 import open_store
+from ebooklet.connection import S3Connection
+
+def open_service(brisk):
+    remote, _ = open_store(S3Connection(**json.loads({parameters!r})).address())
+    return {service}(remote, SystemClock(), {brisk} if brisk else {patient})
+"""
+
+
+def parameters(connection: S3Connection) -> str:
+    """What a worker needs to open the same connection."""
+    names = ("access_key_id", "access_key", "db_key", "bucket", "endpoint_url", "region")
+    return json.dumps({name: getattr(connection, name) for name in names})
+
+
+@pytest.fixture
+def connection(server: S3Server) -> S3Connection:
+    """A fresh bucket of the server."""
+    return server.connection(server.new_bucket(), "db")
+
+
+class LeaseOnServer(LockServiceContract):
+    """Conditional writes of a real server."""
+
+    contenders: ClassVar[int] = 6
+
+    @pytest.fixture
+    def open_service(self, connection: S3Connection) -> OpenService:
+        remote, _ = open_store(connection.address())
+
+        def opened(brisk: bool) -> LockService:
+            return LeaseLockService(remote, SystemClock(), BRISK_LEASE if brisk else LEASE)
+
+        return opened
+
+    @pytest.fixture
+    def worker_source(self, connection: S3Connection) -> str:
+        return WORKER.format(
+            parameters=parameters(connection),
+            service="LeaseLockService",
+            brisk=BRISK_LEASE,
+            patient=LEASE,
+        )
+
+
+class TestLeaseOnSeaweedFS(LeaseOnServer):
+    """A full server."""
+
+    @pytest.fixture
+    def server(self, seaweedfs: S3Server) -> S3Server:
+        return seaweedfs
+
+
+class TestLeaseOnMoto(LeaseOnServer):
+    """An emulator with AWS-like answers."""
+
+    @pytest.fixture
+    def server(self, moto: S3Server) -> S3Server:
+        return moto
+
+
+class TestTicketOnRclone(LockServiceContract):
+    """A server that ignores conditions."""
+
+    contenders: ClassVar[int] = 6
+
+    @pytest.fixture
+    def server(self, rclone: S3Server) -> S3Server:
+        return rclone
+
+    @pytest.fixture
+    def open_service(self, connection: S3Connection) -> OpenService:
+        remote, _ = open_store(connection.address())
+
+        def opened(brisk: bool) -> LockService:
+            return TicketLockService(remote, SystemClock(), BRISK_TICKET if brisk else TICKET)
+
+        return opened
+
+    @pytest.fixture
+    def worker_source(self, connection: S3Connection) -> str:
+        return WORKER.format(
+            parameters=parameters(connection),
+            service="TicketLockService",
+            brisk=BRISK_TICKET,
+            patient=TICKET,
+        )
+
+
+@pytest.mark.parametrize("server", ["seaweedfs"], indirect=True)
+def test_requests_on_the_wire(connection: S3Connection, server: S3Server) -> None:
+    """A lease costs two requests to take and one to give back, counted outside the client."""
+    with CountingProxy(server.endpoint_url) as proxy:
+        through = server.at(proxy.url).connection(connection.bucket or "", "db")
+        remote, _ = open_store(through.address())
+        LeaseLockService(remote, SystemClock()).acquire("db", timeout=0).release()
+        first = proxy.counts()
+        proxy.reset()
+        LeaseLockService(remote, SystemClock()).acquire("db", timeout=0).release()
+        second = proxy.counts()
+    assert dict(first.by_kind) == {"RANGE": 1, "CAS": 2}
+    assert dict(second.by_kind) == {"RANGE": 1, "CAS": 2}
+    assert second.body_up + second.body_down < 1000
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> S3Server:
+    """The server named by the test's parameter."""
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, S3Server)
+    return found

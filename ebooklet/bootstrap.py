@@ -127,6 +127,8 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
         raise FileNotFoundError(
             errno.ENOENT, "the folder of the local file does not exist", str(file_path)
         )
+    if offline and flag != "r":
+        raise ValueError("offline=True goes with flag 'r' only: nothing can be pushed")
     remote = _resolve_remote(remote_conn, registry)
     try:
         copy = open_copy(

@@ -12,6 +12,8 @@ from uuid import UUID
 from ebooklet.core.head import Proto
 from ebooklet.core.names import check_db_key
 from ebooklet.errors import (
+    OfflineError,
+    ReadOnlyError,
     RemoteMissingError,
     UnsupportedFormatError,
     UUIDMismatchError,
@@ -87,6 +89,13 @@ def open_copy(request: Request) -> WorkingCopy:
     if request.flag not in FLAGS:
         raise ValueError(f"unknown flag {request.flag!r}; one of {', '.join(FLAGS)}")
     check_db_key(request.db_key)
+    remote = request.remote
+    if request.flag != "r" and remote is not None and not remote.capabilities.writable:
+        raise ReadOnlyError(
+            f"{remote.location} can only be read: open it with flag 'r', or by an S3Connection "
+            "with credentials",
+            op="open",
+        )
     with ExitStack() as undo:
         copy = _open(request, undo)
         undo.pop_all()
@@ -195,6 +204,12 @@ def _lock(
 
 def _check_request(request: Request, current: Snapshot | None) -> None:
     flag = request.flag
+    if request.settings.offline and not request.open_local.exists:
+        raise OfflineError(
+            "there is no local file to serve from, and the database was opened offline",
+            op="open",
+            key=request.db_key,
+        )
     if current is None and not request.open_local.exists and flag in ("r", "w"):
         where = (
             f"{request.remote.location}/{request.db_key}" if request.remote else "the given path"

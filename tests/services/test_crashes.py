@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import random
 import signal
 import subprocess
@@ -12,14 +13,16 @@ from pathlib import Path
 
 import pytest
 
+import ebooklet
 from ebooklet.bootstrap import open as open_database
+from ebooklet.testing.servers import S3Server
 
 # Writes rounds of keys; each line on stdout is a promise that the parent holds it to.
 WRITER = """
-import json, sys
+import json, sys, pickle
 from ebooklet.bootstrap import open as open_database
-url, path, mode = sys.argv[1:4]
-db = open_database(url, path, "w")
+where, path, mode = sys.argv[1:4]
+db = open_database(pickle.loads(bytes.fromhex(where)), path, "w")
 say = lambda **fact: print(json.dumps(fact), flush=True)
 say(opened=len(db))
 for round_ in range(db["round"] + 1, 10_000):
@@ -38,9 +41,12 @@ for round_ in range(db["round"] + 1, 10_000):
 """
 
 
-def run_and_kill(url: str, path: Path, mode: str, after: float) -> list[dict[str, int]]:
+def run_and_kill(
+    where: str | ebooklet.S3Connection, path: Path, mode: str, after: float
+) -> list[dict[str, int]]:
     """Run the writer, kill it `after` so many seconds of writing, return what it promised."""
-    argv = [sys.executable, "-W", "ignore", "-c", WRITER, url, str(path), mode]
+    remote = pickle.dumps(where).hex()
+    argv = [sys.executable, "-W", "ignore", "-c", WRITER, remote, str(path), mode]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
@@ -130,6 +136,31 @@ def test_a_push_happens_whole_or_not_at_all(url: str, tmp_path: Path, seed: int)
             db.push()
         with open_database(url, path, "r") as db:
             assert dict(db.items()) == {"round": -1}
+
+
+@pytest.mark.parametrize("after", [0.05, 0.3, 0.6])
+def test_a_killed_push_on_a_real_server(moto: S3Server, tmp_path: Path, after: float) -> None:
+    """Old or new, seen by a cold reader; forced past the dead lock, the next push heals."""
+    connection = moto.connection(moto.new_bucket(), "db")
+    path = tmp_path / "a.blt"
+    with ebooklet.open(connection, path, "c", value_serializer="json") as db:
+        db["round"] = -1
+        db.push()
+    facts = run_and_kill(connection, path, "push", after)
+    pushed, pushing = last(facts, "pushed"), last(facts, "pushing")
+    with ebooklet.open(connection, tmp_path / "look.blt") as reader:
+        seen = reader["round"]
+        assert pushed <= seen <= max(pushing, pushed)
+        assert all(
+            reader[f"{n:03}/{seen:05}"][0] == seen for n in range(25) if seen >= 0 and n != 1
+        )
+    with ebooklet.open(connection, path, "w", force_lock=True) as db:
+        assert db["round"] >= seen
+        mine = dict(db.items())
+        db.push()
+        assert not list(db.changes())
+    with ebooklet.open(connection, tmp_path / "look.blt") as reader:
+        assert dict(reader.items()) == mine
 
 
 def test_locks_and_files_of_a_killed_process_block_nobody(url: str, tmp_path: Path) -> None:

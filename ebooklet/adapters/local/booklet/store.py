@@ -69,7 +69,7 @@ class BookletLocalStore:
         lock_timeout: float,
         clock: Clock,
     ) -> None:
-        self._lock = threading.RLock()
+        self._use_lock(threading.RLock())
         self._mode = mode
         self._clock = clock
         self._lock_timeout = lock_timeout
@@ -166,11 +166,12 @@ class BookletLocalStore:
 
     def get(self, key: str) -> bytes | None:
         """The value, or None when the key is absent."""
-        with self._lock:
-            read = self._read
-            if read is None:
-                read = self._reader()
-            return read(key)
+        # Bound methods: `with` on a lock takes twice as long, and this is the hottest path.
+        self._acquire()
+        try:
+            return (self._read or self._reader())(key)
+        finally:
+            self._release()
 
     def get_entry(self, key: str) -> LocalValue | None:
         """The value with its timestamp, or None when the key is absent."""
@@ -185,14 +186,16 @@ class BookletLocalStore:
 
     def set(self, key: str, value: bytes, timestamp: int) -> None:
         """Write one value; with the system at the latest after the next `sync`."""
-        with self._lock:
-            write = self._write
-            if write is None:
-                write = self._writer()
-            self._room -= 1
-            if self._room < 0:
+        self._acquire()
+        try:
+            write = self._write or self._writer()
+            if self._room < 1:
                 write = self._make_room()
+            else:
+                self._room -= 1
             write(key, value, timestamp, False)
+        finally:
+            self._release()
 
     # Many values.
 
@@ -362,7 +365,7 @@ class BookletLocalStore:
 
     def abandon_in_child(self) -> None:
         """After a fork, in the child: refuse from here on."""
-        self._lock = threading.RLock()  # a thread that stayed in the parent may hold the old one
+        self._use_lock(threading.RLock())  # a thread left in the parent may hold the old one
         self._drop()
         self._session.abandon_in_child()
         self._nodes.abandon()
@@ -383,6 +386,11 @@ class BookletLocalStore:
         # Whoever holds the lock now, or next, renews the lease at the next call.
         self._handle = self._read = None
         return False
+
+    def _use_lock(self, lock: threading.RLock) -> None:
+        self._lock = lock
+        self._acquire = lock.acquire
+        self._release = lock.release
 
     # Behind the hot path. All of it is called with the lock held.
 

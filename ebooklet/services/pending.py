@@ -47,16 +47,16 @@ class PendingChanges:
 
     def absorb(self) -> None:
         """Take in what the hot path only marked."""
-        touched = self.touched
-        if not touched:
+        if not self.touched:
             return
-        self.touched = {}
+        touched = list(self.touched)
+        self.touched.clear()  # the very dict stays: the hot path holds on to it
         for key in touched:
             if key not in self.sets:
                 self.mark_set(key)
-        self.unwritten.update(touched)
+        self.unwritten.update(dict.fromkeys(touched))
         if self._since is not None:
-            self._since.update(touched)
+            self._since.update(dict.fromkeys(touched))
 
     def mark_set(self, key: str, base: Base = UNKNOWN) -> None:
         """Note that `key` has a local value to push."""
@@ -94,8 +94,7 @@ class PendingChanges:
 
     def clear(self) -> None:
         """Drop every change of keys."""
-        self.touched = {}
-        for table in (self.sets, self.deletes, self.delete_times, self.unwritten):
+        for table in (self.touched, self.sets, self.deletes, self.delete_times, self.unwritten):
             table.clear()
         self._in_base.clear()
         self._unresolved.clear()

@@ -18,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -115,7 +115,10 @@ def start_seaweedfs(folder: Path) -> Iterator[S3Server]:
     }
     config.write_text(json.dumps({"identities": [identity]}))
 
+    master = 0
+
     def command(ports: Sequence[int]) -> list[str]:
+        nonlocal master
         s3, master, master_grpc, volume, volume_grpc, filer, filer_grpc, s3_grpc = ports
         return [
             _binary("weed"),
@@ -149,6 +152,7 @@ def start_seaweedfs(folder: Path) -> Iterator[S3Server]:
     with _running(
         command, 8, "/healthz", folder / "weed.log", env=env, stop=signal.SIGKILL
     ) as endpoint_url:
+        _wait_for_volumes(f"http://127.0.0.1:{master}/dir/status")
         yield _server("seaweedfs", endpoint_url, "cas")
 
 
@@ -287,6 +291,17 @@ def _wait_until_up(process: subprocess.Popen[bytes], url: str, log: Path, within
                     f"no answer from {name} in {within_s} s; its log:\n{_tail(log)}"
                 ) from None
             time.sleep(0.05)
+
+
+def _wait_for_volumes(url: str, within_s: float = 30) -> None:
+    """Wait until the master knows a volume server; otherwise the first write takes 5 s at times."""
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        with suppress(OSError), urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310
+            if b'"Url"' in answer.read():
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"no volume server of SeaweedFS registered in {within_s} s")
 
 
 def _stop(process: subprocess.Popen[bytes], how: int) -> None:

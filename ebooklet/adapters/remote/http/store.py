@@ -25,6 +25,7 @@ from ebooklet.adapters.remote.http.answers import (
     UNKNOWN_SIZE,
     date_ms,
     described,
+    length_of,
     part_of,
 )
 from ebooklet.connection import DEFAULT_THREADS, RemoteAddress
@@ -53,6 +54,7 @@ T = TypeVar("T")
 _CONNECT_TIMEOUT_S: Final = 5.0  # tried twice, so an unreachable server fails within 15 s
 _SILENT_ATTEMPTS: Final = 2
 _MAX_REDIRECTS: Final = 5
+_DRAINED: Final = 1 << 16  # bytes cheaper to read than a new connection is to open
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
 _DENIED: Final = (401, 403, 407)
@@ -298,9 +300,7 @@ class HttpRemoteStore:
                     self._check_status(answer.status, op, key)
                 return read(answer)
             finally:
-                if not answer.closed:  # not read to its end
-                    answer.close()
-                answer.release_conn()
+                _leave(answer)
         except SSLError as exc:
             if isinstance(exc.args[0] if exc.args else exc, ssl.SSLCertVerificationError):
                 raise StoreError(
@@ -331,7 +331,7 @@ class HttpRemoteStore:
             )
             if answer.status not in _REDIRECTS:
                 return answer
-            answer.close()
+            _leave(answer)
             url = self._redirected(url, answer.headers.get("Location", ""), key)
         raise StoreError(f"{self._folder} redirects in circles", op="get", key=key)
 
@@ -379,6 +379,17 @@ class HttpRemoteStore:
     def _note_date(self, answer: BaseHTTPResponse) -> None:
         if then := date_ms(answer.headers.get("Date")):
             self._date = (then, time.monotonic())
+
+
+def _leave(answer: BaseHTTPResponse) -> None:
+    """Give the connection back, or up if too much of the answer is still to come."""
+    if not answer.closed:
+        length = length_of(answer)
+        if length is not None and length <= _DRAINED:
+            answer.drain_conn()
+        else:
+            answer.close()
+    answer.release_conn()
 
 
 def _described(answer: BaseHTTPResponse, key: str) -> ObjectMeta | None:

@@ -13,7 +13,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,11 +93,13 @@ def size(count: int) -> str:
     return f"{count / 1e3:,.1f} kB" if count < 1e6 else f"{count / 1e6:,.1f} MB"
 
 
-def start_server(stack: ExitStack, folder: Path, console: Console) -> S3Server:
-    """The first server that starts on this machine; it stops with the stack."""
-    for name, start in SERVERS.items():
+def start_server(
+    names: Sequence[str], stack: ExitStack, folder: Path, console: Console
+) -> S3Server:
+    """The first of the servers that starts on this machine; it stops with the stack."""
+    for name in names:
         try:
-            return stack.enter_context(start(folder / name))
+            return stack.enter_context(SERVERS[name](folder / name))
         except (OSError, RuntimeError) as exc:
             console.print(f"{name} does not start here: {exc}", markup=False, style="yellow")
     raise WrongResult("no S3 server starts on this machine")
@@ -113,7 +116,7 @@ def life(connection: ebooklet.S3Connection, folder: Path, measured: Measurements
     home.mkdir()
     elsewhere.mkdir()
 
-    with measured.step("create, take the lock"):
+    with measured.step("create: probe, lock"):
         db = ebooklet.open(connection, home / "ucd.blt", "c", value_serializer="orjson")
     with db:
         with measured.step("fill", len(expected)):
@@ -191,8 +194,11 @@ def edit_with_booklet(
     return added, removed, changed
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; return the process's exit code."""
+    parser = ArgumentParser(description="The life of a database in a real bucket, measured.")
+    parser.add_argument("--server", choices=SERVERS, help="by default the first that starts")
+    chosen: str | None = parser.parse_args(arguments).server
     console = Console()
     began = time.perf_counter()
     with ExitStack() as stack:
@@ -200,7 +206,7 @@ def main() -> int:
         # What was learnt about this server is of no use once it is gone.
         os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
         try:
-            server = start_server(stack, folder, console)
+            server = start_server([chosen] if chosen else list(SERVERS), stack, folder, console)
             bucket = server.new_bucket()
             proxy = stack.enter_context(CountingProxy(server.endpoint_url))
             measured = Measurements(proxy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,7 @@ import booklet
 import pytest
 
 from ebooklet.adapters.local.booklet import open_store
-from ebooklet.errors import LocalFileError, LockTimeout, ReadOnlyError
+from ebooklet.errors import LocalFileError, LockTimeout, ReadOnlyError, UnsupportedOperation
 from ebooklet.ports.local_store import LocalValue
 from ebooklet.testing.local_store import everything, in_child
 from tests.adapters.local.conftest import CLOCK, OpenBooklet
@@ -291,6 +292,11 @@ def test_a_folder_that_may_not_be_written() -> None:
         with booklet.open(bare / "db.blt", "n", "str") as plain:
             plain["k"] = b"v"
         bare.chmod(0o555)
+        fixed = folder.parent / f"{folder.name}-fixed"
+        fixed.mkdir()
+        fixed.chmod(0o777)
+        (fixed / "db.blt").write_bytes(path.read_bytes())
+        (fixed / "db.blt").chmod(0o444)
 
         def as_nobody() -> None:
             if os.getuid() == 0:
@@ -302,12 +308,14 @@ def test_a_folder_that_may_not_be_written() -> None:
                 reader.cache_nodes({b"n": b"data"})
                 with pytest.raises(ReadOnlyError, match="may not be written"):
                     reader.set("k2", b"v", 1)
+            for place in (path, bare / "db.blt", fixed / "db.blt"):
                 with pytest.raises(ReadOnlyError, match="may not be written"):
                     open_store(place, clock=CLOCK)
 
         try:
             assert in_child(as_nobody) == 0
         finally:
+            shutil.rmtree(fixed)
             for entry in (folder, folder / "db.blt.ebk", bare):
                 entry.chmod(0o755)
 
@@ -319,3 +327,39 @@ def test_expected_keys_size_the_index(tmp_path: Path) -> None:
     store.set_many((f"k{i}", b"", 1) for i in range(50_000))
     store.close()
     assert Path(store.location).stat().st_ino == before
+
+
+def test_a_value_that_booklet_would_tear_is_refused(open_booklet: OpenBooklet) -> None:
+    """One write moves less than 2 GiB; a longer value is refused before anything is written."""
+    store = open_booklet()
+    store.set("k", b"v", 1)
+    with pytest.raises(UnsupportedOperation, match="2147483648 bytes"):
+        store.set("k", bytes(1 << 31), 2)
+    assert store.get_entry("k") == LocalValue(1, b"v")
+
+
+def test_links_in_the_place_of_state_are_refused(open_booklet: OpenBooklet, tmp_path: Path) -> None:
+    """Neither slots nor logs are read or written through links that somebody put there."""
+    store = open_booklet()
+    target = tmp_path / "target"
+    target.write_bytes(b"of somebody else")
+    for name in ("slot.s", "log.l"):
+        Path(f"{store.location}.ebk", name).symlink_to(target)
+    with pytest.raises(LocalFileError, match="symbolic link"):
+        store.read_slot("s")
+    with pytest.raises(OSError, match="symbolic links"):
+        store.append_log("l", b"x")
+    store.write_slot("s", b"ours")
+    store.replace_log("l", b"ours")
+    assert (store.read_slot("s"), store.read_log("l")) == (b"ours", b"ours")
+    assert target.read_bytes() == b"of somebody else"
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "é", "x" * 200])
+def test_names_that_are_no_file_names(open_booklet: OpenBooklet, name: str) -> None:
+    """Names of slots and logs cannot reach out of the folder."""
+    store = open_booklet()
+    with pytest.raises(LocalFileError, match="cannot name"):
+        store.write_slot(name, b"")
+    with pytest.raises(LocalFileError, match="cannot name"):
+        store.append_log(name, b"")

@@ -19,7 +19,7 @@ from ebooklet.adapters.local.booklet.leases import KEEPER
 from ebooklet.adapters.local.booklet.nodecache import NodeCache
 from ebooklet.adapters.local.booklet.rebuild import buckets_for
 from ebooklet.adapters.local.booklet.session import Creation, Session
-from ebooklet.errors import ForkedProcessError, LocalFileError
+from ebooklet.errors import ForkedProcessError, LocalFileError, UnsupportedOperation
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.local_store import Condition
 
@@ -27,6 +27,8 @@ Mode: TypeAlias = Literal["read", "write"]
 _Read: TypeAlias = Callable[[str], bytes | None]
 _Write: TypeAlias = Callable[[str, bytes, int, bool], None]
 
+# One write moves less than 2 GiB, and Booklet takes what was not written for written.
+_MAX_VALUE: Final = (2 << 30) - (1 << 20)
 _BORROW_S: Final = 2.0  # longest wait of a reader that wants to write
 _OPEN: weakref.WeakSet[SharedFile]
 
@@ -155,6 +157,12 @@ class SharedFile:
 
     def set(self, key: str, value: bytes, timestamp: int) -> None:
         """Write one value; with the system at the latest after the next `sync`."""
+        if len(value) > _MAX_VALUE:
+            raise UnsupportedOperation(
+                f"a value has {len(value)} bytes; a Booklet file holds up to {_MAX_VALUE} in one",
+                op="set",
+                key=key[:200],
+            )
         self._acquire()
         try:
             write = self._write or self._writer()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from pathlib import Path
 from typing import Final
+
+from ebooklet.errors import LocalFileError
 
 TEMPORARY: Final = "tmp-"
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -74,15 +77,24 @@ def sync_file(path: Path) -> None:
 
 
 def read_file(path: Path, limit: int) -> bytes | None:
-    """Content of a file of at most `limit` bytes; None when absent, not ours or too large."""
+    """Content of a file; None when there is none.
+
+    Raises:
+        LocalFileError: it is a link, has more than `limit` bytes, or may not be read.
+    """
     try:
         fd = os.open(path, _READ)
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError as exc:
+        reason = "is a symbolic link" if exc.errno == errno.ELOOP else f"is not readable: {exc}"
+        raise LocalFileError(f"{path} {reason}; correct or remove it", op="read") from None
     try:
         size = os.fstat(fd).st_size
         if size > limit:
-            return None
+            raise LocalFileError(
+                f"{path} has {size} bytes, which is too much; remove it", op="read"
+            )
         parts: list[bytes] = []
         left = size
         while left > 0:

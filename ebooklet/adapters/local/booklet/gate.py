@@ -118,7 +118,7 @@ class Gate:
             note = json.loads(read_file(self._path, 1000) or b"")
             pid, host = int(note["pid"]), str(note["host"])[:100]
             held = max(0, self._clock.now_us() - int(note["since_us"])) // 1_000_000
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OSError):
             return "another program"
         return f"process {pid} on {host}, which has written to it for {held} s"
 

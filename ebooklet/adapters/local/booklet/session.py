@@ -15,9 +15,10 @@ import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 from uuid import UUID
 
+from ebooklet.adapters.local.booklet.finding import Finding, Signature, examine, signature
 from ebooklet.adapters.local.booklet.gate import Gate, Waiting
 from ebooklet.adapters.local.booklet.handles import (
     Handle,
@@ -26,7 +27,7 @@ from ebooklet.adapters.local.booklet.handles import (
     serializer_name,
     serializer_number,
 )
-from ebooklet.adapters.local.booklet.inspection import Salvage, is_sound
+from ebooklet.adapters.local.booklet.inspection import Salvage
 from ebooklet.adapters.local.booklet.layout import (
     HEADER_BYTES,
     MAX_BUCKETS,
@@ -39,7 +40,7 @@ from ebooklet.adapters.local.booklet.layout import (
 )
 from ebooklet.adapters.local.booklet.rebuild import Replacement, buckets_for
 from ebooklet.adapters.local.booklet.sidecar import Carried, Mark, Sidecar
-from ebooklet.errors import LocalFileError
+from ebooklet.errors import LocalFileError, ReadOnlyError
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.local_store import Condition
 
@@ -54,16 +55,6 @@ class Creation:
     uuid: UUID | None  # None: Booklet makes one up
     value_serializer: str | None  # None: a class of the user's own
     n_buckets: int
-
-
-class Finding(NamedTuple):
-    """What the look at a file that lay there told."""
-
-    header: Header
-    condition: Literal["clean", "edited", "crashed"]
-    sound: bool  # Booklet may be trusted with it
-    foreign: bool  # the folder beside it belongs to another database
-    signature: tuple[int, int, int]
 
 
 class Session:
@@ -83,7 +74,7 @@ class Session:
         self._carried: Carried = None
         self._clock = clock
         self._buffer_size = buffer_size
-        self._signature: tuple[int, int, int] | None = None
+        self._signature: Signature | None = None
         self.noticed = False  # another process was found to have changed file, slots or logs
         self._state: frozenset[tuple[str, int, int, int]] | None = None  # of slots and logs
 
@@ -127,7 +118,7 @@ class Session:
                     found = finding.signature
                 if finding is None or (finding.sound and not finding.foreign):
                     handle = self._opened("r", waiting)
-                    if self._of(os.fstat(handle.fd)) != found:
+                    if signature(os.fstat(handle.fd)) != found:
                         handle.close()
                         continue
                     self.handle = handle
@@ -234,7 +225,7 @@ class Session:
             found = os.fstat(handle.fd)
         self.sidecar.finish(Mark(found.st_size, found.st_mtime_ns, self.uuid, carried))
         self._carried = carried
-        self._signature = self._of(found)
+        self._signature = signature(found)
         self.soiled = False
 
     def rebuild(
@@ -318,7 +309,7 @@ class Session:
         """Open the file for writing, repaired where needed."""
         while True:
             with self._locked(fcntl.LOCK_EX, waiting) as fd:
-                finding = self._examined(fd)
+                finding = examine(fd, self.location, self.sidecar)
                 self._carried = _carried(finding)
                 if finding.foreign:
                     self.sidecar.purge()
@@ -327,7 +318,7 @@ class Session:
                     self._note(finding)
                     return finding
             handle = self._opened("w", waiting)
-            if self._of(os.fstat(handle.fd)) == finding.signature:
+            if signature(os.fstat(handle.fd)) == finding.signature:
                 break
             handle.close()  # another program was faster: look again
         self.handle = handle
@@ -340,34 +331,7 @@ class Session:
     def _looked_at(self, waiting: Waiting) -> Finding:
         self._require()
         with self._locked(fcntl.LOCK_SH, waiting) as fd:
-            return self._examined(fd)
-
-    def _examined(self, fd: int) -> Finding:
-        """Look at a file that nobody writes to."""
-        found = os.fstat(fd)
-        header = parse_header(os.pread(fd, HEADER_BYTES, 0), str(self.location))
-        number = header.value_serializer
-        if number and serializer_name(number) is None:
-            raise LocalFileError(
-                f"{self.location} names a value serializer (number {number}) that the installed "
-                "booklet does not know: upgrade booklet",
-                op="open",
-            )
-        mark = self.sidecar.mark()
-        begun, before = self.sidecar.unfinished()
-        signature = self._of(found)
-        if any(known is not None and known.uuid != header.uuid for known in (mark, before)):
-            sound = is_sound(fd, header, found.st_size)
-            return Finding(header, "edited", sound, True, signature)
-        if mark is not None and mark.fits(found):
-            return Finding(header, mark.carried or "clean", True, False, signature)
-        condition: Literal["edited", "crashed"] = "edited"
-        if mark is None and begun:
-            condition = "crashed"
-            if before is not None and before.fits(found):
-                return Finding(header, condition, True, False, signature)
-        sound = is_sound(fd, header, found.st_size)
-        return Finding(header, condition, sound, False, signature)
+            return examine(fd, self.location, self.sidecar)
 
     def _salvage(self, fd: int, header: Header) -> None:
         size = os.fstat(fd).st_size
@@ -412,7 +376,13 @@ class Session:
     def _locked(self, kind: int, waiting: Waiting) -> Iterator[int]:
         """The file, with Booklet's lock on it taken without Booklet."""
         mode = os.O_RDWR if kind == fcntl.LOCK_EX else os.O_RDONLY
-        fd = os.open(self.location, mode | os.O_CLOEXEC)
+        try:
+            fd = os.open(self.location, mode | os.O_CLOEXEC)
+        except PermissionError:
+            deed = "written" if kind == fcntl.LOCK_EX else "read"
+            raise ReadOnlyError(
+                f"{self.location} may not be {deed}: correct its permissions", op="open"
+            ) from None
         try:
             while True:
                 try:
@@ -425,9 +395,9 @@ class Session:
         finally:
             os.close(fd)
 
-    def _signature_now(self) -> tuple[int, int, int] | None:
+    def _signature_now(self) -> Signature | None:
         try:
-            return self._of(self.location.stat())
+            return signature(self.location.stat())
         except OSError:
             return None
 
@@ -436,10 +406,6 @@ class Session:
         if self._state is not None and state != self._state:
             self.noticed = True
         self._state = state
-
-    @staticmethod
-    def _of(found: os.stat_result) -> tuple[int, int, int]:
-        return (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _carried(finding: Finding) -> Carried:

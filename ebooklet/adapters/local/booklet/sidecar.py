@@ -17,6 +17,7 @@ from ebooklet.adapters.local.booklet.files import (
     read_file,
     replace_file,
     sync_file,
+    sync_folder,
     write_all,
 )
 from ebooklet.errors import LocalFileError, ReadOnlyError
@@ -116,17 +117,28 @@ class Sidecar:
 
     def mark(self) -> Mark | None:
         """The mark of a file in order."""
-        return Mark.decode(read_file(self.folder / _MARK, _MAX_MARK))
+        return Mark.decode(self._marked(_MARK))
 
     def unfinished(self) -> tuple[bool, Mark | None]:
         """Whether a writer started and did not finish, and the mark from before it, if any."""
-        data = read_file(self.folder / _UNFINISHED, _MAX_MARK)
+        data = self._marked(_UNFINISHED)
         return data is not None, Mark.decode(data)
 
+    def _marked(self, name: str) -> bytes | None:
+        """A mark's bytes; one that cannot be read is no proof of anything."""
+        try:
+            return read_file(self.folder / name, _MAX_MARK)
+        except LocalFileError:
+            return None
+
     def begin(self) -> None:
-        """Note that the file is about to change; no matter whether that was noted already."""
+        """Note that the file is about to change; no matter whether that was noted already.
+
+        Durable: after a power cut, too, no write may be found under a mark from before it.
+        """
         try:
             (self.folder / _MARK).rename(self.folder / _UNFINISHED)
+            sync_folder(self.folder)
         except FileNotFoundError:
             if not (self.folder / _UNFINISHED).exists():
                 replace_file(self.folder / _UNFINISHED, b"", self.folder)

@@ -1,0 +1,65 @@
+"""In which condition a local file was found."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+from ebooklet.adapters.local.booklet.handles import serializer_name
+from ebooklet.adapters.local.booklet.inspection import is_sound
+from ebooklet.adapters.local.booklet.layout import HEADER_BYTES, Header, parse_header
+from ebooklet.adapters.local.booklet.sidecar import Sidecar
+from ebooklet.errors import LocalFileError
+
+Signature: TypeAlias = tuple[int, int, int]
+
+
+class Finding(NamedTuple):
+    """What the look at a file that lay there told."""
+
+    header: Header
+    condition: Literal["clean", "edited", "crashed"]
+    sound: bool  # Booklet may be trusted with it
+    foreign: bool  # the folder beside it belongs to another database
+    signature: Signature
+
+
+def signature(found: os.stat_result) -> Signature:
+    """What tells whether a file is another one, or was written to: inode, size, time."""
+    return (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def examine(fd: int, location: Path, sidecar: Sidecar) -> Finding:
+    """Look at a file that nobody writes to.
+
+    Args:
+        fd: its descriptor.
+        location: its path, for messages.
+        sidecar: the folder beside it.
+
+    Raises:
+        LocalFileError: the file cannot be used.
+    """
+    found = os.fstat(fd)
+    header = parse_header(os.pread(fd, HEADER_BYTES, 0), str(location))
+    number = header.value_serializer
+    if number and serializer_name(number) is None:
+        raise LocalFileError(
+            f"{location} names a value serializer (number {number}) that the installed booklet "
+            "does not know: upgrade booklet",
+            op="open",
+        )
+    mark = sidecar.mark()
+    begun, before = sidecar.unfinished()
+    condition: Literal["edited", "crashed"] = "edited"
+    foreign = any(known is not None and known.uuid != header.uuid for known in (mark, before))
+    if not foreign:
+        if mark is not None and mark.fits(found):
+            return Finding(header, mark.carried or "clean", True, False, signature(found))
+        if mark is None and begun:
+            condition = "crashed"
+            if before is not None and before.fits(found):  # it died before its first write
+                return Finding(header, condition, True, False, signature(found))
+    sound = is_sound(fd, header, found.st_size)
+    return Finding(header, condition, sound, foreign, signature(found))

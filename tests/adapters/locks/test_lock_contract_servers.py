@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import ClassVar
 
 import pytest
@@ -13,6 +14,7 @@ from ebooklet.adapters.locks.ticket import TicketLockService, TicketTiming
 from ebooklet.adapters.remote.boto3 import open_store
 from ebooklet.connection import S3Connection
 from ebooklet.ports.lock_service import LockService
+from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.testing.counting_proxy import CountingProxy
 from ebooklet.testing.lock_service import LockServiceContract, OpenService
 from ebooklet.testing.servers import S3Server
@@ -43,10 +45,36 @@ def parameters(connection: S3Connection) -> str:
     return json.dumps({name: getattr(connection, name) for name in names})
 
 
+@pytest.fixture(scope="module")
+def remotes() -> Iterator[dict[S3Server, tuple[S3Connection, RemoteStore]]]:
+    """One bucket and client for each server: the contract never uses a lock's name twice."""
+    opened: dict[S3Server, tuple[S3Connection, RemoteStore]] = {}
+    yield opened
+    for _, remote in opened.values():
+        remote.close()
+
+
 @pytest.fixture
-def connection(server: S3Server) -> S3Connection:
-    """A fresh bucket of the server."""
-    return server.connection(server.new_bucket(), "db")
+def place(
+    server: S3Server, remotes: dict[S3Server, tuple[S3Connection, RemoteStore]]
+) -> tuple[S3Connection, RemoteStore]:
+    """The bucket of the server at hand."""
+    if server not in remotes:
+        connection = server.connection(server.new_bucket(), "db")
+        remotes[server] = connection, open_store(connection.address())[0]
+    return remotes[server]
+
+
+@pytest.fixture
+def connection(place: tuple[S3Connection, RemoteStore]) -> S3Connection:
+    """How to reach the bucket."""
+    return place[0]
+
+
+@pytest.fixture
+def remote(place: tuple[S3Connection, RemoteStore]) -> RemoteStore:
+    """The bucket, open."""
+    return place[1]
 
 
 class LeaseOnServer(LockServiceContract):
@@ -55,9 +83,7 @@ class LeaseOnServer(LockServiceContract):
     contenders: ClassVar[int] = 6
 
     @pytest.fixture
-    def open_service(self, connection: S3Connection) -> OpenService:
-        remote, _ = open_store(connection.address())
-
+    def open_service(self, remote: RemoteStore) -> OpenService:
         def opened(brisk: bool) -> LockService:
             return LeaseLockService(remote, SystemClock(), BRISK_LEASE if brisk else LEASE)
 
@@ -99,9 +125,7 @@ class TestTicketOnRclone(LockServiceContract):
         return rclone
 
     @pytest.fixture
-    def open_service(self, connection: S3Connection) -> OpenService:
-        remote, _ = open_store(connection.address())
-
+    def open_service(self, remote: RemoteStore) -> OpenService:
         def opened(brisk: bool) -> LockService:
             return TicketLockService(remote, SystemClock(), BRISK_TICKET if brisk else TICKET)
 

@@ -111,7 +111,6 @@ def first_head(
     proto: Proto,
     params: TreeParams,
     tip: Commit,
-    tip_ref: CommitRef,
 ) -> Head:
     """The head of a database that does not exist yet; `next_head` fills in the rest."""
     return Head(

@@ -25,10 +25,14 @@ class Member:
 
 
 def look_at(remote: RemoteStore, db_key: str, clock: Clock) -> Member | None:
-    """Read a database's head; None when there is none. One request.
+    """Read a database's head; None when there is none.
+
+    One request in mode cas; a second one, for the other copy of the head, in mode lock and where
+    no head is found.
 
     Raises:
         UnsupportedFormatError: the object is not a database of ours.
+        RemoteIntegrityError: the head is damaged, and so is its copy or there is none.
     """
     snapshot = HeadStore(remote, db_key, clock, lambda *_: False).read()
     if snapshot is None:

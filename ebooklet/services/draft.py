@@ -11,7 +11,6 @@ from ebooklet.core.advance import LiveBytes
 from ebooklet.core.digest import value_digest
 from ebooklet.core.entry import Entry
 from ebooklet.core.index.build import build
-from ebooklet.core.index.lookup import lookup
 from ebooklet.core.index.update import update
 from ebooklet.core.names import sid_ms
 from ebooklet.core.params import TreeParams
@@ -44,6 +43,8 @@ class Draft:
         covered: each key the commit speaks of, with what it then is in the index.
         live: the segment table of the new snapshot, in the making.
         node_data: encoded nodes, for the cache, up to a bound.
+        n_set: keys whose entry changes.
+        n_deleted: keys of the base that go.
     """
 
     def __init__(
@@ -81,26 +82,27 @@ class Draft:
         A key whose entry would not change, timestamp included, makes no edit; a key whose value
         is gone meanwhile is left out, and stays pending.
         """
-        keys = heapq.merge(sets, sorted(deletes))
+        # One stream over all: the local store reads many values by one pass over its file.
+        values = self._local.get_many(sets)
+        following = next(values, None)
+        covered, entry_of = self.covered, self._entry
+        keys = heapq.merge(sets, sorted(deletes)) if deletes else iter(sets)
         while chunk := list(islice(keys, _CHUNK_KEYS)):
-            current = self._current(chunk)
-            to_set = [key for key in chunk if key not in deletes]
-            values = self._local.get_many(to_set)
-            following = next(values, None)
+            known = self._nodes.lookup(self._root, chunk).get
             for key in chunk:
-                if key in deletes:
-                    self.covered[key] = None
-                    if key in current:
-                        self.n_deleted += 1
-                        yield key, None
-                elif following is not None and following[0] == key:
+                if following is not None and following[0] == key:
                     timestamp, value = following[1]
                     following = next(values, None)
-                    entry = self._entry(key, value, timestamp, current.get(key))
-                    self.covered[key] = entry
-                    if entry != current.get(key):
+                    current = known(key)
+                    covered[key] = entry = entry_of(key, value, timestamp, current)
+                    if entry != current:
                         self.n_set += 1
                         yield key, entry
+                elif key in deletes:
+                    covered[key] = None
+                    if known(key) is not None:
+                        self.n_deleted += 1
+                        yield key, None
 
     def build(self, edits: Iterable[Edit]) -> NodeRef | None:
         """Work the edits into the index and lay down its new nodes; return the new root."""
@@ -125,9 +127,6 @@ class Draft:
     def place_log_node(self, data: bytes) -> BlockRef:
         """Lay down a node of the log, which the head keeps alive, not the snapshot."""
         return self._uploader.add_node(data)
-
-    def _current(self, keys: Sequence[str]) -> dict[str, Entry]:
-        return {} if self._root is None else self._nodes.run(lookup(self._root, keys))
 
     def _entry(self, key: str, value: bytes, timestamp: int, current: Entry | None) -> Entry:
         digest = value_digest(value)

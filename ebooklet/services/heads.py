@@ -83,12 +83,12 @@ class HeadStore:
             second = self._read_one(alternate_key(self._key))
         except (RemoteIntegrityError, UnsupportedFormatError):
             second = None
-        candidates = [copy for copy in (first, second) if copy is not None]
+        candidates = [one for one in (first, second) if one is not None]
         if not candidates:
             if damage is not None:
                 raise damage
             return None
-        best = max(candidates, key=lambda copy: copy.head.seq)
+        best = max(candidates, key=lambda one: one.head.seq)
         if best is second:
             best = Snapshot(best.head, best.data, first.etag if first else "")
         return best

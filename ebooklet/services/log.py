@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from ebooklet.core.digest import value_digest
 from ebooklet.core.entry import Entry
 from ebooklet.core.head import Head, Recent, decode_log_row, encode_log_row, log_key
-from ebooklet.core.index.lookup import lookup
 from ebooklet.core.index.node import InnerNode
 from ebooklet.core.refs import NodeRef
 from ebooklet.services.nodes import NodeReader
@@ -28,7 +27,7 @@ def find_in_log(nodes: NodeReader, head: Head, seq: int, write_id: bytes) -> boo
     if head.log is None:
         return False
     key = log_key(seq)
-    entry = nodes.run(lookup(head.log, [key])).get(key)
+    entry = nodes.lookup(head.log, (key,)).get(key)
     return (
         entry is not None
         and entry.inline is not None

@@ -28,7 +28,7 @@ def encode_metadata(data: Any) -> bytes:
         raise TypeError(f"metadata must be something JSON can hold: {exc}") from exc
     if len(encoded) > MAX_METADATA_BYTES:
         raise ValueError(
-            f"metadata may have {MAX_METADATA_BYTES} bytes of JSON; store them as a key"
+            f"metadata may have at most {MAX_METADATA_BYTES} bytes of JSON; store more under a key"
         )
     return encoded
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias, get_args
 from uuid import UUID
 
 from ebooklet.core.head import Proto
@@ -30,7 +30,7 @@ from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import BORROW_TIMEOUT_S, Settings, WorkingCopy
 
 Flag: TypeAlias = Literal["r", "w", "c", "n"]
-FLAGS: Final = ("r", "w", "c", "n")
+FLAGS: Final[tuple[Flag, ...]] = get_args(Flag)
 KIND_SLOT: Final = "kind"
 _WAITED_S: Final = 0.5  # a lock that took longer was waited for: what was read before is old
 

@@ -112,10 +112,6 @@ class PendingChanges:
             if key in self:
                 self._set_presence(key, key in entries)
 
-    def is_addition(self, key: str) -> bool:
-        """Whether the pending set of `key` adds it; True also when that is not known yet."""
-        return not self._in_base.get(key, False)
-
     def base_moved(self, change: Change) -> None:
         """Note that the base commit moved from `change.old` to `change.new` under a pending key."""
         table = self.sets if change.key in self.sets else self.deletes

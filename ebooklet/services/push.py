@@ -43,6 +43,9 @@ MAX_MESSAGE_BYTES: Final = 4096
 MAX_INLINE_METADATA: Final = 64 * 1024
 _LOST_RACES: Final = 50
 _FIXPOINT_ROUNDS: Final = 100
+# Holds the new commit's place among the recent ones: its row names its record, the record comes
+# after the log's nodes, and these can be laid down only once it is known what spills.
+_PLACEHOLDER: Final = Recent(b"", 0, 0, "", CommitRef(BlockRef(b"", 0, 0, 0), b"", 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +335,6 @@ class _Push:
                 proto=self._proto(),
                 params=copy.params,
                 tip=commit,
-                tip_ref=commit_ref,
             )
         elif replacing:
             dropped = Trash(branch_name, last.branch.commit, now_ms)
@@ -390,6 +392,3 @@ class _Outcome:
     covered: Mapping[str, Entry | None]  # keys whose change is settled, and what the base now has
     result: PushResult
     snapshot: Snapshot | None  # None when there was nothing to commit
-
-
-_PLACEHOLDER: Final = Recent(b"", 0, 0, "", CommitRef(BlockRef(b"", 0, 0, 0), b"", 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ebooklet.core.commit import Commit
-from ebooklet.core.head import Head, encode_head
+from ebooklet.core.head import Head
 from ebooklet.core.refs import NodeRef
 
 
@@ -20,11 +20,6 @@ class Snapshot:
     head: Head
     data: bytes
     etag: str
-
-    @classmethod
-    def of(cls, head: Head, etag: str = "") -> Snapshot:
-        """The snapshot of a head that has not been stored yet."""
-        return cls(head, encode_head(head), etag)
 
     @property
     def commit(self) -> Commit:

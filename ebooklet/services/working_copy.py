@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
-from ebooklet.core.head import Head, Proto
+from ebooklet.core.head import DatabaseType, Head, Proto
 from ebooklet.core.minting import SidMinter
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import NodeRef
@@ -57,7 +57,7 @@ ConflictPolicy: TypeAlias = Literal["error", "ours", "theirs"]
 class Settings:
     """What the caller chose at open, as far as services need it."""
 
-    kind: Literal["database", "group"] = "database"
+    kind: DatabaseType = "database"
     key_serializer: str = "str"
     value_serializer: str = "pickle"
     writable: bool = False
@@ -77,7 +77,8 @@ class WorkingCopy:
     Attributes:
         base: what the local half was last in step with; None while the remote has no commit.
         pending: what changed here since.
-        lock: guards `base`, `pending` and writes to the local store; never held over a request.
+        lock: guards `base`, `pending` and writes to the local store. Held over a request only to
+            fetch user metadata too large for the head, by a pull and by `discard`.
     """
 
     def __init__(

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from ebooklet import errors
 from ebooklet.testing.servers import S3Server
 
 REPOSITORY = Path(__file__).parents[1]
+ERRORS = REPOSITORY / "docs" / "errors.md"
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,})(?P<language>[\w+-]*)[^`]*$")
 _SKIP = re.compile(r"<!--\s*docs-test:\s*skip\s*\((?P<reason>[^)]+)\)\s*-->")
 
@@ -125,6 +127,29 @@ def test_blocks_are_found(tmp_path: Path) -> None:
         (17, "d()", "needs a cluster"),
         (25, "e = 5", None),
     ]
+
+
+def test_every_error_is_explained() -> None:
+    """docs/errors.md names every error of the tree, and the built-in class it also is."""
+    rows = dict(
+        re.findall(r"^\| `(\w+)` \| (.*)$", ERRORS.read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    classes = {
+        name: error
+        for name, error in vars(errors).items()
+        if isinstance(error, type) and issubclass(error, errors.EBookletError)
+    }
+    assert set(rows) == set(classes) - {"EBookletError", "Error"}
+    builtin = {
+        name: {base.__name__ for base in error.__bases__ if base.__module__ == "builtins"}
+        for name, error in classes.items()
+    }
+    wrong = [
+        name
+        for name, row in rows.items()
+        if not all(f"`{base}`" in row.partition("|")[0] for base in builtin[name])
+    ]
+    assert wrong == []
 
 
 def test_every_link_to_a_file_leads_somewhere() -> None:

@@ -33,7 +33,10 @@ class ProbeCache:
 
     def get(self, endpoint: str, clock: Clock) -> Known | None:
         """The verdict on `endpoint`, if it is younger than 30 days."""
-        row = self._read().get(endpoint)
+        return self._verdict(endpoint, self._read().get(endpoint), clock)
+
+    @staticmethod
+    def _verdict(endpoint: str, row: object, clock: Clock) -> Known | None:
         match row:
             case {
                 "mode": ("cas" | "lock") as mode,
@@ -46,7 +49,9 @@ class ProbeCache:
 
     def put(self, endpoint: str, clock: Clock, mode: str, etag_style: str, reason: str) -> None:
         """Remember a verdict."""
-        rows = self._read()
+        rows = {
+            known: row for known, row in self._read().items() if self._verdict(known, row, clock)
+        }
         rows[endpoint] = {
             "mode": mode,
             "etag_style": etag_style,
@@ -69,6 +74,6 @@ class ProbeCache:
             if self._path.stat().st_size > _MAX_BYTES:
                 return {}
             rows = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return rows if isinstance(rows, dict) else {}

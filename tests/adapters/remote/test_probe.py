@@ -1,143 +1,194 @@
-"""The probe's verdicts: on fakes that break one rule each, and on real servers."""
+"""The probe: which verdict each kind of server gets (FORMAT §6, §10 test 12)."""
 
 from __future__ import annotations
 
-import threading
+import json
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 
-from ebooklet.adapters.clock import SystemClock
 from ebooklet.adapters.probecache import ProbeCache
+from ebooklet.adapters.remote.boto3 import open_store
+from ebooklet.adapters.remote.filesystem import FilesystemRemoteStore
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
-from ebooklet.adapters.remote.probe import probe
-from ebooklet.errors import (
-    ObjectNotFound,
-    OutcomeUnknown,
-    PreconditionFailed,
-    UnsupportedOperation,
-)
-from ebooklet.plugins.registry import Registry
-from ebooklet.ports.remote_store import Body, Condition, IfAbsent, IfMatch, ObjectMeta
+from ebooklet.adapters.remote.probe import Verdict, probe
+from ebooklet.errors import AccessDenied, RemoteUnavailable
 from ebooklet.testing.clock import ManualClock
+from ebooklet.testing.faulty import FaultyRemoteStore, Manners, StoreFault, StoreRule
 from ebooklet.testing.servers import S3Server
 
-CLOCK = SystemClock()
 
-
-class Broken(MemoryRemoteStore):
-    """A store in memory that treats conditions as `fault` says."""
-
-    def __init__(self, fault: str) -> None:
-        super().__init__()
-        self.fault = fault
-        self.puts = 0
-        self._slow = threading.Barrier(2, timeout=0.2)
-
-    def put(
-        self,
-        key: str,
-        body: Body | BinaryIO,
-        *,
-        condition: Condition | None = None,
-        cache_control: str | None = None,
-    ) -> ObjectMeta:
-        self.puts += 1
-        match self.fault, condition:
-            case "ignores all", _:
-                condition = None
-            case "ignores If-Match", IfMatch():
-                condition = None
-            case "501", IfAbsent() | IfMatch():
-                raise UnsupportedOperation("not implemented", op="put", key=key)
-            case "always 412", IfMatch():
-                raise PreconditionFailed("no", op="put", key=key)
-            case "no answer", IfMatch():
-                raise OutcomeUnknown("no answer", op="put", key=key)
-            case "accepts If-Match on absent", IfMatch() if not self._there(key):
-                condition = None
-            case "bare ETags only", IfMatch(etag):
-                if '"' in etag:
-                    raise PreconditionFailed("quoted", op="put", key=key)
-                condition = IfMatch(f'"{etag}"')
-            case "races", IfMatch(etag):
-                if not self._there(key) or self.head(key).etag != etag:
-                    raise PreconditionFailed("stale", op="put", key=key)
-                try:  # look, let another look too, then write: the classic mistake
-                    self._slow.wait()
-                except threading.BrokenBarrierError:
-                    self._slow.reset()
-                condition = None
-        return super().put(key, body, condition=condition, cache_control=cache_control)
-
-    def _there(self, key: str) -> bool:
-        try:
-            self.head(key)
-        except ObjectNotFound:
-            return False
-        return True
-
-
-def test_an_honest_store_gets_mode_cas() -> None:
-    """Every rule holds, and nothing is left behind."""
-    store = MemoryRemoteStore()
-    verdict = probe(store, "folder/db", CLOCK)
-    assert (verdict.mode, verdict.etag_style, verdict.reason) == ("cas", "quoted", "")
-    assert list(store.list("")) == []
+def store_with(manners: Manners | None = None) -> FaultyRemoteStore:
+    clock = ManualClock()
+    return FaultyRemoteStore(MemoryRemoteStore(), manners=manners, sleep=clock.sleep)
 
 
 @pytest.mark.parametrize(
-    ("fault", "says"),
+    ("manners", "mode", "style", "reason"),
     [
-        ("ignores all", "If-None-Match"),
-        ("ignores If-Match", "stale"),
-        ("501", "knows no conditional writes"),
-        ("always 412", "the ETag it had just given"),
-        ("no answer", "never answers"),
-        ("accepts If-Match on absent", "absent object"),
-        ("races", "racing"),
+        (Manners(), "cas", "quoted", ""),
+        (Manners(bare_etags_only=True), "cas", "bare", ""),
+        (
+            Manners(ignores_if_absent=True, ignores_if_match=True),
+            "lock",
+            "quoted",
+            "it overwrote an object in spite of If-None-Match",
+        ),
+        (Manners(ignores_if_match=True), "lock", "quoted", "it accepted a stale ETag in If-Match"),
+        (Manners(races=True), "lock", "quoted", "racing conditional writes succeeded"),
+        (Manners(always_refuses=True), "lock", "quoted", "refused to create an object"),
+        (Manners(matches_absent=True), "lock", "quoted", "accepted If-Match on an absent object"),
+        (Manners(unsupported=True), "lock", "quoted", "it knows no conditional writes"),
     ],
+    ids=lambda value: str(value) if isinstance(value, Manners) else None,
 )
-def test_a_store_that_breaks_one_rule_gets_mode_lock(fault: str, says: str) -> None:
-    """Each fault is found, named, and leaves nothing behind."""
-    store = Broken(fault)
-    verdict = probe(store, "db", CLOCK)
-    assert verdict.mode == "lock"
-    assert says in verdict.reason
+def test_verdicts(manners: Manners, mode: str, style: str, reason: str) -> None:
+    """Only a server that keeps every rule is trusted with compare-and-swap; nothing stays behind."""
+    store = store_with(manners)
+    verdict = probe(store, "a/db", ManualClock())
+    assert (verdict.mode, verdict.etag_style, verdict.server) == (mode, style, "memory://")
+    assert reason in verdict.reason
+    assert bool(verdict.reason) == (mode == "lock")
     assert list(store.list("")) == []
 
 
-def test_bare_etags_are_found_out() -> None:
-    """Some servers compare the ETag without its quotes."""
-    verdict = probe(Broken("bare ETags only"), "db", CLOCK)
-    assert (verdict.mode, verdict.etag_style) == ("cas", "bare")
+def test_only_names_of_its_own_are_touched() -> None:
+    """What stands beside the database stays, and every probe object is named like one of ours."""
+    store = store_with()
+    neighbours = ["db", "db.d/x", "db.lock", "db.alt", "db.lock.id-0", "db2"]
+    for key in neighbours:
+        store.put(key, key.encode())
+    known = len(store.calls)
+    probe(store, "db", ManualClock())
+    touched = {call.key for call in store.calls[known:]}
+    assert touched
+    assert all(key.startswith("db.lock.probe-") for key in touched)
+    assert sorted(meta.key for meta in store.list("")) == sorted(neighbours)
 
 
-def test_a_verdict_is_remembered_for_30_days(tmp_path: Path) -> None:
-    """The second database on a server makes no request; damage only costs a probe."""
+@pytest.mark.parametrize("fault", [StoreFault.LOSE_ANSWER, StoreFault.REFUSE])
+@pytest.mark.parametrize("skip", range(8))
+def test_one_bad_moment_is_no_verdict(fault: StoreFault, skip: int) -> None:
+    """A lost answer or an overload, whichever request it hits, does not condemn a good server."""
+    store = store_with()
+    store.add(StoreRule(fault, op="cas", skip=skip))
+    assert probe(store, "db", ManualClock()).mode == "cas"
+    assert list(store.list("")) == []
+
+
+def test_a_server_that_throttles_all_racers() -> None:
+    """Sixteen racers who are all sent away, as where a key takes one write a second, try again."""
+    store = store_with()
+    rule = store.add(StoreRule(StoreFault.REFUSE, op="cas", skip=6, times=48))
+    assert probe(store, "db", ManualClock()).mode == "cas"
+    assert rule.struck == 48
+
+
+def test_a_server_that_never_answers_conditions() -> None:
+    """Where plain writes are answered and conditional ones never, there is only mode lock."""
+    store = store_with()
+    store.add(StoreRule(StoreFault.VANISH, op="cas", times=None))
+    verdict = probe(store, "db", ManualClock())
+    assert (verdict.mode, verdict.reason) == ("lock", "it never answers conditional writes")
+
+
+def test_an_outage_is_no_verdict(tmp_path: Path) -> None:
+    """A store that cannot be reached or written raises, and nothing is remembered of it."""
     path = tmp_path / "probes.json"
-    clock = ManualClock()
-    cache = ProbeCache(path)
-    store = Broken("ignores all")
-    first = probe(store, "db", clock, cache=cache)
-    sent = store.puts
-    assert probe(store, "other", clock, cache=cache) == first
-    assert store.puts == sent
-    path.write_text("{damaged", encoding="utf-8")
-    assert probe(store, "db", clock, cache=cache) == first
-    assert store.puts == 2 * sent
-    clock.advance(31 * 24 * 3600)
-    probe(store, "db", clock, cache=cache)
-    assert store.puts == 3 * sent
+    for fault, error in (
+        (StoreFault.REFUSE, RemoteUnavailable),
+        (StoreFault.DENY, AccessDenied),
+    ):
+        store = store_with()
+        store.add(StoreRule(fault, op="put", times=None))
+        with pytest.raises(error):
+            probe(store, "db", ManualClock(), cache=ProbeCache(path))
+    assert not path.exists()
 
 
-def test_real_servers_get_what_they_deserve(s3_server: S3Server, bucket: str) -> None:
-    """By what they do, never by their name."""
-    connection = s3_server.connection(bucket, "db")
-    store, db_key = Registry().remote_store("s3")(connection.address())
+def test_a_spurious_refusal_is_a_violation() -> None:
+    """A server that refuses the right ETag cannot move heads."""
+    store = store_with()
+    store.add(StoreRule(StoreFault.REJECT, op="cas", skip=2, times=2))
+    verdict = probe(store, "db", ManualClock())
+    assert verdict.reason == "it refused If-Match with the ETag it had just given"
+
+
+def test_a_folder_is_trusted(tmp_path: Path) -> None:
+    """The store in a folder honours conditions under a race."""
+    assert probe(FilesystemRemoteStore(tmp_path), "db", ManualClock()).mode == "cas"
+
+
+def test_real_servers(s3_server: S3Server) -> None:
+    """Each real server gets the verdict its family is known for, and is left empty."""
+    store, key = open_store(s3_server.connection(s3_server.new_bucket(), "a/db").address())
     try:
-        assert probe(store, db_key, CLOCK).mode == s3_server.mode_expected
+        verdict = probe(store, key, ManualClock())
+        assert verdict.mode == s3_server.mode_expected, verdict.reason
+        assert verdict.server == s3_server.endpoint_url
         assert list(store.list("")) == []
     finally:
         store.close()
+
+
+# The cache.
+
+
+def test_a_verdict_is_remembered(tmp_path: Path) -> None:
+    """Later creations on the same endpoint send nothing, for 30 days."""
+    clock = ManualClock()
+    cache = ProbeCache(tmp_path / "deep/probes.json")
+    store = store_with(Manners(ignores_if_match=True))
+    first = probe(store, "db", clock, cache=cache)
+    sent = len(store.calls)
+    clock.advance(29 * 86_400)
+    assert probe(store, "db", clock, cache=ProbeCache(tmp_path / "deep/probes.json")) == first
+    assert len(store.calls) == sent
+    clock.advance(2 * 86_400)
+    assert probe(store, "db", clock, cache=cache) == first
+    assert len(store.calls) > sent
+
+
+def test_the_cache_forgets_what_is_old(tmp_path: Path) -> None:
+    """The file does not grow for ever: a new verdict drops those past their time."""
+    clock = ManualClock()
+    path = tmp_path / "probes.json"
+    cache = ProbeCache(path)
+    cache.put("http://old", clock, "cas", "quoted", "")
+    clock.advance(31 * 86_400)
+    cache.put("http://new", clock, "lock", "bare", "why")
+    assert list(json.loads(path.read_text())) == ["http://new"]
+    assert cache.get("http://new", clock) == ("lock", "bare", "http://new", "why")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"memory://": 1}',
+        b'{"memory://": {"mode": "cas"}}',
+        b'{"memory://": {"mode": "none", "etag_style": "quoted", "us": 1, "reason": ""}}',
+        b'{"memory://": {"mode": "cas", "etag_style": "quoted", "us": 9e99, "reason": ""}}',
+        b" " * (2 << 20),
+    ],
+    ids=range(10),
+)
+def test_a_damaged_cache_costs_a_probe(tmp_path: Path, content: bytes) -> None:
+    """Whatever the file holds, the verdict is right, and stands in the file afterwards."""
+    path = tmp_path / "probes.json"
+    path.write_bytes(content)
+    clock = ManualClock()
+    verdict = probe(store_with(), "db", clock, cache=ProbeCache(path))
+    assert verdict == Verdict("cas", "quoted", "memory://", "")
+    assert ProbeCache(path).get("memory://", clock) == ("cas", "quoted", "memory://", "")
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    """A place that takes no file costs a probe each time, and no error."""
+    (tmp_path / "file").write_text("")
+    cache = ProbeCache(tmp_path / "file/probes.json")
+    assert probe(store_with(), "db", ManualClock(), cache=cache).mode == "cas"

@@ -53,6 +53,7 @@ class _RangeView:
     def __len__(self) -> int:
         if self._range == KeyRange():
             return len(self._book)
+        self._copy.require_open()
         return sum(map(len, reading.iter_keys(self._copy, self._range.start, self._range.stop)))
 
     def _keys(self) -> Iterator[str]:

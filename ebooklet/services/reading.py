@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, takewhile
-from typing import Final
+from typing import Final, TypeVar
 
 from ebooklet.core.digest import value_digest
 from ebooklet.core.entry import Entry
@@ -16,6 +16,8 @@ from ebooklet.errors import EBookletError, ObjectNotFound, RemoteIntegrityError
 from ebooklet.ports.local_store import LocalValue
 from ebooklet.ports.remote_store import ByteRange
 from ebooklet.services.working_copy import WorkingCopy
+
+T = TypeVar("T")
 
 _BATCH_BYTES: Final = 64 * 1024 * 1024  # values planned at once by a bulk read
 _BATCH_KEYS: Final = 20_000
@@ -206,15 +208,27 @@ def iterate(copy: WorkingCopy, start: str | None = None, stop: str | None = None
     Raises:
         RuntimeError: a key was added or deleted under the iteration, at its next step.
     """
+    return _while_unchanged(copy, iter_keys(copy, start, stop))
+
+
+def _while_unchanged(copy: WorkingCopy, pages: Iterable[Iterable[T]]) -> Iterator[T]:
+    """Yield what the pages hold as long as the set of keys stands still.
+
+    `pages` must look at the pending changes only once they are asked for the first page.
+
+    Raises:
+        RuntimeError: a key was added or deleted under the iteration, at its next step.
+    """
     copy.require_open()
+    # Before the shape is noted: what is resolved later, by a `len`, changes it without any key.
     copy.resolve_pending()
     began = shape(copy)
     pending = copy.pending
-    for page in iter_keys(copy, start, stop):
-        for key in page:
+    for page in pages:
+        for item in page:
             if (pending.touched or pending.shape != began) and shape(copy) != began:
                 raise RuntimeError("keys of the database were added or deleted during iteration")
-            yield key
+            yield item
 
 
 def stream(copy: WorkingCopy, keys: Iterable[str]) -> Iterator[tuple[str, LocalValue | None]]:
@@ -293,12 +307,22 @@ def timestamp_of(copy: WorkingCopy, key: object) -> int | None:
 
 
 def iter_timestamps(copy: WorkingCopy, *, values: bool) -> Iterator[tuple[str, int, bytes | None]]:
-    """Yield (key, timestamp in µs, value or None) of every key, sorted by key."""
+    """Yield (key, timestamp in µs, value or None) of every key, sorted by key.
+
+    Raises:
+        RuntimeError: a key was added or deleted under the iteration, at its next step.
+        EBookletError: a fetch failed.
+    """
     if values:
         for key, found in stream(copy, iterate(copy)):
             if found is not None:
                 yield key, found.timestamp, found.value
         return
+    for key, timestamp in _while_unchanged(copy, _timestamp_pages(copy)):
+        yield key, timestamp, None
+
+
+def _timestamp_pages(copy: WorkingCopy) -> Iterator[list[tuple[str, int]]]:
     with copy.lock:
         copy.pending.absorb()
         changed = {
@@ -307,17 +331,6 @@ def iter_timestamps(copy: WorkingCopy, *, values: bool) -> Iterator[tuple[str, i
             if (found := copy.local.get_entry(key)) is not None
         }
         deleted = set(copy.pending.deletes)
-    began = shape(copy)
-    for page in _timestamp_pages(copy, changed, deleted):
-        for key, timestamp in page:
-            if (copy.pending.touched or copy.pending.shape != began) and shape(copy) != began:
-                raise RuntimeError("keys of the database were added or deleted during iteration")
-            yield key, timestamp, None
-
-
-def _timestamp_pages(
-    copy: WorkingCopy, changed: Mapping[str, int], deleted: set[str]
-) -> Iterator[list[tuple[str, int]]]:
     left = dict(sorted(changed.items()))
     for entries in iter_entries(copy):
         page = {
@@ -331,6 +344,7 @@ def _timestamp_pages(
 
 def load(copy: WorkingCopy, keys: Iterable[str] | None = None) -> dict[str, EBookletError]:
     """Fetch into the local store what it does not have yet; return the failures by key."""
+    copy.require_open()
     base = copy.base
     failures: dict[str, EBookletError] = {}
     for batch in _missing_batches(copy, keys):

@@ -324,6 +324,17 @@ def test_iteration_notices_additions_and_allows_overwriting(opener: Opener) -> N
             list(iterator)
 
 
+def test_counting_does_not_disturb_an_iteration(opener: Opener) -> None:
+    """`len` learns which pending keys are new; that is no change of the keys."""
+    start(opener, a=1, b=2)
+    with opener("a", "w") as db:
+        db["new"] = 3
+        for iterator in (db.timestamps(), iter(db), iter(db.items())):
+            next(iterator)
+            assert len(db) == 3
+            assert len(list(iterator)) == 2
+
+
 def test_views_cover_prefixes_and_ranges(opener: Opener) -> None:
     """Sorted, served from the index and the pending changes together."""
     start(opener, a1=1, a2=2, b1=3, c=4)

@@ -30,6 +30,7 @@ from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.ports.serializer import Serializer
 from ebooklet.serializers.custom import CUSTOM_NAME, as_serializer
 from ebooklet.services.catalog import Member, look_at
+from ebooklet.services.closing import close_copy
 from ebooklet.services.opening import Flag, LocalPlan, Request, open_copy
 from ebooklet.services.working_copy import ConflictPolicy, Settings
 
@@ -38,8 +39,8 @@ __all__ = ["open", "open_ebooklet", "open_rcg"]
 RemoteLike: TypeAlias = S3Connection | RemoteAddress | RemoteStore | str | Mapping[str, Any] | None
 PathLike: TypeAlias = str | os.PathLike[str]
 DEFAULT_SERIALIZER: Final = "pickle"
-DEFAULT_BUFFER_SIZE: Final = 1 << 22
-LOCK_TIMEOUT_S: Final = 300.0
+DEFAULT_BUFFER_SIZE: Final = 1 << 22  # bytes
+DEFAULT_LOCK_TIMEOUT_S: Final = 300.0
 
 _registry = Registry()
 
@@ -53,7 +54,7 @@ class _Remote:
     scheme: str = ""
     folder: Path | None = None  # of a file:// remote
     trusted: bool = True  # pickles from it may be read
-    owned: bool = True
+    owned: bool = True  # built here, so closed here
 
 
 def open(  # noqa: A001 - the dbm name, as in the standard library
@@ -66,7 +67,7 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
     remote_conn_group: bool = False,
     *,
     lock: Literal["exclusive", "optimistic"] | LockService = "exclusive",
-    lock_timeout: float = LOCK_TIMEOUT_S,
+    lock_timeout: float = DEFAULT_LOCK_TIMEOUT_S,
     force_lock: bool = False,
     local: str | LocalStore = "booklet",
     offline: bool = False,
@@ -148,7 +149,7 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
                 remote=remote.store if remote else None,
                 db_key=remote.db_key if remote else "local",
                 locks=_locks(lock, remote, clock, registry),
-                probe=_prober(remote, clock),
+                probe=None if remote is None else _prober(remote, clock),
                 lock_timeout=lock_timeout,
                 force_lock=force_lock,
                 explicit_serializer=explicit if not remote_conn_group else None,
@@ -174,7 +175,7 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
         serializer = _serializer(value_serializer, copy.settings.value_serializer, registry)
         _check_trust(serializer, remote, allow_pickle)
     except BaseException:
-        EBooklet(copy, registry.serializer("bytes")).close()
+        close_copy(copy)
         raise
     if copy.settings.kind == "group":
         return RemoteConnGroup(copy, serializer, _member_reader(registry, clock))
@@ -188,7 +189,17 @@ def open_ebooklet(
     *args: Any,
     **kwargs: Any,
 ) -> EBooklet[Any]:
-    """`open` that refuses a connection group with `TypeError`."""
+    """`open` that refuses a connection group.
+
+    Raises:
+        TypeError: a connection group is stored there; the handle is closed again.
+
+    Example:
+        >>> import ebooklet
+        >>> with ebooklet.open_ebooklet("memory://plain", flag="c") as db:
+        ...     type(db).__name__
+        'EBooklet'
+    """
     db = open(remote_conn, file_path, flag, *args, **kwargs)
     if isinstance(db, RemoteConnGroup):
         db.close()
@@ -199,7 +210,17 @@ def open_ebooklet(
 def open_rcg(
     remote_conn: RemoteLike, file_path: PathLike | None = None, flag: Flag = "r", **kwargs: Any
 ) -> RemoteConnGroup:
-    """`open` for connection groups; refuses an ordinary database with `TypeError`."""
+    """`open` for connection groups: creates one, or opens what has to be one.
+
+    Raises:
+        TypeError: an ordinary database is stored there; the handle is closed again.
+
+    Example:
+        >>> import ebooklet
+        >>> with ebooklet.open_rcg("memory://group", flag="c") as group:
+        ...     type(group).__name__
+        'RemoteConnGroup'
+    """
     db = open(remote_conn, file_path, flag, remote_conn_group=True, **kwargs)
     if not isinstance(db, RemoteConnGroup):
         db.close()
@@ -308,12 +329,10 @@ def _locks(
     return choose
 
 
-def _prober(remote: _Remote | None, clock: Clock) -> Callable[[], Proto]:
+def _prober(remote: _Remote, clock: Clock) -> Callable[[], Proto]:
     """How a new database finds out in which way its head can be moved."""
 
     def probe_store() -> Proto:
-        if remote is None:
-            return Proto(mode="cas")
         verdict = probe(remote.store, remote.db_key, clock, cache=ProbeCache())
         return Proto(verdict.mode, verdict.etag_style, clock.now_us() // 1000, verdict.server)
 
@@ -321,7 +340,7 @@ def _prober(remote: _Remote | None, clock: Clock) -> Callable[[], Proto]:
 
 
 def _serializer_name(given: Any) -> str:
-    return canonical_name(given) if given is None or isinstance(given, str) else CUSTOM_NAME
+    return canonical_name(given) if isinstance(given, str) else CUSTOM_NAME
 
 
 def _serializer(given: Any, stored: str, registry: Registry) -> Serializer:

@@ -71,8 +71,7 @@ class S3Connection:
     driver: str = field(default="boto3", kw_only=True)
 
     def __post_init__(self) -> None:
-        keyed = all((self.access_key_id, self.access_key, self.db_key, self.bucket))
-        if not keyed and not self.db_url:
+        if not self.has_credentials and not self.db_url:
             raise ValueError(
                 "give either db_url, or all of access_key_id, access_key, db_key and bucket"
             )
@@ -123,6 +122,11 @@ class RemoteAddress:
 
     `s3://bucket/a/db` has netloc `bucket` and path `a/db`; `file:///data/db` has netloc `""` and
     path `/data/db`; `memory://name` has netloc `name` and path `""`.
+
+    Example:
+        >>> address = RemoteAddress.parse("s3://bucket/a/db?region=eu")
+        >>> address.scheme, address.netloc, address.path, address.options
+        ('s3', 'bucket', 'a/db', (('region', 'eu'),))
     """
 
     scheme: str

@@ -26,8 +26,6 @@ V = TypeVar("V")
 D = TypeVar("D")
 Timestamp = int | str | datetime | None
 
-_MISSING: Any = object()  # the absence of a default argument, which None cannot say
-
 
 class EBooklet(MutableMapping[str, V], Generic[V]):
     """A `MutableMapping[str, V]` in one local file, kept in step with a remote database.
@@ -145,9 +143,6 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
     def __len__(self) -> int:
         return reading.length(self._copy)
 
-    def __bool__(self) -> bool:
-        return len(self) > 0
-
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
             return NotImplemented
@@ -237,12 +232,8 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
         """Change when `key` was written; this counts as a change. `KeyError` if it is absent."""
         self._copy.require_writable("set_timestamp")
         moment = to_microseconds(timestamp, self._now_us())
-        found = reading.read(self._copy, key)
-        if found is None:
+        if not writing.restamp(self._copy, key, moment):
             raise KeyError(key)
-        with self._lock:
-            self._touched[key] = None
-            self._local_set(key, found.value, moment)
 
     def set_metadata(self, data: Any, timestamp: Timestamp = None) -> None:
         """Replace the user's metadata, anything JSON can hold; pushed with the next push."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-import ebooklet
 from ebooklet.bootstrap import open as open_database
 from ebooklet.database import EBooklet
 
@@ -26,15 +25,12 @@ def url() -> str:
 
 @pytest.fixture
 def opener(url: str, tmp_path: Path) -> Opener:
-    """Opens the test's database under a local file name, without the lock by default."""
+    """Opens the test's database, in a local file of this name or in memory; optimistic by default."""
 
-    def open_(name: str = "a", flag: str = "c", **options: Any) -> EBooklet[Any]:
+    def open_(name: str | None = "a", flag: str = "c", **options: Any) -> EBooklet[Any]:
         options.setdefault("lock", "optimistic")
         options.setdefault("value_serializer", "json" if flag in "cn" else None)
         path = None if name is None else tmp_path / f"{name}.blt"
         return open_database(url, path, flag, **options)
 
     return open_
-
-
-__all__ = ["Opener", "ebooklet"]

@@ -216,7 +216,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 keys = life(connection, folder, measured)
             finally:
-                console.print(measured.table(title))
+                if measured.rows:
+                    console.print(measured.table(title))
         except (WrongResult, ebooklet.EBookletError) as exc:
             console.print(f"failed: {type(exc).__name__}: {exc}", markup=False, style="bold red")
             return 1
@@ -228,10 +229,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _terminated(*_: object) -> NoReturn:
-    raise SystemExit("terminated")  # so that the server is stopped on the way out
+def _stop(*_: object) -> NoReturn:
+    raise SystemExit("stopped before the end")  # the server is stopped on the way out
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminated)
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ending, _stop)
     sys.exit(main())

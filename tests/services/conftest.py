@@ -9,12 +9,23 @@ from typing import Any
 
 import pytest
 
+from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.bootstrap import open as open_database
 from ebooklet.database import EBooklet
 
 _names = itertools.count()
 
 Opener = Callable[..., EBooklet[Any]]
+
+
+def store_of(url: str) -> MemoryRemoteStore:
+    """The store behind a `memory://` URL, to look at and to damage."""
+    return MemoryRemoteStore(url.split("/")[2])
+
+
+def kinds(db: EBooklet[Any]) -> dict[str, str]:
+    """What is pending: "added", "modified" or "deleted", by key."""
+    return {change["key"]: change["kind"] for change in db.changes()}
 
 
 @pytest.fixture

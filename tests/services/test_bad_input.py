@@ -10,7 +10,6 @@ import booklet
 import pytest
 
 import ebooklet
-from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.bootstrap import open as open_database
 from ebooklet.errors import (
     EBookletError,
@@ -22,11 +21,7 @@ from ebooklet.errors import (
     UnsupportedFormatError,
 )
 
-from .conftest import Opener
-
-
-def store_of(url: str) -> MemoryRemoteStore:
-    return MemoryRemoteStore(url.split("/")[2])
+from .conftest import Opener, store_of
 
 
 def files(folder: Path) -> set[str]:

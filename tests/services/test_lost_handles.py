@@ -14,6 +14,8 @@ import pytest
 from ebooklet.bootstrap import open as open_database
 from ebooklet.errors import ForkedProcessError
 
+from .conftest import kinds
+
 LOSER = """
 import sys
 from ebooklet.bootstrap import open as open_database
@@ -33,10 +35,6 @@ def url(tmp_path: Path) -> str:
         db["first"] = 1
         db.push()
     return url
-
-
-def kinds(db: Any) -> dict[str, str]:
-    return {change["key"]: change["kind"] for change in db.changes()}
 
 
 @pytest.mark.parametrize("way", ["return", "raise"])

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
-from ebooklet.database import EBooklet
 from ebooklet.errors import (
     ConflictError,
     OutcomeUnknown,
@@ -20,17 +19,13 @@ from ebooklet.errors import (
     UUIDMismatchError,
 )
 
-from .conftest import Opener
+from .conftest import Opener, kinds, store_of
 
 
 def start(opener: Opener, **content: Any) -> None:
     with opener("a", "c") as db:
         db.update(content)
         db.push()
-
-
-def changes(db: EBooklet[Any]) -> dict[str, str]:
-    return {change["key"]: change["kind"] for change in db.changes()}
 
 
 def test_writers_of_different_keys_merge(opener: Opener) -> None:
@@ -61,7 +56,7 @@ def test_a_conflict_is_reported_and_everything_stays_pending(opener: Opener) -> 
         ):
             two.push()
         assert error.value.keys == ("a",)
-        assert changes(two) == {"a": "modified", "free": "added"}
+        assert kinds(two) == {"a": "modified", "free": "added"}
         assert two["a"] == "two"
         with opener("c", "c") as third:
             assert third["a"] == "one"
@@ -172,7 +167,7 @@ def test_flag_n_replaces_in_one_step_at_the_push(opener: Opener) -> None:
         new = opener("n", "w")
     with new:
         assert dict(new.items()) == {"c": 3}
-        assert changes(new) == {"a": "deleted", "b": "deleted", "c": "added"}
+        assert kinds(new) == {"a": "deleted", "b": "deleted", "c": "added"}
         assert new.push().updated
         new["d"] = 4
         new.push()
@@ -230,7 +225,7 @@ def test_timestamps_travel_with_their_keys(opener: Opener) -> None:
         db.set("a", 1, timestamp=1_000)
         db.push()
         db.set_timestamp("a", 2_000)
-        assert changes(db) == {"a": "modified"}
+        assert kinds(db) == {"a": "modified"}
         assert db.push().n_set == 1
     with opener("b", "c") as other:
         assert other.get_timestamp("a") == 2_000
@@ -242,7 +237,7 @@ def test_the_wrong_local_file_is_refused(opener: Opener, url: str) -> None:
     start(opener, a=1)
     with opener("other", "c", value_serializer="json") as db:
         db.pull()
-    MemoryRemoteStore(url.split("/")[2]).delete(["db"])
+    store_of(url).delete(["db"])
     with opener("new", "c") as db:
         db["z"] = 1
         db.push()
@@ -255,16 +250,16 @@ def test_a_deleted_remote_is_said_aloud(opener: Opener, url: str) -> None:
     start(opener, a=1)
     with opener("a", "w") as db:
         db["b"] = 2
-        MemoryRemoteStore(url.split("/")[2]).delete(["db"])
+        store_of(url).delete(["db"])
         with pytest.raises(RemoteDeleted):
             db.push()
-        assert changes(db)["b"] in ("added", "modified")
+        assert kinds(db)["b"] in ("added", "modified")
 
 
 def test_a_rewound_remote_is_refused(opener: Opener, url: str) -> None:
     """An older head than one seen before is not taken for new."""
     start(opener, a=1)
-    store = MemoryRemoteStore(url.split("/")[2])
+    store = store_of(url)
     old = store.get("db").body
     with opener("a", "w") as db:
         db["b"] = 2

@@ -98,7 +98,11 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
     @overload
     def get(self, key: str, /, default: V | D) -> V | D: ...
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of `key`, or `default` when it is absent. A failed fetch raises."""
+        """The value of `key`, or `default` when it is absent.
+
+        Raises:
+            EBookletError: a fetch failed; that is no absent key.
+        """
         try:
             return self[key]
         except KeyError:
@@ -120,7 +124,11 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
             encode_value: whether to serialise.
 
         Raises:
-            ReadOnlyError, InvalidKeyError, SerializationError, TypeError, ValueError.
+            ReadOnlyError: the database was opened with flag "r".
+            InvalidKeyError, TypeError: not a key.
+            SerializationError: the serializer cannot hold the value.
+            TypeError: with `encode_value=False` the value is not bytes.
+            ValueError: the timestamp says no moment, or the handle is closed.
         """
         self._copy.require_writable("set")
         check_key(key)
@@ -160,6 +168,13 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
             prefix: only keys that begin with it.
             start: first key of the range, inclusive.
             stop: end of the range, exclusive.
+
+        Example:
+            >>> import ebooklet
+            >>> with ebooklet.open("memory://ranges", flag="c", value_serializer="json") as db:
+            ...     db.update({"a/1": 1, "a/2": 2, "b/1": 3})
+            ...     list(db.keys("a/")), list(db.items(start="a/2"))
+            (['a/1', 'a/2'], [('a/2', 2), ('b/1', 3)])
         """
         keys = KeyRange.of(prefix, start, stop)
         return RangeKeys(self, self._copy, self._loads, keys)
@@ -247,7 +262,15 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
     # Moving data
 
     def changes(self) -> Changes:
-        """What is pending, always current; makes no request."""
+        """What is pending, always current; makes no request.
+
+        Example:
+            >>> import ebooklet
+            >>> with ebooklet.open("memory://pending", flag="c", value_serializer="json") as db:
+            ...     db["a"] = 1
+            ...     [(change["key"], change["kind"]) for change in db.changes()]
+            [('a', 'added')]
+        """
         self._copy.sync()
         return Changes(self._copy)
 
@@ -258,11 +281,29 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
         *,
         conflict: ConflictPolicy | None = None,
     ) -> PushResult:
-        """Commit everything pending in one atomic step; see `services.push.push`."""
+        """Commit everything pending in one atomic step.
+
+        Args:
+            message: the commit's message, at most 4 KiB of UTF-8.
+            force_push: commit even without changes, and replace even a head that moved.
+            conflict: what to do with keys that changed on both sides, "error", "ours" or
+                "theirs"; None uses what `open` was given.
+
+        Raises:
+            ConflictError: keys changed on both sides; nothing was committed, all stay pending.
+            ReplaceConflict: the database is to be replaced, but its head moved.
+            EBookletError: nothing is lost; what is pending stays so, and the next push finds out
+                what happened.
+        """
         return push(self._copy, message=message or "", force=force_push, conflict=conflict)
 
     def pull(self) -> PullResult:
-        """Take in what others committed; pending changes stay."""
+        """Take in what others committed; pending changes stay.
+
+        Raises:
+            RemoteMissingError: this copy had a remote, and it is gone; local data are kept.
+            RemoteRewound: the remote shows an older head than one seen before.
+        """
         return pull(self._copy)
 
     def discard(self, keys: Iterable[str] | None = None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from ebooklet.errors import RemoteIntegrityError
+from ebooklet.errors import RemoteIntegrityError, RemoteUnavailable
 from ebooklet.ports.remote_store import ObjectMeta, StoredObject
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def whole_of(key: str, answer: GetObjectOutputTypeDef) -> StoredObject:
     """The answer to a get without a range.
 
     Raises:
-        RemoteIntegrityError: the body is not as long as the answer says.
+        RemoteUnavailable: the body broke off.
+        RemoteIntegrityError: the answer does not say how long the object is.
     """
     with answer["Body"] as stream:
         meta = described(key, answer, "get")
@@ -63,6 +64,7 @@ def part_of(key: str, answer: GetObjectOutputTypeDef, start: int, stop: int | No
     Most send 206; rclone sends 200 with a Content-Range; 200 without one is the whole object.
 
     Raises:
+        RemoteUnavailable: the body broke off.
         RemoteIntegrityError: these are other bytes than those asked for, or fewer.
     """
     with answer["Body"] as stream:
@@ -106,8 +108,8 @@ def _exactly(stream: StreamingBody, size: int, length: int, key: str) -> bytes:
             missing -= len(part)
         body = b"".join(parts)
     if len(body) != size:
-        raise RemoteIntegrityError(
-            f"the body broke off after {len(body)} of {size} bytes", op="get", key=key
+        raise RemoteUnavailable(
+            f"the body broke off after {len(body)} of {size} bytes: try again", op="get", key=key
         )
     return body
 
@@ -116,5 +118,5 @@ def _skip(stream: StreamingBody, count: int, key: str) -> None:
     while count:
         passed = len(stream.read(min(count, _SKIP_CHUNK)))
         if not passed:
-            raise RemoteIntegrityError("the body broke off", op="get", key=key)
+            raise RemoteUnavailable("the body broke off: try again", op="get", key=key)
         count -= passed

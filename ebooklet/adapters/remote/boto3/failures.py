@@ -150,6 +150,8 @@ def translated(op: str, key: str | None, where: str, kind: Kind) -> Iterator[Non
         ) from exc
     except (BotoCoreError, HTTPError, OSError, KeyError) as exc:  # KeyError: half an answer
         raise _lost(f"no answer ({type(exc).__name__})", op, key, where, kind) from exc
+    except RecursionError as exc:  # botocore follows redirects to other regions without an end
+        raise StoreError(f"{where} redirects in a circle: pass its region", op=op, key=key) from exc
     except ValueError as exc:  # botocore's word for an endpoint or a header it cannot use
         raise StoreError(
             f"request to {where} was never sent: {type(exc).__name__}", op=op, key=key

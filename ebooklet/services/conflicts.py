@@ -32,8 +32,7 @@ def find_conflicts(copy: WorkingCopy) -> list[str]:
         return []
     entries = entries_of(copy, moved)
     conflicts: list[str] = []
-    equal: list[str] = []
-    outdated: list[str] = []
+    decided: dict[str, merge.State] = {}
     for key in sorted(moved):
         entry = entries.get(key)
         ours = _ours(copy, key)
@@ -44,12 +43,11 @@ def find_conflicts(copy: WorkingCopy) -> list[str]:
         if verdict is merge.Verdict.CONFLICT:
             conflicts.append(key)
         elif verdict is merge.Verdict.DROP:
-            (equal if ours == theirs else outdated).append(key)
+            decided[key] = ours
     with copy.lock:
-        for key in equal:
-            copy.pending.forget(key)
-        copy.journal.settled(equal)
-        drop_changes(copy, outdated)
+        # Another thread may have changed them since: then nothing was decided about them.
+        same = [k for k, ours in decided.items() if k in moved and _ours(copy, k) == ours]
+        drop_changes(copy, same)
     return conflicts
 
 

@@ -7,7 +7,7 @@ with plain Booklet is noticed), and the head this copy was last in step with.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from ebooklet.core.entry import Entry
 from ebooklet.core.head import decode_head
@@ -39,6 +39,18 @@ _ROUND: Final = 1 << 20  # bytes a log may grow before it is looked at
 _BYTES_A_KEY: Final = 64
 
 
+class _Awaited(NamedTuple):
+    """What a head write covered that a later read has yet to confirm (mode lock)."""
+
+    sets: Collection[str]
+    deletes: Collection[str]
+    metadata: bool
+    replaced: bool
+
+
+_NOTHING: Final = _Awaited((), (), metadata=False, replaced=False)
+
+
 class Journal:
     """Appends to the logs in the order that a crash at any point forgives."""
 
@@ -48,7 +60,7 @@ class Journal:
         self._resident_bytes = 0
         self._resident_new: dict[str, None] = {}
         self.in_doubt: dict[bytes, int] = {}  # write_id -> seq, mode lock
-        self._awaiting: dict[bytes, tuple[Collection[str], Collection[str]]] = {}
+        self._awaiting: dict[bytes, _Awaited] = {}
 
     # What is pending
 
@@ -115,13 +127,15 @@ class Journal:
     def rewrite(self, pending: PendingChanges) -> None:
         """Put the fewest records in the place of the whole log."""
         state = PendingState(
-            metadata=pending.metadata, replace=pending.replace, in_doubt=dict(self.in_doubt)
+            metadata=self._metadata_due(pending),
+            replace=pending.replace,
+            in_doubt=dict(self.in_doubt),
         )
         for key, base in pending.sets.items():
             state.keys[key] = Pending("set", base, 0)
         for key, base in pending.deletes.items():
             state.keys[key] = Pending("delete", base, pending.delete_times[key])
-        for sets, deletes in self._awaiting.values():
+        for sets, deletes, _, _ in self._awaiting.values():
             for key in sets:
                 state.keys.setdefault(key, Pending("set", None, 0))
             for key in deletes:
@@ -145,6 +159,8 @@ class Journal:
         snapshot: Snapshot,
         *,
         proven: bool,
+        metadata: bool = False,
+        replaced: bool = False,
     ) -> None:
         """Note a commit, before which `pending` was brought up to date.
 
@@ -154,6 +170,8 @@ class Journal:
             snapshot: the new base.
             proven: False in mode lock, where the entries stay until a later read of the head
                 shows the write in history.
+            metadata: the commit covered the user's metadata.
+            replaced: the commit replaced everything.
         """
         sets = [key for key, entry in covered.items() if entry is not None]
         deletes = [key for key, entry in covered.items() if entry is None]
@@ -167,8 +185,20 @@ class Journal:
         if proven:
             self.settled([key for key in covered if key not in pending])
         else:
-            self._awaiting[snapshot.head.write_id] = (sets, frozenset(deletes))
-        self._append(PendingMetadata(pending.metadata), ReplaceIntent(pending.replace))
+            awaited = _Awaited(sets, frozenset(deletes), metadata, replaced)
+            self._awaiting[snapshot.head.write_id] = awaited
+        self._append(PendingMetadata(self._metadata_due(pending)), ReplaceIntent(pending.replace))
+
+    def awaits(self, write_id: bytes) -> bool:
+        """Whether this session wrote it and has not seen yet that it stands."""
+        return write_id in self._awaiting
+
+    def awaited(self) -> set[str]:
+        """Keys whose values are needed here until a later read shows that their write stands."""
+        return {key for awaited in self._awaiting.values() for key in awaited.sets}
+
+    def _metadata_due(self, pending: PendingChanges) -> bool:
+        return pending.metadata or any(awaited.metadata for awaited in self._awaiting.values())
 
     def confirm(
         self, pending: PendingChanges, landed: Mapping[bytes, bool]
@@ -183,7 +213,7 @@ class Journal:
         compare = False
         for write_id, arrived in landed.items():
             compare |= arrived and write_id not in self._awaiting
-            sets, deletes = self._awaiting.pop(write_id, ((), ()))
+            sets, deletes, metadata, replaced = self._awaiting.pop(write_id, _NOTHING)
             keys = [key for key in (*sets, *deletes) if key not in pending]
             if arrived:
                 self.settled(keys)
@@ -194,6 +224,13 @@ class Journal:
                     elif self._local.contains(key):
                         pending.mark_set(key)
                 lost += [key for key in keys if key in pending]
+                pending.metadata |= metadata
+                if replaced:
+                    pending.replace = True
+                    pending.shape += 1
+                    self._append(ReplaceIntent(on=True))
+            if metadata:
+                self._append(PendingMetadata(self._metadata_due(pending)))
             del self.in_doubt[write_id]
             self._append(PushSettled(write_id, arrived))
         return lost, compare

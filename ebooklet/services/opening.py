@@ -10,6 +10,7 @@ from typing import Final, Literal, Protocol, TypeAlias, get_args
 from uuid import UUID
 
 from ebooklet.core.head import Proto
+from ebooklet.core.journal import ABSENT
 from ebooklet.core.names import check_db_key
 from ebooklet.errors import (
     OfflineError,
@@ -24,7 +25,7 @@ from ebooklet.ports.lock_service import Lease, LockService
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.fencing import raise_fence
 from ebooklet.services.heads import HeadStore
-from ebooklet.services.pull import check_advance, take_in
+from ebooklet.services.pull import check_advance, rebase_unknown, take_in
 from ebooklet.services.reconcile import reconcile
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import BORROW_TIMEOUT_S, Settings, WorkingCopy
@@ -159,11 +160,14 @@ def attach(copy: WorkingCopy, current: Snapshot | None, flag: Flag) -> None:
                 copy.journal.write_base(current)
                 local.sync()
         return
-    if local.condition in ("edited", "crashed"):
+    # Without a base nothing says that what is stored here is fresh, however orderly the end was.
+    baseless = copy.base is None and current is not None and local.condition != "new"
+    if baseless or local.condition in ("edited", "crashed"):
         with local.exclusive(BORROW_TIMEOUT_S):
             copy.reload()
             if copy.base is None and current is not None:
                 check_advance(copy, current)
+                rebase_unknown(copy, ABSENT)
                 copy.set_base(current)
                 reconcile(copy, current, related=False)
                 copy.journal.write_base(current)

@@ -48,14 +48,18 @@ def pull(copy: WorkingCopy) -> PullResult:
         RemoteRewound: the remote shows an older head than one seen before.
     """
     copy.require_open()
-    current = copy.heads.read()
-    if current is None:
-        if copy.base is not None:
-            raise RemoteMissingError(
-                "the remote database is gone; local data are kept", op="pull", key=copy.db_key
-            )
-        return PullResult(updated=False)
-    return take_in(copy, current)
+    # A head read before another thread moved the base would look like a rewound remote.
+    with copy.base_lock:
+        current = copy.heads.read()
+        if current is None:
+            if copy.base is not None:
+                raise RemoteMissingError(
+                    "the remote database is gone; local data are kept",
+                    op="pull",
+                    key=copy.db_key,
+                )
+            return PullResult(updated=False)
+        return take_in(copy, current)
 
 
 def take_in(copy: WorkingCopy, current: Snapshot) -> PullResult:
@@ -108,7 +112,7 @@ def advance_base(copy: WorkingCopy, current: Snapshot) -> PullResult:
 def _move(copy: WorkingCopy, base: Snapshot | None, current: Snapshot) -> int:
     """Drop what `current` made stale; return the number of keys that differ."""
     if base is None:
-        _rebase_unknown(copy, ABSENT)
+        rebase_unknown(copy, ABSENT)
         return 0
     if copy.pending.replace:
         return 0  # only what was set since the replacement began is stored here
@@ -120,7 +124,7 @@ def _move(copy: WorkingCopy, base: Snapshot | None, current: Snapshot) -> int:
     except ObjectNotFound:
         # The old base is no longer retained: lookups in the new one take the diff's place.
         n_changed += _compare_all(copy, current)
-        _rebase_unknown(copy, UNRELATED)
+        rebase_unknown(copy, UNRELATED)
     return n_changed
 
 
@@ -178,9 +182,21 @@ def confirm_writes(copy: WorkingCopy, current: Snapshot) -> tuple[list[str], boo
         return [], False
     in_doubt = copy.journal.in_doubt.items()
     landed = {w: copy.heads.landed(current.head, seq, w) for w, seq in in_doubt}
+    base = copy.base
     with copy.lock:
         copy.pending.absorb()
-        return copy.journal.confirm(copy.pending, landed)
+        # An earlier session's write was lost after it became the base: whatever it covered is
+        # still pending, on a base that is no part of history.
+        orphaned = (
+            base is not None
+            and landed.get(base.head.write_id) is False
+            and not copy.journal.awaits(base.head.write_id)
+        )
+        lost, compare = copy.journal.confirm(copy.pending, landed)
+        if orphaned:
+            tables = (copy.pending.sets, copy.pending.deletes)
+            lost += [k for table in tables for k, known in table.items() if known is UNKNOWN]
+        return list(dict.fromkeys(lost)), compare
 
 
 def _settle_equal(copy: WorkingCopy) -> None:
@@ -198,10 +214,16 @@ def _settle_equal(copy: WorkingCopy) -> None:
             and entry.digest == value_digest(found.value)
         ):
             equal.append(key)
+    stored = copy.local.get_metadata() if copy.pending.metadata else None
+    theirs = committed_metadata(copy, copy.base.head) if stored and copy.base else None
     with copy.lock:
+        equal = [key for key in equal if key not in copy.pending.touched]
         for key in equal:
             copy.pending.forget(key)
         copy.journal.settled(equal)
+        if stored is not None and stored == theirs == copy.local.get_metadata():
+            copy.pending.metadata = False
+            copy.journal.metadata(pending=False)
 
 
 def _apply(copy: WorkingCopy, changes: list[Change]) -> None:
@@ -223,7 +245,7 @@ def _drop(copy: WorkingCopy, keys: list[str]) -> None:
     copy.local.delete(keys)
 
 
-def _rebase_unknown(copy: WorkingCopy, base: Base) -> None:
+def rebase_unknown(copy: WorkingCopy, base: Base) -> None:
     """Say what pending keys were based on, before their base commit is left behind."""
     with copy.lock:
         copy.pending.absorb()
@@ -247,7 +269,9 @@ def _compare_all(copy: WorkingCopy, current: Snapshot) -> int:
         differing = [
             key
             for key, found in copy.local.get_many(batch)
-            if (entry := entries.get(key)) is None or entry.digest != value_digest(found.value)
+            if (entry := entries.get(key)) is None
+            or entry.timestamp != found.timestamp
+            or entry.digest != value_digest(found.value)
         ]
         with copy.lock:
             copy.pending.absorb()

@@ -109,7 +109,8 @@ def push(
     if not copy.push_lock.acquire(blocking=False):
         raise PushInProgressError("another thread is pushing this database", op="push")
     try:
-        return _Push(copy, message, force, conflict or copy.settings.conflict).run()
+        with copy.base_lock:
+            return _Push(copy, message, force, conflict or copy.settings.conflict).run()
     finally:
         copy.push_lock.release()
 
@@ -126,6 +127,9 @@ class _Push:
         self.conflict = conflict
         self.write_id = copy.clock.token_bytes(16)
         self.placed: dict[str, Entry] = {}  # uploaded by an earlier attempt
+        self.lengths: dict[bytes, int] = {}  # of the segments of earlier attempts
+        self.kinds: dict[bytes, int] = {}
+        self.metadata: tuple[bytes, int] | None = None  # as the last attempt wrote them
 
     def run(self) -> PushResult:
         copy = self.copy
@@ -191,7 +195,12 @@ class _Push:
                 if outcome is not None and outcome.snapshot is not None:
                     self._moved_to(outcome.snapshot, replacing=replacing, metadata=metadata)
                     copy.journal.committed(
-                        copy.pending, outcome.covered, outcome.snapshot, proven=self._is_proof()
+                        copy.pending,
+                        outcome.covered,
+                        outcome.snapshot,
+                        proven=self._is_proof(),
+                        metadata=self.metadata is not None,
+                        replaced=replacing,
                     )
                 elif outcome is not None:
                     copy.journal.settled(outcome.covered)
@@ -222,6 +231,8 @@ class _Push:
             root = draft.build(chain(() if first is None else (first,), edits))
             head = self._next_head(base, draft, root, uploader, replacing=replacing)
             uploader.finish()
+            self.lengths |= uploader.lengths()
+            self.kinds |= uploader.kinds()
         finally:
             uploader.close()
         if not self._is_proof():
@@ -254,7 +265,7 @@ class _Push:
     def _moved_to(self, snapshot: Snapshot, *, replacing: bool, metadata: bool) -> None:
         copy = self.copy
         stored = copy.local.get_metadata()
-        if metadata and stored is not None and stored[1] == snapshot.head.metadata_timestamp:
+        if metadata and stored is not None and stored == self.metadata:
             copy.pending.metadata = False
         if replacing:
             copy.pending.replace = False
@@ -300,6 +311,9 @@ class _Push:
         else:
             log_sids = set(last.hsegs) if last else set()
         metadata = self._metadata_fields(uploader)
+        kept_ref = metadata.get("metadata_ref", last.metadata_ref if last else None)
+        if isinstance(kept_ref, BlockRef):
+            log_sids.add(kept_ref.sid)  # the head itself points there
         commit = Commit(
             seq=seq,
             parents=(last.branch.commit.id,) if last else (),
@@ -314,7 +328,7 @@ class _Push:
             op="replace" if replacing and last else "push",
             write_id=self.write_id,
         )
-        commit, commit_ref = _lay_commit(commit, draft, uploader)
+        commit, commit_ref = self._lay_commit(commit, draft, uploader)
         recent = (*kept[:-1], Recent(self.write_id, seq, now_ms, branch_name, commit_ref))
         fields = {
             "seq": seq,
@@ -347,6 +361,7 @@ class _Push:
         """The user's metadata: in the head while small, else in a block of their own."""
         copy = self.copy
         stored = copy.local.get_metadata() if copy.pending.metadata else None
+        self.metadata = stored
         if stored is None:
             return {}
         data, timestamp = stored
@@ -365,26 +380,25 @@ class _Push:
             data = last.tip_root
         return data if data is not None and len(data) <= MAX_INLINE_ROOT else None
 
+    def _lay_commit(
+        self, commit: Commit, draft: Draft, uploader: SegmentUploader
+    ) -> tuple[Commit, CommitRef]:
+        """Complete the record's segment table and lay it down.
 
-def _lay_commit(
-    commit: Commit, draft: Draft, uploader: SegmentUploader
-) -> tuple[Commit, CommitRef]:
-    """Complete the record's segment table and lay it down.
-
-    The table holds the size of the very segment that the record ends, which depends on the
-    record's own bytes: repeat until both agree.
-    """
-    writer = uploader.commit_writer()
-    lengths = uploader.lengths()
-    for _ in range(_FIXPOINT_ROUNDS):
-        commit = replace(commit, segs=draft.live.table(lengths, uploader.kinds()))
-        data = encode_commit(commit)
-        size = writer.finished_size(BlockType.COMMIT, data)
-        if lengths.get(writer.sid) == size:
-            block = writer.add_block(BlockType.COMMIT, data)
-            return commit, CommitRef(block, commit_id(data), commit.seq)
-        lengths[writer.sid] = size
-    raise AssertionError("the size of a commit's segment does not settle")
+        The table holds the size of the very segment that the record ends, which depends on the
+        record's own bytes: repeat until both agree.
+        """
+        writer = uploader.commit_writer()
+        lengths = self.lengths | uploader.lengths()
+        for _ in range(_FIXPOINT_ROUNDS):
+            commit = replace(commit, segs=draft.live.table(lengths, self.kinds | uploader.kinds()))
+            data = encode_commit(commit)
+            size = writer.finished_size(BlockType.COMMIT, data)
+            if lengths.get(writer.sid) == size:
+                block = writer.add_block(BlockType.COMMIT, data)
+                return commit, CommitRef(block, commit_id(data), commit.seq)
+            lengths[writer.sid] = size
+        raise AssertionError("the size of a commit's segment does not settle")
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,7 @@ class WorkingCopy:
         self.settings = settings
         self.lock = threading.RLock()
         self.push_lock = threading.Lock()
+        self.base_lock = threading.RLock()  # held by whoever moves the base: one push or pull
         self.pending = PendingChanges()
         self.journal = Journal(local)
         self.base: Snapshot | None = None
@@ -176,6 +177,8 @@ class WorkingCopy:
     def reload(self) -> None:
         """Take over what another process wrote down: the base and what is pending."""
         with self.lock:
+            # What was fetched belongs to the state left behind.
+            self.fetched, self._fetched_bytes = {}, 0
             self.pending.clear()
             self.journal.load(self.pending)
             self.set_base(self.journal.read_base())
@@ -272,6 +275,8 @@ class WorkingCopy:
             # The store first, then our own lock: the order of everything that borrows.
             with self.local.exclusive(BORROW_TIMEOUT_S), self.lock:
                 values, self.fetched, self._fetched_bytes = self.fetched, {}, 0
+                if self.local.changed_elsewhere:
+                    return  # another process may have changed these very keys meanwhile
                 if self.base is not None and self.journal.base_is(self.base):
                     self.journal.stored(values)
                     self.local.set_many((k, v.value, v.timestamp) for k, v in values.items())

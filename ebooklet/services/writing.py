@@ -32,6 +32,26 @@ def delete(copy: WorkingCopy, key: object) -> bool:
     return True
 
 
+def restamp(copy: WorkingCopy, key: str, moment: int) -> bool:
+    """Change a key's timestamp (µs), whatever other threads do to its value meanwhile.
+
+    Returns:
+        Whether the key was there.
+    """
+    while True:
+        base = copy.base
+        found = reading.read(copy, key)
+        if found is None:
+            return False
+        with copy.lock:
+            here = copy.local.get_entry(key)
+            if here is None and (copy.base is not base or key in copy.pending):
+                continue  # deleted, or another commit's by now: look again
+            copy.pending.touched[key] = None
+            copy.local.set(key, (here or found).value, moment)
+            return True
+
+
 def clear(copy: WorkingCopy) -> None:
     """Delete every key at once; the next push replaces the remote content in one step."""
     refuse_during_push(copy, "clear")
@@ -76,10 +96,14 @@ def prune(copy: WorkingCopy, older_than: int | None) -> int:
     refuse_during_push(copy, "prune")
     with copy.lock:
         copy.sync()
+        awaited = copy.journal.awaited()
         evict = [
             key
             for key, timestamp in (copy.local.timestamps() if older_than is not None else ())
-            if older_than is not None and timestamp < older_than and key not in copy.pending
+            if older_than is not None
+            and timestamp < older_than
+            and key not in copy.pending
+            and key not in awaited
         ]
         if copy.base is None or copy.pending.replace:
             evict = []  # nothing is stored anywhere else

@@ -1,0 +1,241 @@
+"""Threads between the steps of a push or pull, lost heads in mode lock, and damaged folders."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ebooklet import bootstrap
+from ebooklet.adapters.clock import SystemClock
+from ebooklet.adapters.locks.null import NullLockService
+from ebooklet.core.head import Proto
+from ebooklet.database import EBooklet
+from ebooklet.services import conflicts, reading
+from ebooklet.services.heads import HeadStore
+from ebooklet.services.journal import HEAD_SLOT
+from tests.services.conftest import Opener
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture
+def locked(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> Opener:
+    """Opens databases whose head is moved under a lock, on a server without conditions."""
+    monkeypatch.setattr(bootstrap, "_prober", lambda *_: lambda: Proto(mode="lock"))
+
+    def open_(name: str = "a", flag: str = "c", **options: Any) -> EBooklet[Any]:
+        return opener(name, flag, lock=NullLockService(SystemClock()), **options)
+
+    return open_
+
+
+def heads(db: EBooklet[Any]) -> dict[str, bytes]:
+    """Both copies of the head, as they are stored."""
+    store = db._copy.reachable_remote()
+    return {key: store.get(key).body for key in ("db", "db.alt")}
+
+
+def put_back(db: EBooklet[Any], stored: dict[str, bytes]) -> None:
+    """What a delayed write of an older head does."""
+    for key, body in stored.items():
+        db._copy.reachable_remote().put(key, body)
+
+
+def test_segments_of_a_lost_race_keep_their_length(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit names what an earlier attempt uploaded with its true size."""
+    with opener("a") as a:
+        a.push()
+        with opener("b", "w") as b:
+            a["large"] = "x" * 300_000
+            b["other"] = "y"
+            commit = HeadStore.commit
+
+            def late(self: HeadStore, *args: Any) -> Any:
+                if self is a._copy.heads and b.changes():
+                    b.push()
+                return commit(self, *args)
+
+            monkeypatch.setattr(HeadStore, "commit", late)
+            assert a.push()
+        assert a._copy.base is not None
+        assert all(row.length >= row.live for row in a._copy.base.commit.segs)
+
+
+def test_large_metadata_are_kept_alive_by_the_head(opener: Opener) -> None:
+    """Their segment stays among those the head needs, also when the history spills."""
+    with opener() as db:
+        db.set_metadata("m" * 100_000)
+        for n in range(70):
+            db["n"] = n
+            db.push()
+        assert db._copy.base is not None
+        head = db._copy.base.head
+        assert head.metadata_ref is not None
+        assert head.metadata_ref.sid in head.hsegs
+
+
+def test_metadata_set_during_a_push_stay_pending(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even with the timestamp of those that were pushed."""
+    with opener() as db:
+        commit = HeadStore.commit
+
+        def then_set(self: HeadStore, *args: Any) -> Any:
+            done = commit(self, *args)
+            monkeypatch.undo()
+            db.set_metadata(2, timestamp=777)
+            return done
+
+        db.set_metadata(1, timestamp=777)
+        monkeypatch.setattr(HeadStore, "commit", then_set)
+        db.push()
+        assert db.get_metadata() == 2
+        assert db.push().updated
+    with opener("b", "w") as other:
+        assert other.get_metadata() == 2
+
+
+def test_a_value_set_while_a_pull_decides_stays_pending(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pull that found both sides equal says nothing about what was set since."""
+    with opener("a") as a:
+        a.set("k", 0, timestamp=1)
+        a.push()
+    with opener("b", "w") as b, opener("a", "w") as a:
+        a.set("k", 1, timestamp=2)
+        a.push()
+        b.set("k", 1, timestamp=2)
+        ours = conflicts._ours
+
+        def then_set(copy: Any, key: str) -> Any:
+            found = ours(copy, key)
+            monkeypatch.undo()
+            b["k"] = 2
+            b.sync()
+            return found
+
+        monkeypatch.setattr(conflicts, "_ours", then_set)
+        b.pull()
+        assert b["k"] == 2
+        assert [change["key"] for change in b.changes()] == ["k"]
+
+
+def test_set_timestamp_keeps_what_another_thread_sets(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The value is not put back to what it was."""
+    with opener() as db:
+        db["k"] = 1
+        read = reading.read
+
+        def then_set(copy: Any, key: object) -> Any:
+            found = read(copy, key)
+            monkeypatch.undo()
+            db["k"] = 2
+            return found
+
+        monkeypatch.setattr(reading, "read", then_set)
+        db.set_timestamp("k", 99)
+        assert db["k"] == 2
+        assert db.get_timestamp("k") == 99
+
+
+def test_a_reader_forgets_what_it_fetched_when_others_move_on(opener: Opener) -> None:
+    """Neither the base nor pending changes of others are overlaid with older values."""
+    with opener("a") as a:
+        a["k"] = a["l"] = "old" * 50
+        a.push()
+        first = opener("s", "r")
+        assert first["k"] == "old" * 50
+        a["k"] = "new" * 50
+        a.push()
+        with opener("s", "w") as writer:
+            writer["l"] = "mine"
+        first.close()
+    with opener("s", "w") as writer:
+        assert writer["k"] == "new" * 50
+        assert writer["l"] == "mine"
+
+
+def test_values_fetched_by_a_reader_never_replace_pending_ones(opener: Opener) -> None:
+    """A reader that closes last leaves another process's pending change alone."""
+    with opener("a") as a:
+        a["k"] = "old" * 50
+        a.push()
+    reader = opener("s", "r")
+    assert reader["k"] == "old" * 50
+    with opener("s", "w") as writer:
+        writer["k"] = "mine"
+    reader.close()
+    with opener("s", "w") as writer:
+        assert writer["k"] == "mine"
+        assert [change["key"] for change in writer.changes()] == ["k"]
+
+
+def test_a_lost_head_found_by_the_next_session(locked: Opener, tmp_path: Path) -> None:
+    """Killed after a push whose head was then lost: all of it is pending again."""
+    with locked() as db:
+        db["x"] = 0
+        db.set_metadata(0)
+        db.push()
+        old = heads(db)
+        db["x"], db["y"] = 1, 1
+        db.set_metadata(1)
+        db.push()
+        shutil.copytree(tmp_path / "a.blt.ebk", tmp_path / "killed.blt.ebk")
+        shutil.copy2(tmp_path / "a.blt", tmp_path / "killed.blt")
+        put_back(db, old)
+    with locked("killed", "w") as again:
+        assert dict(again.items()) == {"x": 1, "y": 1}
+        assert again.get_metadata() == 1
+        assert again.push().n_set == 2
+    with locked("fresh", "w") as fresh:
+        assert (dict(fresh.items()), fresh.get_metadata()) == ({"x": 1, "y": 1}, 1)
+
+
+def test_a_lost_head_found_by_the_same_session(locked: Opener) -> None:
+    """Values are here although they were to be evicted; metadata and a replacement too."""
+    with locked() as db:
+        db["x"] = 0
+        db.set_metadata(0)
+        db.push()
+        old = heads(db)
+        db["x"] = 1
+        db.set_metadata(1)
+        db.push()
+        db.prune(timestamp=2**55)
+        put_back(db, old)
+        db.pull()
+        assert (db["x"], db.get_metadata()) == (1, 1)
+        db.push()
+        old = heads(db)
+        db.clear()
+        db["new"] = 1
+        db.push()
+        put_back(db, old)
+        db.pull()
+        assert dict(db.items()) == {"new": 1}
+        db.push()
+    with locked("fresh", "w") as fresh:
+        assert (dict(fresh.items()), fresh.get_metadata()) == ({"new": 1}, 1)
+
+
+def test_without_a_base_nothing_stored_counts_as_fresh(opener: Opener) -> None:
+    """The remembered head was lost, all else is in order: what differs is reported."""
+    with opener("a") as a:
+        a["k"] = "old"
+        a.push()
+    with opener("b", "w") as b, opener("a", "w") as a:
+        a._copy.local.write_slot(HEAD_SLOT, None)
+        a.close()
+        b["k"] = "new"
+        b.push()
+    with opener("a", "w") as a:
+        assert [change["key"] for change in a.changes()] == ["k"]

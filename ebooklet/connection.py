@@ -46,7 +46,8 @@ class S3Connection:
         db_url: public URL of the database object, for reading without credentials.
         threads: largest number of transfers at once.
         read_timeout: seconds of silence after which a request is given up.
-        retries: attempts on transport errors and on 429, 500, 502, 503 and 504.
+        retries: how often a request is repeated after transport errors and after 429, 500, 502,
+            503 and 504.
         region: the bucket's region, where the server needs one.
         driver: client library: "boto3", or another that an extra installs.
 

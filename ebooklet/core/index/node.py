@@ -172,5 +172,4 @@ class InnerNode:
 
 
 Node: TypeAlias = LeafNode | InnerNode
-Item: TypeAlias = Entry | Child
 Items: TypeAlias = Sequence[Entry] | Sequence[Child]

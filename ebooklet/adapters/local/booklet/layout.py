@@ -28,7 +28,6 @@ BLOCK_HEADER: Final = struct.Struct("<13s6sHI7s")  # up to and with the timestam
 BLOCK_BYTES: Final = BLOCK_HEADER.size
 HASH_BYTES: Final = 13
 TIMESTAMP_BYTES: Final = 7
-NEXT_AT: Final = 13  # offset of the next pointer in a block
 STAMP_AT: Final = 25  # offset of the timestamp in a block; key and value follow it
 POINTER_BYTES: Final = 6
 DEAD: Final = bytes(POINTER_BYTES)

@@ -239,3 +239,16 @@ def test_without_a_base_nothing_stored_counts_as_fresh(opener: Opener) -> None:
         b.push()
     with opener("a", "w") as a:
         assert [change["key"] for change in a.changes()] == ["k"]
+
+
+def test_keys_lost_with_a_damaged_file_are_not_deleted(opener: Opener, tmp_path: Path) -> None:
+    """A file cut short after a clean close: what is gone is fetched again."""
+    with opener() as db:
+        db.update({f"k{n}": "v" * 3000 for n in range(30)})
+        db.push()
+    file = tmp_path / "a.blt"
+    with file.open("r+b") as damaged:
+        damaged.truncate(file.stat().st_size - 20_000)
+    with opener("a", "w") as db:
+        assert len(db) == 30
+        assert not db.changes().pending_deletes

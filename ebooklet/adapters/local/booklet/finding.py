@@ -62,4 +62,7 @@ def examine(fd: int, location: Path, sidecar: Sidecar) -> Finding:
             if before is not None and before.fits(found):  # it died before its first write
                 return Finding(header, condition, True, False, signature(found))
     sound = is_sound(fd, header, found.st_size)
+    if not sound and not foreign and mark is not None:
+        # Whoever wrote last did not finish: a key that is missing was lost, not deleted.
+        condition = "crashed"
     return Finding(header, condition, sound, foreign, signature(found))

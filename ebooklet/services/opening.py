@@ -173,6 +173,8 @@ def attach(copy: WorkingCopy, current: Snapshot | None, flag: Flag) -> None:
                 copy.journal.write_base(current)
             else:
                 reconcile(copy, copy.base, related=True)
+    elif local.condition == "clean" and local.writable:
+        _finish_deletions(copy)
     if copy.pending.replace:
         warnings.warn(
             "an earlier session opened this database with flag 'n' or cleared it, and has not "
@@ -182,6 +184,19 @@ def attach(copy: WorkingCopy, current: Snapshot | None, flag: Flag) -> None:
         )
     if current is not None:
         take_in(copy, current)
+
+
+def _finish_deletions(copy: WorkingCopy) -> None:
+    """Remove what a killed `delete` or `clear` had journalled but not yet removed."""
+    pending = copy.pending
+    left = [key for key in pending.deletes if copy.local.contains(key)]
+    if pending.replace:
+        stored = copy.local.keys()
+        left += [key for key in stored if key not in pending.sets]
+    if left:
+        copy.journal.gone(left)
+        copy.local.delete(left)
+        copy.local.sync()
 
 
 def _lock(

@@ -252,3 +252,29 @@ def test_keys_lost_with_a_damaged_file_are_not_deleted(opener: Opener, tmp_path:
     with opener("a", "w") as db:
         assert len(db) == 30
         assert not db.changes().pending_deletes
+
+
+@pytest.mark.parametrize("way", ["delete", "clear"])
+def test_a_deletion_killed_half_way_is_finished(
+    opener: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """It was journalled, so it counts; no value stays readable."""
+    with opener() as db:
+        db["k"] = "v"
+        db.push()
+
+        def killed(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(type(db._copy.local), way, killed)
+        with pytest.raises(KeyboardInterrupt):
+            db.clear() if way == "clear" else db.pop("k")
+        monkeypatch.undo()
+        shutil.copytree(tmp_path / "a.blt.ebk", tmp_path / "killed.blt.ebk")
+        shutil.copy2(tmp_path / "a.blt", tmp_path / "killed.blt")
+    with opener("killed", "w") as db:
+        assert "k" not in db
+        assert db.get("k") is None
+        assert db.push().updated
+    with opener("killed", "w") as db:
+        assert dict(db.items()) == {}

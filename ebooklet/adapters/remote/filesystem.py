@@ -15,16 +15,22 @@ import os
 import secrets
 import shutil
 import stat
-import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
-import fasteners
-
+from ebooklet.adapters.files import (
+    ABSENT,
+    FOLDER_FLAGS,
+    exclusive,
+    file_type,
+    open_regular,
+    read,
+    sync_folder,
+)
 from ebooklet.adapters.keypaths import HIDDEN_FOLDER, decode, encode, set_aside
 from ebooklet.adapters.objects import check_key, check_span, read_part, same_etag
 from ebooklet.connection import RemoteAddress
@@ -35,7 +41,6 @@ from ebooklet.errors import (
     ObjectNotFound,
     OutcomeUnknown,
     PreconditionFailed,
-    RemoteIntegrityError,
     RemoteUnavailable,
     StoreError,
 )
@@ -51,33 +56,14 @@ from ebooklet.ports.remote_store import (
 
 __all__ = ["FilesystemRemoteStore", "open_store"]
 
-_LOCK_WAIT_S: Final = 60
 _STALE_TEMPORARY_S: Final = 24 * 3600
 _COARSEST_TICK_NS: Final = 2_000_000_000  # FAT's
 _COPY_CHUNK: Final = 1 << 20
-_FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Without O_NONBLOCK, opening a FIFO that somebody left here would wait for ever.
-_FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_ABSENT: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR))
 _DENIED: Final = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
+_MAYBE: Final = frozenset((errno.EIO, errno.ETIMEDOUT, errno.ESTALE))  # of a network share
 _BUSY: Final = frozenset((errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.EMFILE))
 
 _Elements: TypeAlias = list[str]  # names of a path, from the root down
-
-# The lock of a file belongs to the whole process and dies with the first handle closed, so the
-# threads of a process must take turns before it.
-_turns: dict[Path, threading.Lock] = {}
-_turns_lock = threading.Lock()
-
-
-def _forget_turns() -> None:
-    """A fork may copy a lock that some thread of the parent holds, and nobody here releases."""
-    global _turns_lock
-    _turns_lock = threading.Lock()
-    _turns.clear()
-
-
-os.register_at_fork(after_in_child=_forget_turns)
 
 
 class FilesystemRemoteStore:
@@ -135,7 +121,7 @@ class FilesystemRemoteStore:
         with self._failures("get", key), self._opened(key, "get") as (file, meta):
             begin = min(start, meta.size)
             end = meta.size if stop is None else min(stop, meta.size)
-            return StoredObject(_read(file, begin, end, key), meta)
+            return StoredObject(read(file, begin, end, key), meta)
 
     def get_ranges(self, ranges: Sequence[ByteRange]) -> Iterator[bytes | EBookletError]:
         """See `RemoteStore.get_ranges`; one after the other, which files need no threads for."""
@@ -169,7 +155,7 @@ class FilesystemRemoteStore:
                     touched.add(folder)
         with self._failures("delete", None):
             for folder in touched:
-                _sync_folder(folder)
+                sync_folder(folder)
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectMeta]:
         """See `RemoteStore.list`; folder by folder, each read under the writers' lock."""
@@ -205,6 +191,10 @@ class FilesystemRemoteStore:
     def close(self) -> None:
         """Nothing is held open between calls."""
 
+    def _lock(self) -> AbstractContextManager[None]:
+        """Keep every other writer of this folder out, in this process and in all others."""
+        return exclusive(self._root, self._hidden / "lock")
+
     # Reading.
 
     @contextmanager
@@ -214,9 +204,9 @@ class FilesystemRemoteStore:
         try:
             with self._folder(folders) as folder:
                 # Objects only ever move from the first name to the second.
-                file = _open_regular(name, folder)
+                file = open_regular(name, folder)
                 if file is None:
-                    file = _open_regular(set_aside(name), folder)
+                    file = open_regular(set_aside(name), folder)
         except (FileNotFoundError, NotADirectoryError):
             file = None
         if file is None:
@@ -230,15 +220,15 @@ class FilesystemRemoteStore:
     def _folder(self, elements: Sequence[str]) -> Iterator[int]:
         """Open the folder at these path elements below the root, following no link."""
         try:
-            descriptor = os.open(self._root, _FOLDER_FLAGS)
+            descriptor = os.open(self._root, FOLDER_FLAGS)
         except FileNotFoundError as exc:
             raise BucketMissingError(f"folder {str(self._root)!r} has been removed") from exc
         try:
             for name in elements:
                 try:
-                    below = os.open(name, _FOLDER_FLAGS, dir_fd=descriptor)
+                    below = os.open(name, FOLDER_FLAGS, dir_fd=descriptor)
                 except OSError as exc:
-                    if exc.errno in _ABSENT:
+                    if exc.errno in ABSENT:
                         raise NotADirectoryError(errno.ENOTDIR, "not a folder", name) from exc
                     raise
                 os.close(descriptor)
@@ -305,10 +295,19 @@ class FilesystemRemoteStore:
                 _check(condition, found, key)
             with self._made_folder(folders) as folder:
                 aside = set_aside(name)
-                if _kind(name, folder) == stat.S_IFDIR or _kind(aside, folder):
+                if file_type(name, folder) == stat.S_IFDIR or file_type(aside, folder):
                     name = aside
                 _stamp(temporary, found)
-                os.rename(temporary, name, dst_dir_fd=folder)
+                try:
+                    os.rename(temporary, name, dst_dir_fd=folder)
+                except OSError as exc:
+                    if exc.errno not in _MAYBE:
+                        raise
+                    raise OutcomeUnknown(
+                        "no answer from the file system: the write may have happened",
+                        op="put",
+                        key=key,
+                    ) from exc
                 try:
                     meta = _meta(key, os.stat(name, dir_fd=folder, follow_symlinks=False))
                     os.fsync(folder)
@@ -343,10 +342,10 @@ class FilesystemRemoteStore:
     def _make_folders(self, elements: Sequence[str]) -> None:
         for depth, name in enumerate(elements):
             with self._folder(elements[:depth]) as parent:
-                kind = _kind(name, parent)
-                if kind == stat.S_IFDIR:
+                found = file_type(name, parent)
+                if found == stat.S_IFDIR:
                     continue
-                if kind == stat.S_IFREG:  # an object; readers look for its second name too
+                if found == stat.S_IFREG:  # an object; readers look for its second name too
                     os.rename(name, set_aside(name), src_dir_fd=parent, dst_dir_fd=parent)
                 os.mkdir(name, dir_fd=parent)
                 os.fsync(parent)
@@ -357,7 +356,7 @@ class FilesystemRemoteStore:
         removed = False
         with contextlib.suppress(NotADirectoryError), self._folder(folders) as folder:
             for candidate in (name, set_aside(name)):
-                if _kind(candidate, folder) == stat.S_IFREG:
+                if file_type(candidate, folder) == stat.S_IFREG:
                     os.unlink(candidate, dir_fd=folder)
                     removed = True
         if not removed:
@@ -384,24 +383,6 @@ class FilesystemRemoteStore:
                         path.unlink()
 
     @contextmanager
-    def _lock(self) -> Iterator[None]:
-        """Keep every other writer of this folder out, in this process and in all others."""
-        with _turns_lock:
-            turn = _turns.setdefault(self._root, threading.Lock())
-        with turn:
-            self._hidden.mkdir(exist_ok=True)
-            lock = fasteners.InterProcessLock(str(self._hidden / "lock"))
-            if not lock.acquire(delay=0.001, max_delay=0.02, timeout=_LOCK_WAIT_S):
-                raise RemoteUnavailable(
-                    f"the lock of folder {str(self._root)!r} was held for {_LOCK_WAIT_S} s: "
-                    "another process hangs in it"
-                )
-            try:
-                yield
-            finally:
-                lock.release()
-
-    @contextmanager
     def _failures(self, op: str, key: str | None) -> Iterator[None]:
         """Turn the system's errors into ours; anything but `OutcomeUnknown` wrote nothing."""
         try:
@@ -419,36 +400,6 @@ class FilesystemRemoteStore:
                 raise BucketMissingError(f"{where} has been removed", op=op, key=key) from exc
             kind = RemoteUnavailable if exc.errno in _BUSY else StoreError
             raise kind(f"{where}: {reason}", op=op, key=key) from exc
-
-
-def _open_regular(name: str, folder: int) -> int | None:
-    try:
-        file = os.open(name, _FILE_FLAGS, dir_fd=folder)
-    except OSError as exc:
-        if exc.errno in _ABSENT or exc.errno == errno.ENXIO:  # ENXIO: a socket
-            return None
-        raise
-    if stat.S_ISREG(os.fstat(file).st_mode):
-        return file
-    os.close(file)
-    return None
-
-
-def _read(file: int, start: int, stop: int, key: str) -> bytes:
-    if stop <= start:
-        return b""
-    body = os.pread(file, stop - start, start)
-    if len(body) == stop - start:
-        return body
-    parts = [body]
-    done = start + len(body)
-    while body and done < stop:  # one call gives 2 GiB at most
-        body = os.pread(file, stop - done, done)
-        parts.append(body)
-        done += len(body)
-    if done != stop:
-        raise RemoteIntegrityError("file shrank while it was read", op="get", key=key)
-    return b"".join(parts)
 
 
 def _meta(key: str, found: os.stat_result) -> ObjectMeta:
@@ -483,24 +434,6 @@ def _check(condition: Condition, found: os.stat_result | None, key: str) -> None
         raise PreconditionFailed("object to be replaced does not exist", op="put", key=key)
     elif not same_etag(condition, _etag(found)):
         raise PreconditionFailed("object changed since it was read", op="put", key=key)
-
-
-def _kind(name: str, folder: int) -> int:
-    """The file type bits of a name in a folder, 0 where there is nothing."""
-    try:
-        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return 0
-    return stat.S_IFMT(found.st_mode)
-
-
-def _sync_folder(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        descriptor = os.open(path, _FOLDER_FLAGS)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def open_store(address: RemoteAddress) -> tuple[FilesystemRemoteStore, str]:

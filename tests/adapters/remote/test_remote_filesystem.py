@@ -283,6 +283,7 @@ def test_a_killed_writer_leaves_whole_objects(tmp_path: Path) -> None:
             try:
                 body = store.get("k").body
             except ObjectNotFound:
+                assert worker.exitcode is None
                 continue
             seen.add(body[:1])
             assert len(body) == 1_000_000
@@ -314,9 +315,9 @@ def test_a_forked_child_can_write(tmp_path: Path) -> None:
 
 
 def _turns_of(_: FilesystemRemoteStore) -> list[bool]:
-    from ebooklet.adapters.remote import filesystem
+    from ebooklet.adapters import files
 
-    return [turn.locked() for turn in filesystem._turns.values()]
+    return [turn.locked() for turn in files._turns.values()]
 
 
 # URLs.

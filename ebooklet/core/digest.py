@@ -9,11 +9,15 @@ from ebooklet.ports.remote_store import Body
 
 VALUE_DIGEST_BYTES: Final = 16
 NODE_DIGEST_BYTES: Final = 32
+# A copied state hashes small values in half the time of one made from its parameters.
+_VALUE_STATE: Final = blake2b(digest_size=VALUE_DIGEST_BYTES, person=b"ebk-val")
 
 
 def value_digest(value: Body) -> bytes:
     """Digest of a serialised value, 16 bytes: B2(16, "ebk-val")."""
-    return blake2b(value, digest_size=VALUE_DIGEST_BYTES, person=b"ebk-val").digest()
+    state = _VALUE_STATE.copy()
+    state.update(value)
+    return state.digest()
 
 
 def digest32(person: bytes, data: Body) -> bytes:

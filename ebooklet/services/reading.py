@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, takewhile
+from operator import itemgetter
 from typing import Final, TypeVar
 
 from ebooklet.core.digest import value_digest
-from ebooklet.core.entry import Entry
+from ebooklet.core.entry import Entry, Place
 from ebooklet.core.index.lookup import scan, scan_keys
 from ebooklet.core.keys import is_key
 from ebooklet.core.names import segment_key
@@ -20,7 +21,8 @@ from ebooklet.services.working_copy import WorkingCopy
 T = TypeVar("T")
 
 _BATCH_BYTES: Final = 64 * 1024 * 1024  # values planned at once by a bulk read
-_BATCH_KEYS: Final = 20_000
+_BATCH_KEYS: Final = 80_000
+_LISTED_KEYS: Final = 500_000
 _FIRST_WINDOW: Final = 16  # keys
 _WINDOW: Final = 4096
 
@@ -82,34 +84,31 @@ def fetch_values(
 
     Yields each entry once, in no promised order, with its value or with what went wrong.
     """
-    placed: dict[tuple[bytes, int], list[Entry]] = {}
+    placed: list[tuple[Place, Entry]] = []
     for entry in entries:
-        if entry.inline is not None:
-            yield entry, _verified(entry, entry.inline)
-        elif entry.length == 0:
-            yield entry, _verified(entry, b"")
-        elif entry.place is not None:
-            placed.setdefault((entry.place.sid, entry.place.offset), []).append(entry)
+        place = entry.place
+        if place is not None and entry.length and place.length:
+            placed.append((place, entry))
+        else:
+            yield entry, _verified(entry, entry.inline or b"")
     if not placed:
         return
-    plans = plan_ranges(
-        (sid, offset, group[0].place.length)
-        for (sid, offset), group in placed.items()
-        if group[0].place
-    )
+    placed.sort(key=itemgetter(0))
+    plans = plan_ranges(place for place, _ in placed)
     remote = copy.reachable_remote()
     ranges = [ByteRange(segment_key(copy.db_key, p.sid), p.start, p.stop) for p in plans]
+    following = iter(placed)  # the plans' pieces are these places, in the same order
     for plan, body in zip(plans, remote.get_ranges(ranges), strict=True):
         if isinstance(body, ObjectNotFound):
             with copy.explaining():
                 raise body
-        for offset, length in plan.pieces:
-            for entry in placed[plan.sid, offset]:
-                if isinstance(body, EBookletError):
-                    yield entry, body
-                else:
-                    start = offset - plan.start
-                    yield entry, _verified(entry, body[start : start + length])
+        begin = plan.start
+        for place, entry in islice(following, len(plan.pieces)):
+            if isinstance(body, EBookletError):
+                yield entry, body
+            else:
+                at = place.offset - begin
+                yield entry, _verified(entry, body[at : at + place.length])
 
 
 def _verified(entry: Entry, value: bytes) -> bytes | EBookletError:
@@ -366,7 +365,7 @@ def load(copy: WorkingCopy, keys: Iterable[str] | None = None) -> dict[str, EBoo
 
 def _missing_batches(copy: WorkingCopy, keys: Iterable[str] | None) -> Iterator[list[Entry]]:
     """Entries whose values are not here, in lists of bounded size."""
-    nothing_here = copy.local.count() == 0 and not copy.fetched
+    is_here = _presence(copy) if keys is None else _slow_presence(copy)
     if keys is None:
         pages: Iterable[Iterable[Entry]] = iter_entries(copy)
     else:
@@ -375,11 +374,7 @@ def _missing_batches(copy: WorkingCopy, keys: Iterable[str] | None) -> Iterator[
     size = 0
     for page in pages:
         for entry in page:
-            if not nothing_here and (
-                entry.key in copy.fetched
-                or entry.key in copy.pending
-                or copy.local.contains(entry.key)
-            ):
+            if is_here(entry.key):
                 continue
             batch.append(entry)
             size += entry.length
@@ -388,6 +383,20 @@ def _missing_batches(copy: WorkingCopy, keys: Iterable[str] | None) -> Iterator[
                 batch, size = [], 0
     if batch:
         yield batch
+
+
+def _presence(copy: WorkingCopy) -> Callable[[str], bool]:
+    """Whether the value of a key is here, or pending: asked of very many keys."""
+    if copy.local.count() > _LISTED_KEYS:
+        return _slow_presence(copy)
+    with copy.lock:
+        copy.pending.absorb()
+        return {*copy.local.keys(), *copy.fetched, *copy.pending.deletes}.__contains__
+
+
+def _slow_presence(copy: WorkingCopy) -> Callable[[str], bool]:
+    """The same, asked of few keys, or with too many here to be listed in memory."""
+    return lambda key: key in copy.fetched or key in copy.pending or copy.local.contains(key)
 
 
 def _within(key: str, start: str | None, stop: str | None) -> bool:

@@ -131,6 +131,10 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
     if offline and flag != "r":
         raise ValueError("offline=True goes with flag 'r' only: nothing can be pushed")
     remote = _resolve_remote(remote_conn, registry)
+    if remote is not None and remote.folder is not None and file_path is not None:
+        head = remote.folder / remote.db_key
+        if Path(file_path).resolve() == head.resolve():
+            raise ValueError(f"file_path and the remote are the same file, {head}; choose another")
     try:
         copy = open_copy(
             Request(

@@ -271,6 +271,7 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
             ...     [(change["key"], change["kind"]) for change in db.changes()]
             [('a', 'added')]
         """
+        self._copy.require_open()
         self._copy.sync()
         return Changes(self._copy)
 

@@ -50,6 +50,9 @@ class _RangeView:
         self._loads = loads
         self._range = keys
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._book!r}, {self._range})"
+
     def __len__(self) -> int:
         if self._range == KeyRange():
             return len(self._book)

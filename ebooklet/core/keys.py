@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, TypeGuard
 
 from ebooklet.errors import InvalidKeyError
 
-__all__ = ["MAX_KEY_BYTES", "RESERVED_KEYS", "check_key", "check_ref_name", "is_key"]
+__all__ = ["MAX_KEY_BYTES", "RESERVED_KEYS", "check_key", "check_keys", "check_ref_name", "is_key"]
 
 MAX_KEY_BYTES: Final = 65_535
 MAX_REF_NAME_BYTES: Final = 200
@@ -41,6 +42,17 @@ def is_key(key: object) -> TypeGuard[str]:
     except (TypeError, InvalidKeyError):
         return False
     return True
+
+
+def check_keys(keys: Iterable[str]) -> Iterable[str]:
+    """Return `keys`, unless it is one string, whose letters nobody means.
+
+    Raises:
+        TypeError: a single string where keys are expected.
+    """
+    if isinstance(keys, str):
+        raise TypeError(f"keys are expected, not one string; pass [{keys[:_SHOWN]!r}]")
+    return keys
 
 
 def _check_slowly(key: object) -> None:

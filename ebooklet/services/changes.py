@@ -71,7 +71,19 @@ class Changes:
     def __iter__(self) -> Iterator[Change]:
         return self.iter_changes()
 
+    def __len__(self) -> int:
+        """Number of pending keys."""
+        return sum(1 for _ in self.iter_changes())
+
+    def __repr__(self) -> str:
+        pending = self._copy.pending
+        n_keys = len(pending.touched.keys() | pending.sets.keys() | pending.deletes.keys())
+        parts = [f"{n_keys} keys", *(["metadata"] if pending.metadata else [])]
+        parts += ["a replacement of everything"] if pending.replace else []
+        return f"<Changes: {', '.join(parts)}>"
+
     def __bool__(self) -> bool:
+        """Whether a push would have anything to do, metadata included."""
         self._copy.require_open()
         return bool(self._copy.pending)
 

@@ -28,7 +28,9 @@ def check_fence(snapshot: Snapshot, lease: Lease | None, db_key: str) -> None:
         )
 
 
-def raise_fence(heads: HeadStore, current: Snapshot, lease: Lease, clock: Clock) -> Snapshot:
+def raise_fence(
+    heads: HeadStore, current: Snapshot, lease: Lease, clock: Clock, db_key: str
+) -> Snapshot:
     """Write the lease's token into the head, on top of whatever stands there.
 
     Returns:
@@ -45,5 +47,5 @@ def raise_fence(heads: HeadStore, current: Snapshot, lease: Lease, clock: Clock)
         try:
             return heads.commit(fenced, encode_head(fenced), current, lease)
         except HeadMoved as moved:
-            check_fence(moved.current, lease, "")
+            check_fence(moved.current, lease, db_key)
             current = moved.current

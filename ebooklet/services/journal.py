@@ -37,6 +37,7 @@ RESIDENT_LOG: Final = "resident"
 HEAD_SLOT: Final = "head"
 _ROUND: Final = 1 << 20  # bytes a log may grow before it is looked at
 _BYTES_A_KEY: Final = 64
+_MANY_KEYS: Final = 1000
 
 
 class _Awaited(NamedTuple):
@@ -181,8 +182,11 @@ class Journal:
         self.flush(pending)
         self.write_base(snapshot)
         # Changed again meanwhile: they now stand on the new base, whatever the log said before.
-        self.rebased(pending, [key for key in covered if key in pending])
-        if proven:
+        if pending:
+            self.rebased(pending, [key for key in covered if key in pending])
+        if proven and len(covered) > _MANY_KEYS:
+            self.rewrite(pending)  # shorter than to name all that is settled
+        elif proven:
             self.settled([key for key in covered if key not in pending])
         else:
             awaited = _Awaited(sets, frozenset(deletes), metadata, replaced)

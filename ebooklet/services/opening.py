@@ -28,7 +28,12 @@ from ebooklet.services.heads import HeadStore
 from ebooklet.services.pull import check_advance, rebase_unknown, take_in
 from ebooklet.services.reconcile import reconcile
 from ebooklet.services.snapshot import Snapshot
-from ebooklet.services.working_copy import BORROW_TIMEOUT_S, Settings, WorkingCopy
+from ebooklet.services.working_copy import (
+    BORROW_TIMEOUT_S,
+    Settings,
+    WorkingCopy,
+    check_policy,
+)
 
 Flag: TypeAlias = Literal["r", "w", "c", "n"]
 FLAGS: Final[tuple[Flag, ...]] = get_args(Flag)
@@ -89,6 +94,7 @@ def open_copy(request: Request) -> WorkingCopy:
     """
     if request.flag not in FLAGS:
         raise ValueError(f"unknown flag {request.flag!r}; one of {', '.join(FLAGS)}")
+    check_policy(request.settings.conflict)
     check_db_key(request.db_key)
     remote = request.remote
     if request.flag != "r" and remote is not None and not remote.capabilities.writable:
@@ -214,7 +220,9 @@ def _lock(
         if request.clock.monotonic() - began > _WAITED_S:
             current = read_remote(request)
         if request.force_lock and current is not None and current.head.proto.mode == "cas":
-            current = raise_fence(_heads(remote, request), current, lease, request.clock)
+            current = raise_fence(
+                _heads(remote, request), current, lease, request.clock, request.db_key
+            )
     except BaseException:
         lease.release()
         raise

@@ -94,11 +94,8 @@ class PendingChanges:
 
     def clear(self) -> None:
         """Drop every change of keys."""
-        for table in (self.touched, self.sets, self.deletes, self.delete_times, self.unwritten):
-            table.clear()
-        self._in_base.clear()
-        self._unresolved.clear()
-        self.delta = 0
+        self.touched.clear()
+        self._drop_all()
         self.shape += 1
 
     def unresolved(self) -> list[str]:
@@ -142,12 +139,22 @@ class PendingChanges:
         """
         self.absorb()
         since, self._since = self._since or {}, None
+        if not since and self.sets.keys() | self.deletes.keys() <= committed.keys():
+            self._drop_all()
+            return
         for key, entry in committed.items():
             if key not in since:
                 self.forget(key)
             elif key in self:
                 (self.sets if key in self.sets else self.deletes)[key] = UNKNOWN
                 self._set_presence(key, entry is not None)
+
+    def _drop_all(self) -> None:
+        for table in (self.sets, self.deletes, self.delete_times, self.unwritten):
+            table.clear()
+        self._in_base.clear()
+        self._unresolved.clear()
+        self.delta = 0
 
     def _set_presence(self, key: str, present: bool) -> None:
         before = self._contribution(key)

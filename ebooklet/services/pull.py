@@ -72,7 +72,9 @@ def take_in(copy: WorkingCopy, current: Snapshot) -> PullResult:
         return advance_base(copy, current)
 
 
-def advance_base(copy: WorkingCopy, current: Snapshot) -> PullResult:
+def advance_base(
+    copy: WorkingCopy, current: Snapshot, *, over_replacement: bool = False
+) -> PullResult:
     """Make `current` the base: drop local copies that are stale, keep what is pending.
 
     A crash at any point leaves a state in which every value stored locally is pending, or equal
@@ -87,6 +89,10 @@ def advance_base(copy: WorkingCopy, current: Snapshot) -> PullResult:
         if compare:
             _settle_equal(copy)
         return PullResult(updated=False, seq=current.commit.seq)
+    ahead = base is not None and current.head.seq > base.head.seq
+    if base is not None and ahead and copy.pending.replace and not over_replacement:
+        # A replacement never rebases: what it was decided on has to stand, or be looked at again.
+        return PullResult(updated=False, seq=base.commit.seq)
     copy.nodes.adopt(current)
     with copy.moving():
         n_changed = _move(copy, base, current)

@@ -34,7 +34,7 @@ from ebooklet.services.log import log_entries, log_segments
 from ebooklet.services.pull import advance_base
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.upload import SegmentUploader
-from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy
+from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy, check_policy
 
 logger = logging.getLogger("ebooklet.push")
 
@@ -96,6 +96,8 @@ def push(
             lost; what is pending stays so, and the next push finds out what happened.
     """
     copy.require_writable("push")
+    if conflict is not None:
+        check_policy(conflict)
     if len(message.encode()) > MAX_MESSAGE_BYTES:
         raise ValueError("a commit message may have 4 KiB of UTF-8 at most")
     if copy.remote is None:
@@ -174,7 +176,7 @@ class _Push:
                 op="push",
                 key=copy.db_key,
             )
-        advance_base(copy, current)
+        advance_base(copy, current, over_replacement=True)
 
     def _attempt(self) -> PushResult:
         copy = self.copy

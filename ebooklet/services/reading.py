@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from ebooklet.core.digest import value_digest
 from ebooklet.core.entry import Entry, Place
 from ebooklet.core.index.lookup import scan, scan_keys
-from ebooklet.core.keys import is_key
+from ebooklet.core.keys import check_keys, is_key
 from ebooklet.core.names import segment_key
 from ebooklet.core.plan import plan_ranges
 from ebooklet.errors import EBookletError, ObjectNotFound, RemoteIntegrityError
@@ -240,7 +240,7 @@ def stream(copy: WorkingCopy, keys: Iterable[str]) -> Iterator[tuple[str, LocalV
         EBookletError: a fetch failed.
     """
     window = _FIRST_WINDOW
-    iterator = iter(keys)
+    iterator = iter(check_keys(keys))
     while batch := list(islice(iterator, window)):
         found = read_many(copy, batch)
         for key in batch:
@@ -369,7 +369,7 @@ def _missing_batches(copy: WorkingCopy, keys: Iterable[str] | None) -> Iterator[
     if keys is None:
         pages: Iterable[Iterable[Entry]] = iter_entries(copy)
     else:
-        pages = (entries_of(copy, keys).values(),)
+        pages = (entries_of(copy, check_keys(keys)).values(),)
     batch: list[Entry] = []
     size = 0
     for page in pages:

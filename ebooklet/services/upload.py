@@ -58,6 +58,8 @@ class SegmentUploader:
         self._values: SegmentWriter | None = None
         self._nodes: SegmentWriter | None = None
         self._sent: dict[bytes, tuple[int, SegmentKind]] = {}  # sid -> size and kind
+        # Size to cut at: small at first, larger as segments grow many, so that few are needed.
+        self._cut = _FIRST_CUT
         self.bytes_sent = 0
 
     def add_value(self, data: Body) -> Place:
@@ -65,7 +67,8 @@ class SegmentUploader:
         if len(data) > SEGMENT_LIMIT - MIXED_LIMIT:
             return self._add_large(data)
         writer = self._values
-        if writer is None or writer.size + len(data) > max(self._cut(), len(data) + HEADER_BYTES):
+        # A value above the cut stands in a segment alone.
+        if writer is None or (writer.size + len(data) > self._cut and writer.size > HEADER_BYTES):
             self._send(writer)
             if self._nodes is writer:
                 self._nodes = None
@@ -126,10 +129,6 @@ class SegmentUploader:
             writer = self._nodes = self._open(SegmentKind.NODES)
         return writer
 
-    def _cut(self) -> int:
-        """Size to cut at: small at first, larger as segments grow many, so that few are needed."""
-        return min(SEGMENT_LIMIT, _FIRST_CUT << len(self._sent) // 8)
-
     def _open(self, kind: SegmentKind) -> SegmentWriter:
         return SegmentWriter(self._uuid, self._mint(), self._write_id, kind)
 
@@ -148,6 +147,7 @@ class SegmentUploader:
 
     def _fly(self, sid: bytes, body: Body | io.BytesIO, size: int, kind: SegmentKind) -> None:
         self._sent[sid] = (size, kind)
+        self._cut = min(SEGMENT_LIMIT, _FIRST_CUT << len(self._sent) // 8)
         self.bytes_sent += size
         self._settle(_IN_FLIGHT - 1)
         self._flights.append(self._pool.submit(self._put, sid, body, size))

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar, get_args
 from uuid import UUID
 
 from ebooklet.core.head import DatabaseType, Head, Proto
@@ -51,6 +51,12 @@ MAX_FETCHED_BYTES: Final = 4 * 1024 * 1024  # values a reader holds back before 
 BORROW_TIMEOUT_S: Final = 5.0
 
 ConflictPolicy: TypeAlias = Literal["error", "ours", "theirs"]
+
+
+def check_policy(policy: object) -> None:
+    """Raise `ValueError` for anything that is no conflict policy: a typo must not decide."""
+    if policy not in get_args(ConflictPolicy):
+        raise ValueError(f"conflict must be 'error', 'ours' or 'theirs', not {policy!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ebooklet.core.keys import is_key
+from ebooklet.core.keys import check_keys, is_key
 from ebooklet.errors import PushInProgressError
 from ebooklet.services import reading
 from ebooklet.services.conflicts import drop_changes
@@ -80,7 +80,7 @@ def discard(copy: WorkingCopy, keys: Iterable[str] | None) -> None:
                 copy.local.set_metadata(*(theirs or (b"null", 0)))
             copy.journal.rewrite(copy.pending)
         else:
-            drop_changes(copy, list(dict.fromkeys(keys)))
+            drop_changes(copy, list(dict.fromkeys(check_keys(keys))))
 
 
 def prune(copy: WorkingCopy, older_than: int | None) -> int:

@@ -191,6 +191,26 @@ def test_a_replacement_never_rebases(opener: Opener) -> None:
         assert dict(reader.items()) == {"only": 1}
 
 
+def test_a_replacement_does_not_rebase_over_a_close_either(opener: Opener) -> None:
+    """Another commit between two sessions is met by the push, not taken in by the open."""
+    start(opener, a=1)
+    with opener("n", "n") as new:
+        new["only"] = 1
+    with opener("a", "w") as one:
+        one["b"] = 2
+        one.push()
+    with pytest.warns(UserWarning, match="replaces the whole remote"):
+        new = opener("n", "w")
+    with new:
+        new.pull()
+        with pytest.raises(ReplaceConflict):
+            new.push()
+        assert new.push(force_push=True).updated
+        assert dict(new.items()) == {"only": 1}
+    with opener("b", "c") as reader:
+        assert dict(reader.items()) == {"only": 1}
+
+
 def test_clear_can_be_taken_back(opener: Opener) -> None:
     """discard() brings every key of the remote back."""
     start(opener, a=1, b=2)
@@ -370,3 +390,43 @@ def test_a_lost_answer_is_settled_by_reading(
         assert not list(db.changes())
     with opener("b", "c") as other:
         assert dict(other.items()) == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize("policy", ["thiers", "", 5])
+def test_a_misspelt_conflict_policy_decides_nothing(opener: Opener, policy: Any) -> None:
+    """Refused at open and at push, before anything is looked at."""
+    start(opener, a=1)
+    with pytest.raises(ValueError, match="'ours'"):
+        opener("a", "w", conflict=policy)
+    with opener("a", "w") as one, opener("b", "c") as two:
+        one["a"], two["a"] = 10, 20
+        one.push()
+        with pytest.raises(ValueError, match="'ours'"):
+            two.push(conflict=policy)
+    with opener("c", "c") as third:
+        assert third["a"] == 10
+
+
+def test_one_string_is_not_taken_for_keys(opener: Opener) -> None:
+    """Nobody means its letters."""
+    start(opener, ab=1)
+    with opener("a", "w") as db:
+        db["ab"] = 2
+        for use in (db.discard, db.load_items, lambda keys: list(db.get_items(keys))):
+            with pytest.raises(TypeError, match="one string"):
+                use("ab")
+        assert kinds(db) == {"ab": "modified"}
+
+
+def test_views_and_changes_can_be_looked_at(opener: Opener) -> None:
+    """Their repr says what they are, in any state."""
+    start(opener, a=1)
+    with opener("a", "w") as db:
+        db["b"] = 2
+        db.set_metadata(1)
+        assert "RangeKeys" in repr(db.keys("a"))
+        assert "RangeItems" in repr(db.items())
+        assert repr(db.changes()) == "<Changes: 1 keys, metadata>"
+        assert len(db.changes()) == 1
+    with pytest.raises(ValueError, match="closed"):
+        db.changes()

@@ -34,6 +34,7 @@ def store_with(manners: Manners | None = None) -> FaultyRemoteStore:
             "quoted",
             "it overwrote an object in spite of If-None-Match",
         ),
+        (Manners(ignores_if_absent=True), "lock", "quoted", "in spite of If-None-Match"),
         (Manners(ignores_if_match=True), "lock", "quoted", "it accepted a stale ETag in If-Match"),
         (Manners(races=True), "lock", "quoted", "racing conditional writes succeeded"),
         (Manners(always_refuses=True), "lock", "quoted", "refused to create an object"),

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from ebooklet.adapters.local.booklet.access import SharedFile
+from ebooklet.adapters.local.booklet.append import WORTH_IT, append_new
 from ebooklet.adapters.local.booklet.bulk import (
     Places,
     is_worth_a_pass,
@@ -25,8 +26,8 @@ from ebooklet.ports.local_store import LocalValue
 _BATCH_KEYS: Final = 256
 _BATCH_BYTES: Final = 4 << 20
 _PLANNED_KEYS: Final = 500_000  # places of so many keys are in memory at a time
-_BORROWED_KEYS: Final = 4096
-_BORROWED_BYTES: Final = 16 << 20
+_WRITTEN_KEYS: Final = 4096
+_WRITTEN_BYTES: Final = 16 << 20
 _METADATA: Final = METADATA_KEY.decode()
 
 
@@ -67,9 +68,13 @@ class BookletLocalStore(SharedFile):
         source = iter(items)
         done = False
         while not done:
-            batch, done = _take_batch(source, _BATCH_KEYS if self._owns() else _BORROWED_KEYS)
+            batch, done = _take_batch(source, _WRITTEN_KEYS)
             if batch:
-                with self._writing():
+                with self._writing() as handle:
+                    if WORTH_IT <= len(batch) <= self._room:
+                        left = append_new(handle, self._session.header(), batch)
+                        self._room -= len(batch) - len(left)
+                        batch = left
                     for key, value, timestamp in batch:
                         self.set(key, value, timestamp)
 
@@ -267,6 +272,6 @@ def _take_batch(
     for item in source:
         batch.append(item)
         size += len(item[1])
-        if len(batch) >= limit or size >= _BORROWED_BYTES:
+        if len(batch) >= limit or size >= _WRITTEN_BYTES:
             return batch, False
     return batch, True

@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 import orjson
 
 from ebooklet.adapters.local.booklet.access import SharedFile
-from ebooklet.adapters.local.booklet.append import WORTH_IT, append_new
 from ebooklet.adapters.local.booklet.bulk import (
     Places,
     is_worth_a_pass,
@@ -26,8 +25,8 @@ from ebooklet.ports.local_store import LocalValue
 _BATCH_KEYS: Final = 256
 _BATCH_BYTES: Final = 4 << 20
 _PLANNED_KEYS: Final = 500_000  # places of so many keys are in memory at a time
-_WRITTEN_KEYS: Final = 4096
-_WRITTEN_BYTES: Final = 16 << 20
+_BORROWED_KEYS: Final = 4096
+_BORROWED_BYTES: Final = 16 << 20
 _METADATA: Final = METADATA_KEY.decode()
 
 
@@ -68,13 +67,9 @@ class BookletLocalStore(SharedFile):
         source = iter(items)
         done = False
         while not done:
-            batch, done = _take_batch(source, _WRITTEN_KEYS)
+            batch, done = _take_batch(source, _BATCH_KEYS if self._owns() else _BORROWED_KEYS)
             if batch:
-                with self._writing() as handle:
-                    if WORTH_IT <= len(batch) <= self._room:
-                        left = append_new(handle, self._session.header(), batch)
-                        self._room -= len(batch) - len(left)
-                        batch = left
+                with self._writing():
                     for key, value, timestamp in batch:
                         self.set(key, value, timestamp)
 
@@ -272,6 +267,6 @@ def _take_batch(
     for item in source:
         batch.append(item)
         size += len(item[1])
-        if len(batch) >= limit or size >= _WRITTEN_BYTES:
+        if len(batch) >= limit or size >= _BORROWED_BYTES:
             return batch, False
     return batch, True

@@ -29,14 +29,13 @@ from ebooklet.ports.lock_service import LockService
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.ports.serializer import Serializer
 from ebooklet.serializers.custom import CUSTOM_NAME, as_serializer
-from ebooklet.services.catalog import Member, look_at
 from ebooklet.services.closing import close_copy
 from ebooklet.services.opening import Flag, LocalPlan, Request, open_copy
+from ebooklet.services.place import OpenPlace, RemoteLike, RemotePlace
 from ebooklet.services.working_copy import ConflictPolicy, Settings
 
 __all__ = ["open", "open_ebooklet", "open_rcg"]
 
-RemoteLike: TypeAlias = S3Connection | RemoteAddress | RemoteStore | str | Mapping[str, Any] | None
 PathLike: TypeAlias = str | os.PathLike[str]
 DEFAULT_SERIALIZER: Final = "pickle"
 DEFAULT_BUFFER_SIZE: Final = 1 << 22  # bytes
@@ -58,7 +57,7 @@ class _Remote:
 
 
 def open(  # noqa: A001 - the dbm name, as in the standard library
-    remote_conn: RemoteLike,
+    remote_conn: RemoteLike | None,
     file_path: PathLike | None = None,
     flag: Flag = "r",
     value_serializer: Any = None,
@@ -181,13 +180,12 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
     except BaseException:
         close_copy(copy)
         raise
-    if copy.settings.kind == "group":
-        return RemoteConnGroup(copy, serializer, _member_reader(registry, clock))
-    return EBooklet(copy, serializer)
+    face = RemoteConnGroup if copy.settings.kind == "group" else EBooklet
+    return face(copy, serializer, _place_opener(clock, registry))
 
 
 def open_ebooklet(
-    remote_conn: RemoteLike,
+    remote_conn: RemoteLike | None,
     file_path: PathLike | None = None,
     flag: Flag = "r",
     *args: Any,
@@ -270,7 +268,7 @@ class _LocalOpener:
         )
 
 
-def _resolve_remote(remote_conn: RemoteLike, registry: Registry) -> _Remote | None:
+def _resolve_remote(remote_conn: RemoteLike | None, registry: Registry) -> _Remote | None:
     if remote_conn is None:
         return None
     if isinstance(remote_conn, Mapping):
@@ -299,18 +297,23 @@ def _resolve_remote(remote_conn: RemoteLike, registry: Registry) -> _Remote | No
     return _Remote(store, db_key, address.scheme, folder, trusted)
 
 
-def _member_reader(registry: Registry, clock: Clock) -> Callable[[S3Connection], Member | None]:
-    """How a group asks a member about itself."""
+def _place_opener(clock: Clock, registry: Registry) -> OpenPlace:
+    """How other databases are named by those who hold one: as `open` names them."""
 
-    def look(connection: S3Connection) -> Member | None:
-        address = connection.address()
-        store, db_key = registry.remote_store(address.scheme)(address)
-        try:
-            return look_at(store, db_key, clock)
-        finally:
-            store.close()
+    def open_place(remote_conn: RemoteLike) -> RemotePlace:
+        remote = _resolve_remote(remote_conn, registry)
+        if remote is None:
+            raise TypeError("remote_conn must name a remote database, not None")
+        return RemotePlace(
+            store=remote.store,
+            db_key=remote.db_key,
+            clock=clock,
+            locks=_locks("exclusive", remote, clock, registry),
+            probe=_prober(remote, clock),
+            owned=remote.owned,
+        )
 
-    return look
+    return open_place
 
 
 def _locks(

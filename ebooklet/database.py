@@ -17,6 +17,7 @@ from ebooklet.ports.serializer import Serializer
 from ebooklet.services import metadata, reading, writing
 from ebooklet.services.changes import Changes
 from ebooklet.services.closing import close_copy
+from ebooklet.services.place import OpenPlace
 from ebooklet.services.pull import PullResult, pull
 from ebooklet.services.push import PushResult, push
 from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy
@@ -33,6 +34,11 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
     Made by `ebooklet.open`. Reads and writes are local; `push` and `pull` move data, and reading
     a value that is not here yet fetches it. Many threads may share one handle.
 
+    Args:
+        copy: the working copy.
+        serializer: of the values.
+        open_place: opens other remote databases, as `copy_remote` needs them.
+
     Example:
         >>> import ebooklet
         >>> with ebooklet.open("memory://tour", flag="c", value_serializer="json") as db:
@@ -41,8 +47,9 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
         True
     """
 
-    def __init__(self, copy: WorkingCopy, serializer: Serializer) -> None:
+    def __init__(self, copy: WorkingCopy, serializer: Serializer, open_place: OpenPlace) -> None:
         self._copy = copy
+        self._open_place = open_place
         self._serializer = serializer
         # The hot path, bound once: a warm read or write is to cost little more than Booklet's.
         self._loads: Callable[[bytes], V] = serializer.loads

@@ -4,36 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any, Final
 
 from ebooklet.connection import S3Connection
 from ebooklet.database import EBooklet, Timestamp
 from ebooklet.errors import RemoteMissingError
-from ebooklet.ports.serializer import Serializer
-from ebooklet.services.catalog import Member
-from ebooklet.services.working_copy import WorkingCopy
+from ebooklet.services.catalog import look_at
 
 _KEY: Final = re.compile(r"[A-Za-z0-9._-]+")
 _TYPES: Final = {"database": "EVariableLengthValue", "group": "RemoteConnGroup"}
-
-LookAt = Callable[[S3Connection], Member | None]
 
 
 class RemoteConnGroup(EBooklet[dict[str, Any]]):
     """A catalogue of databases: by default keyed by their uuids, with how to reach each.
 
     Entries never hold credentials. They are made by `add`, or by assigning a connection.
-
-    Args:
-        copy: the working copy.
-        serializer: of the entries, JSON.
-        look_at: reads what a member's head says; None if there is no such database.
     """
-
-    def __init__(self, copy: WorkingCopy, serializer: Serializer, look_at: LookAt) -> None:
-        super().__init__(copy, serializer)
-        self._look_at = look_at
 
     @property
     def type(self) -> str:
@@ -65,7 +51,8 @@ class RemoteConnGroup(EBooklet[dict[str, Any]]):
             json.dumps(user_meta)
         except (TypeError, ValueError) as exc:
             raise TypeError(f"user_meta must be something JSON can hold: {exc}") from exc
-        member = self._look_at(remote_conn)
+        with self._open_place(remote_conn) as place:
+            member = look_at(place)
         if member is None:
             raise RemoteMissingError("there is no database at this connection", op="add")
         own_key = member.uuid.hex

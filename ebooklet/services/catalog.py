@@ -9,9 +9,7 @@ from uuid import UUID
 import orjson
 
 from ebooklet.core.head import DatabaseType
-from ebooklet.ports.clock import Clock
-from ebooklet.ports.remote_store import RemoteStore
-from ebooklet.services.heads import HeadStore
+from ebooklet.services.place import RemotePlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +22,7 @@ class Member:
     metadata: Any  # the user's, decoded; None if never set
 
 
-def look_at(remote: RemoteStore, db_key: str, clock: Clock) -> Member | None:
+def look_at(place: RemotePlace) -> Member | None:
     """Read a database's head; None when there is none.
 
     One request in mode cas; a second one, for the other copy of the head, in mode lock and where
@@ -34,7 +32,7 @@ def look_at(remote: RemoteStore, db_key: str, clock: Clock) -> Member | None:
         UnsupportedFormatError: the object is not a database of ours.
         RemoteIntegrityError: the head is damaged, and so is its copy or there is none.
     """
-    snapshot = HeadStore(remote, db_key, clock, lambda *_: False).read()
+    snapshot = place.heads().read()
     if snapshot is None:
         return None
     head = snapshot.head

@@ -1,0 +1,68 @@
+"""Where a remote database is, with what it takes to work on it as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from ebooklet.connection import RemoteAddress, S3Connection
+from ebooklet.core.head import Proto
+from ebooklet.ports.clock import Clock
+from ebooklet.ports.lock_service import LockService
+from ebooklet.ports.remote_store import RemoteStore
+from ebooklet.services.heads import HeadStore
+
+RemoteLike: TypeAlias = S3Connection | RemoteAddress | RemoteStore | str | Mapping[str, Any]
+"""What callers may name a remote database by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemotePlace:
+    """A remote database's place, whether or not a database is there.
+
+    Attributes:
+        store: the objects.
+        db_key: key of the database's head.
+        clock: for waits and times.
+        locks: the lock service that writers use, by the way heads are moved.
+        probe: finds out how heads can be moved where there is no head to say so.
+        owned: `close` closes the store.
+    """
+
+    store: RemoteStore
+    db_key: str
+    clock: Clock
+    locks: Callable[[Proto], LockService | None]
+    probe: Callable[[], Proto]
+    owned: bool = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def location(self) -> str:
+        """Where it is, for messages."""
+        return f"{self.store.location}/{self.db_key}"
+
+    def heads(self) -> HeadStore:
+        """Reads and moves the head."""
+        return HeadStore(self.store, self.db_key, self.clock, lambda *_: False)
+
+    def close(self) -> None:
+        """Close the store, if it was opened for this place; idempotent."""
+        if self.owned:
+            self.store.close()
+
+
+OpenPlace: TypeAlias = Callable[[RemoteLike], RemotePlace]
+"""Opens the place that a caller names."""

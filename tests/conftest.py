@@ -10,6 +10,8 @@ import pytest
 
 from ebooklet.testing.servers import (
     S3Server,
+    start_juicefs,
+    start_ministack,
     start_moto,
     start_rclone,
     start_rclone_http,
@@ -17,6 +19,7 @@ from ebooklet.testing.servers import (
 )
 
 SERVERS = ("seaweedfs", "moto", "rclone")
+EVERY_SERVER = (*SERVERS, "ministack", "juicefs")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,6 +41,20 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """An emulator with AWS-like answers."""
     with start_moto(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A second emulator, which takes every key."""
+    with start_ministack(tmp_path_factory.mktemp("ministack")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def juicefs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """MinIO's old code on a file system; it silently ignores conditions on writes."""
+    with start_juicefs(tmp_path_factory.mktemp("juicefs")) as server:
         yield server
 
 
@@ -64,6 +81,14 @@ def rclone_http(rclone_folder: Path) -> Iterator[str]:
 @pytest.fixture(scope="session", params=SERVERS)
 def s3_server(request: pytest.FixtureRequest) -> S3Server:
     """Each of the servers in turn."""
+    server = request.getfixturevalue(request.param)
+    assert isinstance(server, S3Server)
+    return server
+
+
+@pytest.fixture(params=EVERY_SERVER)
+def any_server(request: pytest.FixtureRequest) -> S3Server:
+    """Each of the servers in turn, those included that stand for fewer in the field."""
     server = request.getfixturevalue(request.param)
     assert isinstance(server, S3Server)
     return server

@@ -7,7 +7,15 @@ from typing import BinaryIO, Final
 from ebooklet.errors import EBookletError, RemoteIntegrityError, StoreError
 from ebooklet.ports.remote_store import Body, ByteRange, IfMatch, RemoteStore
 
-__all__ = ["MAX_KEY_BYTES", "check_key", "check_span", "read_body", "read_part", "same_etag"]
+__all__ = [
+    "MAX_KEY_BYTES",
+    "check_key",
+    "check_span",
+    "is_key",
+    "read_body",
+    "read_part",
+    "same_etag",
+]
 
 MAX_KEY_BYTES: Final = 1024  # S3's own limit
 _FORBIDDEN_PARTS: Final = frozenset(("", ".", ".."))
@@ -29,6 +37,15 @@ def check_key(key: str, op: str) -> str:
     if not _FORBIDDEN_PARTS.isdisjoint(key.split("/")):
         raise StoreError("object key has an empty, '.' or '..' component", op=op, key=key)
     return key
+
+
+def is_key(key: str) -> bool:
+    """Whether promise 6 of the port covers `key`: others are no objects of ours."""
+    try:
+        check_key(key, "")
+    except StoreError:
+        return False
+    return True
 
 
 def check_span(start: int, stop: int | None, key: str) -> None:

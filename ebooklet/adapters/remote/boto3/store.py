@@ -10,6 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 
+from ebooklet.adapters.listing import asked_prefix, is_wanted, start_after
 from ebooklet.adapters.objects import check_key, check_span, read_part
 from ebooklet.adapters.parallel import ordered_map
 from ebooklet.adapters.remote.boto3.answers import described, etag_of, in_ms, part_of, whole_of
@@ -56,7 +57,6 @@ T = TypeVar("T")
 _BULK_DELETE: Final = 1000  # S3's limit of one request
 _RIVAL_ATTEMPTS: Final = 5
 _XML_CANNOT_SAY: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
-_ORDERED_ALIKE: Final = re.compile(r"[0-9A-Za-z]+")
 
 
 class Boto3RemoteStore:
@@ -158,16 +158,18 @@ class Boto3RemoteStore:
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectMeta]:
         """See `RemoteStore.list`."""
-        wanted: ListObjectsV2RequestTypeDef = {"Bucket": self._bucket, "Prefix": prefix}
-        # SeaweedFS lists `a/b` before `a-b`: it may skip for us only where all orders agree.
-        if after.startswith(prefix) and _ORDERED_ALIKE.fullmatch(after[len(prefix) :]):
-            wanted["StartAfter"] = after
+        asked = asked_prefix(prefix)
+        if asked is None:
+            return
+        wanted: ListObjectsV2RequestTypeDef = {"Bucket": self._bucket, "Prefix": asked}
+        if skipped := start_after(prefix, after):
+            wanted["StartAfter"] = skipped
         last_token = None
         while True:
             page = self._page(prefix, wanted)
             for entry in page.get("Contents", ()):
                 key = entry.get("Key", "")
-                if key.startswith(prefix) and key > after:
+                if is_wanted(key, prefix, after):
                     yield ObjectMeta(
                         key,
                         entry.get("Size", 0),

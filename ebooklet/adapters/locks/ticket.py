@@ -10,6 +10,12 @@ is the place in the queue. This is the bakery algorithm with the server's listin
   rival whose presence the second one did not show writes its place after it, so more than a second
   after ours, and comes later even where times are listed in whole seconds.
 
+A contender, waiting or holding, rewrites its presence every quarter of `stale_s`. Once half of it
+has passed since the last rewriting it knows of, it gives its ticket up: it begins nothing more under
+it. Others break a ticket after `stale_s` without a change, and enter no sooner than `quiet_s` after
+the moment when its owner must have given up, so that requests under way then have arrived: all on
+their own clock, from when they first saw the last change, which is not before its owner began it.
+
 What it gives rests on the server's listing being fresh and its clock not going back; the head of
 such a database is verified around each write for that reason.
 
@@ -58,8 +64,8 @@ class TicketTiming:
 
     settle_s: float = 1.0  # between two clear listings; never less than the listing's resolution
     poll_max_s: float = 5.0
-    stale_s: float = 120.0  # unchanged for so long: dead
-    breaker_wait_s: float = 60.0  # for requests of the dead that are still under way
+    stale_s: float = 80.0  # unchanged for so long: dead
+    quiet_s: float = 60.0  # after the last moment when a former holder may have begun a request
     background: bool = True  # heartbeat in a thread; otherwise the caller calls `renew`
 
     @property
@@ -69,8 +75,13 @@ class TicketTiming:
 
     @property
     def valid_s(self) -> float:
-        """Seconds after the last acknowledged heartbeat when the holder gives up."""
+        """Seconds after the last acknowledged heartbeat when a contender gives up."""
         return self.stale_s / 2
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds after the last change of a broken ticket when another may write."""
+        return self.valid_s + self.quiet_s
 
 
 @dataclass(slots=True)
@@ -163,8 +174,8 @@ class TicketLockService:
     """Locks by queueing, for stores that ignore or break conditional writes.
 
     An uncontended `acquire` costs five requests and the settling second, `verify` one request,
-    `release` one. Whoever breaks another's ticket, by `force` as well, waits `breaker_wait_s`
-    before it enters, as nothing else stops a write of the former holder that is under way.
+    `release` one. Whoever breaks a ticket by force waits `quiet_s` before it enters, as nothing else
+    stops a write of the former holder that is under way.
 
     Args:
         remote: where the objects are.
@@ -187,7 +198,8 @@ class TicketLockService:
     def takeover_s(self) -> float:
         """Longest time in seconds that a dead holder blocks the next."""
         timing = self._timing
-        return timing.stale_s + timing.breaker_wait_s + timing.settle_s + 2 * timing.poll_max_s
+        silent_s = max(timing.stale_s, timing.silent_s)
+        return silent_s + timing.settle_s + 2 * timing.poll_max_s
 
     def acquire(
         self,
@@ -203,7 +215,7 @@ class TicketLockService:
             _Tickets(self._remote, name), self._clock, self._timing, purpose, self._own
         )
         if (broken_at := self._broken_at.get(name)) is not None:
-            contender.quiet_until = broken_at + self._timing.breaker_wait_s
+            contender.quiet_until = broken_at + self._timing.quiet_s
         try:
             holding = contender.enter(timeout, fence, force)
         except BaseException:
@@ -286,6 +298,7 @@ class _Contender:
         unseen = 0  # listings without our ticket
         clear_at: float | None = None
         while True:
+            asked_at = clock.monotonic()
             queue = self._tickets.listed()
             now = clock.monotonic()
             mine = queue.pop(self._id, None)
@@ -300,12 +313,15 @@ class _Contender:
                         key=self._tickets.name,
                     )
                 if unseen % _REQUEUE_AFTER == 0:
-                    self.leave()
-                    self._queue_up()
+                    self._queue_up_again()
                 self._pause(poll_s)
                 continue
             unseen = 0
             self._watch(queue, now)
+            if asked_at - self._beat_at > timing.valid_s:
+                clear_at = None
+                self._queue_up_again()
+                continue
             before = [
                 ticket
                 for ticket in sorted(queue.values(), key=_queue_order)
@@ -318,16 +334,21 @@ class _Contender:
                 clear_at = now if clear_at is None else clear_at
                 enter_at = max(clear_at + timing.settle_s, self.quiet_until)
                 if now >= enter_at:
-                    return self._hold(mine.place)
+                    return self._hold(mine.place, asked_at)
                 self._pause(min(enter_at - now, timing.beat_s))
                 continue
             clear_at = None
             for ticket in before[:1]:
                 self._holds(ticket)  # learns its token
-            if force or all(self._stale(ticket, now) for ticket in before):
+            stale = all(self._stale(ticket, asked_at) for ticket in before)
+            if force or stale:
                 force = False  # those who come later are not in our way
                 self._tickets.remove(ticket.id for ticket in before)
-                self.quiet_until = clock.monotonic() + timing.breaker_wait_s
+                if stale:
+                    last_seen = max(self._watched[ticket.id][1] for ticket in before)
+                    self._stay_quiet(last_seen + timing.silent_s)
+                else:  # it may have begun a request just before its ticket went
+                    self._stay_quiet(clock.monotonic() + timing.quiet_s)
                 continue
             if now - began >= timeout:
                 first = next((ticket for ticket in before if self._holds(ticket)), before[0])
@@ -345,6 +366,11 @@ class _Contender:
                 return
             self._id = ""
 
+    def _queue_up_again(self) -> None:
+        """Give the place up for a new one: others have broken the ticket, or may be about to."""
+        self.leave()
+        self._queue_up()
+
     def _queue_up(self) -> None:
         self._id = sid_text(self._clock.token_bytes(16))
         self._own.add(self._id)
@@ -359,9 +385,9 @@ class _Contender:
         self._tickets.write(self._id, _PRESENCE, self._record)
 
     def _pause(self, seconds: float) -> None:
-        """Sleep, and keep our own ticket fresh."""
+        """Sleep, and keep our own ticket fresh; one that was silent for too long stays so."""
         self._clock.sleep(seconds)
-        if self._clock.monotonic() - self._beat_at >= self._timing.beat_s:
+        if self._timing.beat_s <= self._clock.monotonic() - self._beat_at <= self._timing.valid_s:
             self._beat()
 
     def _watch(self, queue: dict[str, _Ticket], now: float) -> None:
@@ -370,14 +396,18 @@ class _Contender:
             _, since = self._watched.pop(ticket_id)
             if now - since > self._timing.valid_s:
                 # Silent for so long and then gone: another broke it rather than it was released.
-                self.quiet_until = max(self.quiet_until, now + self._timing.breaker_wait_s)
+                self._stay_quiet(since + self._timing.silent_s)
         for ticket in queue.values():
             known = self._watched.get(ticket.id)
             if known is None or known[0] != ticket.signature:
                 self._watched[ticket.id] = ticket.signature, now
 
-    def _stale(self, ticket: _Ticket, now: float) -> bool:
-        return now - self._watched[ticket.id][1] >= self._timing.stale_s
+    def _stay_quiet(self, until: float) -> None:
+        self.quiet_until = max(self.quiet_until, until)
+
+    def _stale(self, ticket: _Ticket, asked_at: float) -> bool:
+        """Whether a listing asked for at that moment came too late after the last change."""
+        return asked_at - self._watched[ticket.id][1] >= self._timing.stale_s
 
     def _holds(self, ticket: _Ticket) -> bool:
         """Whether a contender says that it holds the lock; one request if it changed."""
@@ -391,8 +421,8 @@ class _Contender:
         self._fence = max(self._fence, record.token)
         return True
 
-    def _hold(self, place: ObjectMeta) -> _TicketHolding:
-        """Say that we hold the lock.
+    def _hold(self, place: ObjectMeta, asked_at: float) -> _TicketHolding:
+        """Say that we hold the lock, ours since the listing asked for at that moment.
 
         Nothing lasts in such a store that could count tokens, but places only grow, so a token is
         the place in the queue as a number: listed time, then the leading bits of the id.
@@ -400,11 +430,10 @@ class _Contender:
         number = int.from_bytes(parse_sid(self._id), "big") >> (128 - _TOKEN_ID_BITS)
         listed_ms = min(place.modified_ms, _MAX_LISTED_MS)
         token = max(self._fence + 1, listed_ms << _TOKEN_ID_BITS | number)
-        sent_at = self._clock.monotonic()
         self._record = replace(self._record, token=token, state="held")
         self._beat()
         return _TicketHolding(
-            self._tickets, self._id, self._record, self._clock, self._timing.valid_s, sent_at
+            self._tickets, self._id, self._record, self._clock, self._timing.valid_s, asked_at
         )
 
 

@@ -19,7 +19,7 @@ from ebooklet.testing.lock_service import LockServiceContract, OpenService
 LEASE = LeaseTiming(poll_first_s=0.01, poll_max_s=0.05)
 BRISK_LEASE = LeaseTiming(ttl_s=1.2, poll_first_s=0.05, poll_max_s=0.1)
 TICKET = TicketTiming(settle_s=0.03, poll_max_s=0.03)
-BRISK_TICKET = TicketTiming(settle_s=0.03, poll_max_s=0.05, stale_s=1.2, breaker_wait_s=0.2)
+BRISK_TICKET = TicketTiming(settle_s=0.03, poll_max_s=0.05, stale_s=1.2, quiet_s=0.2)
 
 
 class TestLeaseInMemory(LockServiceContract):

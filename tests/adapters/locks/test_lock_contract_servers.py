@@ -23,7 +23,7 @@ LEASE = LeaseTiming(poll_first_s=0.02, poll_max_s=0.1)
 BRISK_LEASE = LeaseTiming(ttl_s=1.2, poll_first_s=0.05, poll_max_s=0.2)
 # This server lists times in milliseconds; one that lists seconds needs a whole one to settle.
 TICKET = TicketTiming(settle_s=0.1, poll_max_s=0.1)
-BRISK_TICKET = TicketTiming(settle_s=0.1, poll_max_s=0.1, stale_s=1.2, breaker_wait_s=0.2)
+BRISK_TICKET = TicketTiming(settle_s=0.1, poll_max_s=0.1, stale_s=1.2, quiet_s=0.2)
 
 WORKER = """
 import json

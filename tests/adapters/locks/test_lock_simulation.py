@@ -84,7 +84,7 @@ def test_leases_exclude_each_other(seed: int) -> None:
 def test_tickets_exclude_each_other(seed: int) -> None:
     """Over listings told in whole seconds: one live holder, growing tokens, nobody stuck."""
     tokens, gave_up = live_together(
-        seed, ticket_service, clients=4, renew_every_s=30, conditions=False
+        seed, ticket_service, clients=4, renew_every_s=20, conditions=False
     )
     assert tokens == sorted(set(tokens))
     assert tokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO, Final
 
-from ebooklet.errors import EBookletError, RemoteIntegrityError, StoreError
+from ebooklet.errors import EBookletError, RemoteIntegrityError, StoreError, UnsupportedOperation
 from ebooklet.ports.remote_store import Body, ByteRange, IfMatch, RemoteStore
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "check_key",
     "check_span",
     "is_key",
+    "no_copy",
     "read_body",
     "read_part",
     "same_etag",
@@ -90,3 +91,12 @@ def read_part(store: RemoteStore, part: ByteRange) -> bytes | EBookletError:
 def same_etag(condition: IfMatch, etag: str) -> bool:
     """Whether a condition names this ETag; quotes do not count, as on most servers."""
     return condition.etag.strip('"') == etag.strip('"')
+
+
+def no_copy(where: str, source: str) -> UnsupportedOperation:
+    """The error for a copy from an origin that a store cannot reach."""
+    return UnsupportedOperation(
+        f"{where} cannot copy objects of that other store: read them there and put them here",
+        op="copy",
+        key=source,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol, TypeAlias, runtime_checkable
 
 from ebooklet.errors import EBookletError
@@ -59,10 +59,22 @@ class Capabilities:
 
     conditional_put: bool  # can send IfAbsent and IfMatch
     server_side_copy: bool  # `copy` moves no bytes through the client
+    max_copy_bytes: int  # largest object that one `copy` takes
     ranges: bool  # a range costs its own bytes, not the whole object's
     writable: bool
     max_put_bytes: int  # largest body of one atomic put
     shared: bool  # other machines can reach the same objects
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a store's objects are, as its server knows them: what another store copies from.
+
+    Plain data, so that it passes through whatever wraps the store.
+    """
+
+    realm: tuple[str, ...] = field(repr=False)  # server and identity; compared, never shown
+    container: str  # the bucket or folder there
 
 
 @runtime_checkable
@@ -84,6 +96,9 @@ class RemoteStore(Protocol):
        names exactly one object, and neighbours (`a`, `a2`, `a/b`, `A`) are never touched.
     7. Bodies that come back are as long as was asked for: a short or oversized answer raises.
     8. Messages, logs and `repr` hold no secret.
+    9. `copy` is atomic as `put` is, and works from every origin that `copies_from` accepts: the
+       store itself, if it copies at all, and stores of the same server and identity. Any other
+       origin is `UnsupportedOperation`, and nothing is written.
     """
 
     @property
@@ -94,6 +109,11 @@ class RemoteStore(Protocol):
     @property
     def endpoint(self) -> str:
         """The server, whatever bucket: what the probe found out of one holds for all on it."""
+        ...
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where the objects are, for stores that copy from here; None where none can."""
         ...
 
     @property
@@ -165,8 +185,24 @@ class RemoteStore(Protocol):
         """
         ...
 
-    def copy(self, source: str, target: str) -> ObjectMeta:
-        """Copy one object to another key of the same store, by the server where it can."""
+    def copies_from(self, origin: Origin | None) -> bool:
+        """Whether `copy` can take objects from there; makes no request."""
+        ...
+
+    def copy(self, source: str, target: str, *, origin: Origin | None = None) -> ObjectMeta:
+        """Copy one object by the server, without its bytes passing through here.
+
+        Args:
+            source: key of the object, of at most `capabilities.max_copy_bytes`.
+            target: key in this store; what stands there is replaced.
+            origin: the `origin` of the store that has the object; None is this one.
+
+        Raises:
+            ObjectNotFound: no such object.
+            UnsupportedOperation: `copies_from(origin)` is False, or the server cannot copy.
+            OutcomeUnknown: no answer came; the write may have happened.
+            RemoteUnavailable: nothing was written; the same call may be repeated.
+        """
         ...
 
     def server_time_ms(self) -> int | None:

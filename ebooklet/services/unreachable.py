@@ -12,12 +12,14 @@ from ebooklet.ports.remote_store import (
     Capabilities,
     Condition,
     ObjectMeta,
+    Origin,
     StoredObject,
 )
 
 _CAPABILITIES: Final = Capabilities(
     conditional_put=False,
     server_side_copy=False,
+    max_copy_bytes=0,
     ranges=True,
     writable=False,
     max_put_bytes=0,
@@ -46,6 +48,11 @@ class UnreachableRemoteStore:
     def endpoint(self) -> str:
         """Where the server would be."""
         return self._location
+
+    @property
+    def origin(self) -> Origin | None:
+        """None: nothing can be copied from here."""
+        return None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -83,7 +90,11 @@ class UnreachableRemoteStore:
         """Raise."""
         self._refuse("list", prefix)
 
-    def copy(self, source: str, target: str) -> ObjectMeta:
+    def copies_from(self, origin: Origin | None) -> bool:
+        """No."""
+        return False
+
+    def copy(self, source: str, target: str, *, origin: Origin | None = None) -> ObjectMeta:
         """Raise."""
         self._refuse("copy", source)
 

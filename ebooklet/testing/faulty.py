@@ -28,6 +28,7 @@ from ebooklet.ports.remote_store import (
     IfAbsent,
     IfMatch,
     ObjectMeta,
+    Origin,
     RemoteStore,
     StoredObject,
 )
@@ -226,6 +227,11 @@ class FaultyRemoteStore:
         return self.inner.endpoint
 
     @property
+    def origin(self) -> Origin | None:
+        """The inner store's."""
+        return self.inner.origin
+
+    @property
     def capabilities(self) -> Capabilities:
         """The inner store's."""
         return self.inner.capabilities
@@ -298,10 +304,14 @@ class FaultyRemoteStore:
                     past[key] = found.meta
         return iter(past.values())
 
-    def copy(self, source: str, target: str) -> ObjectMeta:
+    def copies_from(self, origin: Origin | None) -> bool:
+        """As the inner store says."""
+        return self.inner.copies_from(origin)
+
+    def copy(self, source: str, target: str, *, origin: Origin | None = None) -> ObjectMeta:
         """See `RemoteStore.copy`; the target is the key to the rules."""
         rule = self._met(Call("copy", target))
-        meta = self.inner.copy(source, target)
+        meta = self.inner.copy(source, target, origin=origin)
         with self._lock:
             self._history.append((target, StoredObject(self.inner.get(target).body, meta)))
         if rule is not None and rule.fault is StoreFault.LOSE_ANSWER:

@@ -17,6 +17,7 @@ from ebooklet.errors import (
     PreconditionFailed,
     RemoteIntegrityError,
     StoreError,
+    UnsupportedOperation,
 )
 from ebooklet.ports.remote_store import (
     ByteRange,
@@ -24,6 +25,7 @@ from ebooklet.ports.remote_store import (
     IfAbsent,
     IfMatch,
     ObjectMeta,
+    Origin,
     RemoteStore,
 )
 from ebooklet.testing.contract import Contract
@@ -96,12 +98,19 @@ class RemoteStoreContract(Contract):
     Fixtures to provide:
         store: a `RemoteStore` that holds no object and that no other test uses.
         secrets: strings that must never be shown; none by default.
+        neighbour: a second empty store of the same server and identity, in another bucket or
+            folder; None by default, where a kind of store has no such thing.
     """
 
     @pytest.fixture
     def secrets(self) -> tuple[str, ...]:
         """Override where the store has credentials."""
         return ()
+
+    @pytest.fixture
+    def neighbour(self) -> RemoteStore | None:
+        """Override where there can be two stores of one server."""
+        return None
 
     # Whole objects.
 
@@ -512,6 +521,40 @@ class RemoteStoreContract(Contract):
             store.copy("absent", "to")
         assert store.get("to").body == b"body"
 
+    def test_copy_from_a_neighbour(self, store: RemoteStore, neighbour: RemoteStore | None) -> None:
+        """Promise 9: the server copies from another bucket or folder of its own, which stays."""
+        if neighbour is None:
+            pytest.skip("this kind of store has no neighbours")
+        bodies = {"from/k": b"body", "a b/ünï %2F+": bytes(range(256)) * (5 << 12), "empty": b""}
+        for key, body in bodies.items():
+            neighbour.put(key, body)
+        store.put("copy/from/k", b"something that stood there")
+        assert store.copies_from(neighbour.origin)
+        for key, body in bodies.items():
+            copied = store.copy(key, f"copy/{key}", origin=neighbour.origin)
+            found = store.get(f"copy/{key}")
+            assert found.body == body
+            assert (copied.size, copied.etag) == (len(body), found.meta.etag)
+        assert _keys(store.list("")) == sorted(f"copy/{key}" for key in bodies)
+        assert _keys(neighbour.list("")) == sorted(bodies)
+        with pytest.raises(ObjectNotFound):
+            store.copy("absent", "copy/empty", origin=neighbour.origin)
+        assert store.get("copy/empty").body == b""
+
+    def test_an_origin_out_of_reach(self, store: RemoteStore) -> None:
+        """Promise 9: a store says what it can copy from, and refuses any other origin."""
+        assert store.copies_from(store.origin) is store.capabilities.server_side_copy
+        store.put("k", b"body")
+        if store.capabilities.server_side_copy:
+            assert store.copy("k", "copy", origin=store.origin).size == 4
+            assert store.capabilities.max_copy_bytes >= 65 << 20
+        elsewhere = Origin(("another server", "another identity"), "k")
+        assert not store.copies_from(None)
+        assert not store.copies_from(elsewhere)
+        with pytest.raises(UnsupportedOperation):
+            store.copy("k", "to", origin=elsewhere)
+        assert "to" not in _keys(store.list(""))
+
     # The store itself.
 
     def test_many_threads(self, store: RemoteStore) -> None:
@@ -564,7 +607,9 @@ class RemoteStoreContract(Contract):
         """Promise 8: neither `repr` nor the location nor an error holds a secret."""
         with pytest.raises(ObjectNotFound) as caught:
             store.get("absent")
-        shown = f"{store!r} {store} {store.location} {caught.value!r} {caught.value}"
+        shown = (
+            f"{store!r} {store} {store.location} {caught.value!r} {caught.value} {store.origin!r}"
+        )
         assert store.location
         assert not [secret for secret in secrets if secret in shown]
 

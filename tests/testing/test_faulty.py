@@ -22,6 +22,10 @@ class TestFaultyRemoteStore(RemoteStoreContract):
     def store(self) -> RemoteStore:
         return FaultyRemoteStore(MemoryRemoteStore())
 
+    @pytest.fixture
+    def neighbour(self) -> RemoteStore:
+        return FaultyRemoteStore(MemoryRemoteStore())
+
 
 @pytest.fixture
 def faulty() -> FaultyRemoteStore:

@@ -32,7 +32,7 @@ from ebooklet.adapters.files import (
     sync_folder,
 )
 from ebooklet.adapters.keypaths import HIDDEN_FOLDER, decode, encode, set_aside
-from ebooklet.adapters.objects import check_key, check_span, read_part, same_etag
+from ebooklet.adapters.objects import check_key, check_span, no_copy, read_part, same_etag
 from ebooklet.connection import RemoteAddress
 from ebooklet.errors import (
     AccessDenied,
@@ -51,6 +51,7 @@ from ebooklet.ports.remote_store import (
     Condition,
     IfAbsent,
     ObjectMeta,
+    Origin,
     StoredObject,
 )
 
@@ -59,6 +60,7 @@ __all__ = ["FilesystemRemoteStore", "open_store"]
 _STALE_TEMPORARY_S: Final = 24 * 3600
 _COARSEST_TICK_NS: Final = 2_000_000_000  # FAT's
 _COPY_CHUNK: Final = 1 << 20
+_REALM: Final = ("file",)
 _DENIED: Final = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
 _MAYBE: Final = frozenset((errno.EIO, errno.ETIMEDOUT, errno.ESTALE))  # of a network share
 _BUSY: Final = frozenset((errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.EMFILE))
@@ -91,6 +93,7 @@ class FilesystemRemoteStore:
         self._capabilities = Capabilities(
             conditional_put=True,
             server_side_copy=True,
+            max_copy_bytes=1 << 62,
             ranges=True,
             writable=os.access(self._root, os.W_OK),
             max_put_bytes=1 << 62,
@@ -109,6 +112,11 @@ class FilesystemRemoteStore:
     def endpoint(self) -> str:
         """The folder, as a URL: file systems differ."""
         return self.location
+
+    @property
+    def origin(self) -> Origin | None:
+        """The folder, to every store of this machine."""
+        return Origin(_REALM, str(self._root))
 
     @property
     def capabilities(self) -> Capabilities:
@@ -174,12 +182,21 @@ class FilesystemRemoteStore:
                 if begins.startswith(prefix) or prefix.startswith(begins):
                     folders.append(deeper)
 
-    def copy(self, source: str, target: str) -> ObjectMeta:
+    def copies_from(self, origin: Origin | None) -> bool:
+        """Every folder of this machine."""
+        return origin is not None and origin.realm == _REALM
+
+    def copy(self, source: str, target: str, *, origin: Origin | None = None) -> ObjectMeta:
         """See `RemoteStore.copy`."""
         check_key(target, "copy")
+        folder = self
+        if origin is not None:
+            if not self.copies_from(origin):
+                raise no_copy(f"folder {str(self._root)!r}", source)
+            folder = FilesystemRemoteStore(origin.container)
         with (
-            self._failures("copy", source),
-            self._opened(source, "copy") as (descriptor, _),
+            folder._failures("copy", source),
+            folder._opened(source, "copy") as (descriptor, _),
             os.fdopen(descriptor, "rb", closefd=False) as file,
         ):
             return self.put(target, file)

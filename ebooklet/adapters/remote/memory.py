@@ -8,8 +8,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
+from weakref import WeakValueDictionary
 
-from ebooklet.adapters.objects import check_key, check_span, read_body, read_part, same_etag
+from ebooklet.adapters.objects import (
+    check_key,
+    check_span,
+    no_copy,
+    read_body,
+    read_part,
+    same_etag,
+)
 from ebooklet.connection import RemoteAddress
 from ebooklet.errors import EBookletError, ObjectNotFound, PreconditionFailed
 from ebooklet.ports.remote_store import (
@@ -19,15 +27,18 @@ from ebooklet.ports.remote_store import (
     Condition,
     IfAbsent,
     ObjectMeta,
+    Origin,
     StoredObject,
 )
 
 __all__ = ["MemoryRemoteStore", "open_store"]
 
 _DEFAULT_DB_KEY: Final = "db"
+_REALM: Final = ("memory",)
 _CAPABILITIES: Final = Capabilities(
     conditional_put=True,
     server_side_copy=True,
+    max_copy_bytes=1 << 40,
     ranges=True,
     writable=True,
     max_put_bytes=1 << 40,
@@ -39,7 +50,7 @@ def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class _Bucket:
     """Objects of one name: key -> body and meta, in one pair, so that readers need no lock."""
 
@@ -51,6 +62,7 @@ class _Bucket:
 _named: dict[str, _Bucket] = {}
 _named_lock = threading.Lock()
 _unnamed = itertools.count(1)
+_by_location: WeakValueDictionary[str, _Bucket] = WeakValueDictionary()
 
 
 class MemoryRemoteStore:
@@ -76,6 +88,7 @@ class MemoryRemoteStore:
             with _named_lock:
                 self._bucket = _named.setdefault(name, _Bucket())
             self._location = f"memory://{name}"
+        _by_location[self._location] = self._bucket
         self._now_ms = now_ms
 
     def __repr__(self) -> str:
@@ -90,6 +103,11 @@ class MemoryRemoteStore:
     def endpoint(self) -> str:
         """This process."""
         return "memory://"
+
+    @property
+    def origin(self) -> Origin | None:
+        """These objects, to every store of this process."""
+        return Origin(_REALM, self._location)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -141,9 +159,22 @@ class MemoryRemoteStore:
         chosen.sort(key=lambda pair: pair[0])
         return (meta for _, meta in chosen)
 
-    def copy(self, source: str, target: str) -> ObjectMeta:
+    def copies_from(self, origin: Origin | None) -> bool:
+        """Every store of this process."""
+        return origin is not None and origin.realm == _REALM
+
+    def copy(self, source: str, target: str, *, origin: Origin | None = None) -> ObjectMeta:
         """See `RemoteStore.copy`."""
-        return self._put(check_key(target, "copy"), self._find(source, "copy").body, None)
+        check_key(target, "copy")
+        bucket: _Bucket | None = self._bucket
+        if origin is not None:
+            bucket = _by_location.get(origin.container) if self.copies_from(origin) else None
+            if bucket is None:
+                raise no_copy(self._location, source)
+        found = None if bucket is None else bucket.objects.get(check_key(source, "copy"))
+        if found is None:
+            raise ObjectNotFound("no such object to copy", op="copy", key=source)
+        return self._put(target, found.body, None)
 
     def server_time_ms(self) -> int | None:
         """This store's clock."""

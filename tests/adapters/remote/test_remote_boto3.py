@@ -30,6 +30,14 @@ def bucket_store(server: S3Server) -> Iterator[Boto3RemoteStore]:
     store.close()
 
 
+@pytest.fixture(scope="class")
+def neighbour_store(server: S3Server) -> Iterator[Boto3RemoteStore]:
+    """Another bucket of the same server."""
+    store = _open(server)
+    yield store
+    store.close()
+
+
 def _open(server: S3Server) -> Boto3RemoteStore:
     parameters = ClientParameters(
         server.endpoint_url,
@@ -49,6 +57,11 @@ class S3Contract(RemoteStoreContract):
     def store(self, bucket_store: Boto3RemoteStore) -> Iterator[RemoteStore]:
         yield bucket_store
         bucket_store.delete([meta.key for meta in bucket_store.list("")])
+
+    @pytest.fixture
+    def neighbour(self, neighbour_store: Boto3RemoteStore) -> Iterator[RemoteStore]:
+        yield neighbour_store
+        neighbour_store.delete([meta.key for meta in neighbour_store.list("")])
 
     @pytest.fixture
     def secrets(self, server: S3Server) -> tuple[str, ...]:

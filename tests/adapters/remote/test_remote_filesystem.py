@@ -37,6 +37,12 @@ class TestFilesystemRemoteStore(RemoteStoreContract):
         root.mkdir()
         return FilesystemRemoteStore(root)
 
+    @pytest.fixture
+    def neighbour(self, tmp_path: Path) -> RemoteStore:
+        root = tmp_path / "other folder"
+        root.mkdir()
+        return FilesystemRemoteStore(root)
+
 
 def visible(root: Path) -> set[str]:
     """Paths of all files that are not our own helpers."""

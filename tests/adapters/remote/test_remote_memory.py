@@ -16,6 +16,10 @@ class TestMemoryRemoteStore(RemoteStoreContract):
     def store(self) -> RemoteStore:
         return MemoryRemoteStore()
 
+    @pytest.fixture
+    def neighbour(self) -> RemoteStore:
+        return MemoryRemoteStore()
+
 
 def test_a_name_is_shared(tmp_path: object) -> None:
     """Two stores of one name see each other's objects; another name, and no name, see none."""

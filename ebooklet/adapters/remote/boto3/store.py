@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 
 from ebooklet.adapters.listing import asked_prefix, is_wanted, start_after
-from ebooklet.adapters.objects import check_key, check_span, read_part
+from ebooklet.adapters.objects import check_key, check_span, no_copy, read_part
 from ebooklet.adapters.parallel import ordered_map
 from ebooklet.adapters.remote.boto3.answers import described, etag_of, in_ms, part_of, whole_of
 from ebooklet.adapters.remote.boto3.client import Client, ClientParameters, content_md5
@@ -40,6 +40,7 @@ from ebooklet.ports.remote_store import (
     IfAbsent,
     IfMatch,
     ObjectMeta,
+    Origin,
     StoredObject,
 )
 
@@ -55,6 +56,7 @@ __all__ = ["Boto3RemoteStore", "open_store"]
 T = TypeVar("T")
 
 _BULK_DELETE: Final = 1000  # S3's limit of one request
+_MAX_COPY_BYTES: Final = 5 << 30  # S3's limit of one CopyObject
 _RIVAL_ATTEMPTS: Final = 5
 _XML_CANNOT_SAY: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
 
@@ -89,7 +91,8 @@ class Boto3RemoteStore:
         self._pools_lock = threading.Lock()
         self._capabilities = Capabilities(
             conditional_put=True,
-            server_side_copy=True,
+            server_side_copy=not self._parameters.unsigned,
+            max_copy_bytes=_MAX_COPY_BYTES,
             ranges=True,
             writable=not self._parameters.unsigned,
             max_put_bytes=MAX_PUT_BYTES,
@@ -111,6 +114,13 @@ class Boto3RemoteStore:
         """The server's URL."""
         with translated("open", None, f"bucket {self._bucket!r}", Kind.READ):
             return self._client.endpoint
+
+    @property
+    def origin(self) -> Origin | None:
+        """The bucket, to clients of the same server with the same keys."""
+        parameters = self._parameters
+        identity = "unsigned" if parameters.unsigned else parameters.access_key_id or ""
+        return Origin(("s3", self.endpoint, identity), self._bucket)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -237,18 +247,29 @@ class Boto3RemoteStore:
             for _ in ordered_map(pool, self._delete_one, singles, ahead=ahead):
                 pass
 
-    def copy(self, source: str, target: str) -> ObjectMeta:
-        """See `RemoteStore.copy`; by the server, for objects up to 5 GiB."""
+    def copies_from(self, origin: Origin | None) -> bool:
+        """Buckets of the same server, with the same keys."""
+        own = self.origin
+        return (
+            self._capabilities.server_side_copy
+            and origin is not None
+            and own is not None
+            and origin.realm == own.realm
+        )
+
+    def copy(self, source: str, target: str, *, origin: Origin | None = None) -> ObjectMeta:
+        """See `RemoteStore.copy`."""
         check_key(source, "copy")
         check_key(target, "copy")
+        if origin is not None and not self.copies_from(origin):
+            raise no_copy(self._where(), source)
+        bucket = self._bucket if origin is None else origin.container
         self._repeated(
             "copy",
             source,
             Kind.WRITE,
             lambda: self._client.s3.copy_object(
-                Bucket=self._bucket,
-                Key=target,
-                CopySource={"Bucket": self._bucket, "Key": source},
+                Bucket=self._bucket, Key=target, CopySource={"Bucket": bucket, "Key": source}
             ),
         )
         return self.head(target)  # the answer to a copy does not say how long it is

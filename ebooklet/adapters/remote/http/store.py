@@ -44,6 +44,7 @@ from ebooklet.ports.remote_store import (
     Capabilities,
     Condition,
     ObjectMeta,
+    Origin,
     StoredObject,
 )
 
@@ -71,6 +72,7 @@ _NO_QUERY: Final = (
 _CAPABILITIES: Final = Capabilities(
     conditional_put=False,
     server_side_copy=False,
+    max_copy_bytes=0,
     ranges=True,
     writable=False,
     max_put_bytes=0,
@@ -154,6 +156,11 @@ class HttpRemoteStore:
         return self._folder
 
     @property
+    def origin(self) -> Origin | None:
+        """None: a public URL names nothing that a server could copy."""
+        return None
+
+    @property
     def capabilities(self) -> Capabilities:
         """Reading only."""
         return _CAPABILITIES
@@ -232,7 +239,11 @@ class HttpRemoteStore:
         """Refuse: see `capabilities`."""
         self._refuse("delete", None)
 
-    def copy(self, source: str, target: str) -> ObjectMeta:
+    def copies_from(self, origin: Origin | None) -> bool:
+        """Nothing."""
+        return False
+
+    def copy(self, source: str, target: str, *, origin: Origin | None = None) -> ObjectMeta:
         """Refuse: see `capabilities`."""
         self._refuse("copy", target)
 

@@ -17,9 +17,10 @@ from ebooklet.ports.serializer import Serializer
 from ebooklet.services import metadata, reading, writing
 from ebooklet.services.changes import Changes
 from ebooklet.services.closing import close_copy
-from ebooklet.services.place import OpenPlace
+from ebooklet.services.place import OpenPlace, RemoteLike, place_of
 from ebooklet.services.pull import PullResult, pull
 from ebooklet.services.push import PushResult, push
+from ebooklet.services.transfer import copy_database
 from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy
 from ebooklet.views import KeyRange, RangeItems, RangeKeys, RangeValues
 
@@ -318,6 +319,37 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
         """Drop pending changes, of `keys` or all of them, metadata included; unknown keys are ignored."""
         self._copy.require_writable("discard")
         writing.discard(self._copy, keys)
+
+    # The whole remote
+
+    def copy_remote(self, remote_conn: RemoteLike) -> None:
+        """Copy what is committed, with its history and its uuid, to a place without a database.
+
+        Pending changes are not copied. Between buckets of one server with the same keys the server
+        copies; otherwise the data pass through here, without being held.
+
+        Args:
+            remote_conn: where to, named as for `open`.
+
+        Raises:
+            ValueError: there is a database already, or it is this one's own place.
+            RemoteMissingError: nothing was pushed yet.
+            ReadOnlyError: this handle, or the target, can only be read.
+            EBookletError: it failed; there is no database at the target.
+
+        Example:
+            >>> import ebooklet
+            >>> with ebooklet.open("memory://first", flag="c", value_serializer="json") as db:
+            ...     db["a"] = 1
+            ...     _ = db.push()
+            ...     db.copy_remote("memory://second")
+            >>> with ebooklet.open("memory://second") as copy:
+            ...     copy["a"]
+            1
+        """
+        self._copy.require_writable("copy_remote")
+        with self._open_place(remote_conn) as target:
+            copy_database(place_of(self._copy), target)
 
     # Life
 

@@ -52,7 +52,12 @@ def parse_sid(text: str) -> bytes:
 
 def segment_key(db_key: str, sid: bytes) -> str:
     """The object that holds a segment of the database `db_key`."""
-    return f"{db_key}.d/{sid_text(sid)}"
+    return segment_prefix(db_key) + sid_text(sid)
+
+
+def segment_prefix(db_key: str) -> str:
+    """What the names of all segments of the database `db_key` begin with."""
+    return f"{db_key}.d/"
 
 
 def lock_key(db_key: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from ebooklet.core.entry import Entry
 from ebooklet.core.index.codec import decode_node
@@ -17,7 +17,6 @@ from ebooklet.core.params import TreeParams
 from ebooklet.core.plan import plan_ranges
 from ebooklet.core.refs import BlockRef, NodeRef
 from ebooklet.errors import EBookletError, RemoteIntegrityError
-from ebooklet.ports.local_store import LocalStore
 from ebooklet.ports.remote_store import ByteRange, RemoteStore
 from ebooklet.services.snapshot import Snapshot
 
@@ -33,17 +32,42 @@ def cache_key(block: BlockRef) -> bytes:
     return block.sid + block.offset.to_bytes(8, "big")
 
 
+class NodeCache(Protocol):
+    """Where nodes are kept beside the local data; every LocalStore is one."""
+
+    def cached_nodes(self, refs: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """Those of the given cache keys that are still there."""
+        ...
+
+    def cache_nodes(self, nodes: Mapping[bytes, bytes]) -> None:
+        """Remember nodes; failures to do so are silent."""
+        ...
+
+
+class _NoCache:
+    def cached_nodes(self, refs: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        return {}
+
+    def cache_nodes(self, nodes: Mapping[bytes, bytes]) -> None:
+        pass
+
+
 class NodeReader:
     """Drives the pure tree operations with nodes from the nearest place that has them.
 
     Nodes are immutable and verified against the digest in their reference, so a cache can be
     wrong only by being absent.
+
+    Args:
+        remote: where the database is.
+        db_key: its key.
+        cache: where nodes are kept from one process to the next; None keeps them in memory only.
     """
 
-    def __init__(self, remote: RemoteStore, db_key: str, local: LocalStore) -> None:
+    def __init__(self, remote: RemoteStore, db_key: str, cache: NodeCache | None = None) -> None:
         self._remote = remote
         self._db_key = db_key
-        self._local = local
+        self._cache = _NoCache() if cache is None else cache
         self._lock = threading.Lock()
         self._decoded: OrderedDict[NodeRef, Node] = OrderedDict()
         self._entries = 0
@@ -97,10 +121,10 @@ class NodeReader:
 
     def remember(self, nodes: Mapping[BlockRef, bytes]) -> None:
         """Take in nodes that this process has just written."""
-        self._local.cache_nodes({cache_key(block): data for block, data in nodes.items()})
+        self._cache.cache_nodes({cache_key(block): data for block, data in nodes.items()})
 
     def _from_disk(self, refs: list[NodeRef], found: dict[NodeRef, Node]) -> list[NodeRef]:
-        cached = self._local.cached_nodes([cache_key(ref.block) for ref in refs])
+        cached = self._cache.cached_nodes([cache_key(ref.block) for ref in refs])
         missing: list[NodeRef] = []
         for ref in refs:
             data = cached.get(cache_key(ref.block))
@@ -128,7 +152,7 @@ class NodeReader:
                 data = body[offset - plan.start : offset - plan.start + length]
                 found[ref] = self._keep(ref, decode_node(data, ref, self.params))
                 fetched[cache_key(ref.block)] = data
-        self._local.cache_nodes(fetched)
+        self._cache.cache_nodes(fetched)
 
     def _keep(self, ref: NodeRef, node: Node) -> Node:
         with self._lock:

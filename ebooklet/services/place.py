@@ -13,6 +13,7 @@ from ebooklet.ports.clock import Clock
 from ebooklet.ports.lock_service import LockService
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.heads import HeadStore
+from ebooklet.services.working_copy import WorkingCopy
 
 RemoteLike: TypeAlias = S3Connection | RemoteAddress | RemoteStore | str | Mapping[str, Any]
 """What callers may name a remote database by."""
@@ -66,3 +67,19 @@ class RemotePlace:
 
 OpenPlace: TypeAlias = Callable[[RemoteLike], RemotePlace]
 """Opens the place that a caller names."""
+
+
+def place_of(copy: WorkingCopy) -> RemotePlace:
+    """The place that a working copy follows; who may write there is settled by the copy's lock.
+
+    Without a remote, or offline, its requests raise as the copy's own do.
+    """
+    proto = copy.proto or Proto("lock")
+    return RemotePlace(
+        store=copy.reachable_remote(),
+        db_key=copy.db_key,
+        clock=copy.clock,
+        locks=lambda _: None,
+        probe=lambda: proto,
+        owned=False,
+    )

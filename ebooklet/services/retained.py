@@ -1,0 +1,156 @@
+"""Reading what a head keeps alive: the records of its retained commits, and R(H) (FORMAT §8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Final
+
+from ebooklet.core.commit import MAX_COMMIT_BYTES, Commit, decode_commit
+from ebooklet.core.head import Head, decode_log_row
+from ebooklet.core.index.lookup import scan
+from ebooklet.core.names import segment_key
+from ebooklet.core.refs import CommitRef
+from ebooklet.core.retention import RetainedCommits, RetainedSegments
+from ebooklet.core.segment import check_block
+from ebooklet.errors import EBookletError, RemoteIntegrityError
+from ebooklet.ports.remote_store import ByteRange, RemoteStore
+from ebooklet.services.log import log_segments
+from ebooklet.services.nodes import NodeReader
+
+_BATCH: Final = 256  # records asked for at once; they are far smaller than their limit
+
+
+class HistoryReader:
+    """Reads the retained commits of one head.
+
+    Args:
+        remote: where the database is.
+        db_key: its key.
+        head: whose history to read.
+
+    Attributes:
+        nodes: reads the trees of this head.
+        problems: what could not be read. While there are any, what was yielded is not all, and
+            nothing may be deleted on the strength of it.
+    """
+
+    def __init__(self, remote: RemoteStore, db_key: str, head: Head) -> None:
+        self._remote = remote
+        self._db_key = db_key
+        self._head = head
+        self.nodes = NodeReader(remote, db_key)
+        self.nodes.params = head.params
+        self.problems: list[EBookletError] = []
+
+    def commits(self) -> Iterator[tuple[CommitRef, Commit]]:
+        """Yield every retained commit once, newest first; see `problems` when it is through."""
+        history = RetainedCommits(self._head)
+        refs = self._refs()
+        retainable = sum(ref.seq >= history.lowest_seq for ref in refs)
+        for at in range(0, retainable, _BATCH):
+            batch = refs[at : min(at + _BATCH, retainable)]
+            for ref, found in zip(batch, self._records(batch), strict=True):
+                if not history.retains(ref):
+                    continue
+                if isinstance(found, EBookletError):
+                    self.problems.append(found)
+                    history.follow(ref, ())
+                    continue
+                history.follow(ref, found.parents)
+                yield ref, found
+        for ref in refs[retainable:]:
+            history.retains(ref)  # known, and known to be too old
+        unmet = history.unmet
+        if unmet and not self.problems:
+            self.problems.append(
+                RemoteIntegrityError(
+                    f"the history names {len(unmet)} commits that nothing tells the place of, the "
+                    f"first {min(unmet).hex()}",
+                    op="read",
+                    key=self._db_key,
+                )
+            )
+
+    def log_segments(self) -> set[bytes]:
+        """The segments that hold the nodes of the older history."""
+        try:
+            return log_segments(self.nodes, self._head.log)
+        except EBookletError as exc:
+            self.problems.append(exc)
+            return set()
+
+    def _refs(self) -> list[CommitRef]:
+        """Where the records of all known commits are, newest first."""
+        rows = chain(
+            self._head.commits(), (row.commit for row in self._head.recent), self._log_refs()
+        )
+        known: dict[bytes, CommitRef] = {}
+        for ref in rows:
+            known.setdefault(ref.id, ref)
+        return sorted(known.values(), key=lambda ref: ref.seq, reverse=True)
+
+    def _log_refs(self) -> Iterator[CommitRef]:
+        try:
+            for entries in self.nodes.scan(scan(self._head.log)):
+                for entry in entries:
+                    yield decode_log_row(entry.inline or b"", entry.key).commit
+        except EBookletError as exc:
+            self.problems.append(exc)
+
+    def _records(self, refs: list[CommitRef]) -> Iterator[Commit | EBookletError]:
+        """The records of these commits, in order; each that cannot be read as its error."""
+        tip = self._head.branch.commit.id  # the head brings its record along
+        asked = [
+            ref.block for ref in refs if ref.id != tip and ref.block.length <= MAX_COMMIT_BYTES
+        ]
+        bodies = iter(
+            self._remote.get_ranges(
+                [
+                    ByteRange(segment_key(self._db_key, b.sid), b.offset, b.offset + b.length)
+                    for b in asked
+                ]
+            )
+        )
+        for ref in refs:
+            if ref.id == tip:
+                yield self._head.tip
+            elif ref.block.length > MAX_COMMIT_BYTES:
+                yield self._unreadable(ref, "it is above the size limit")
+            else:
+                yield self._decoded(ref, next(bodies))
+
+    def _decoded(self, ref: CommitRef, body: bytes | EBookletError) -> Commit | EBookletError:
+        if isinstance(body, EBookletError):
+            return body
+        try:
+            check_block(body, ref.block, segment_key(self._db_key, ref.block.sid))
+            commit = decode_commit(body, ref.id)
+        except RemoteIntegrityError as exc:
+            return exc
+        if commit.seq != ref.seq:
+            return self._unreadable(ref, f"it says seq {commit.seq}")
+        return commit
+
+    def _unreadable(self, ref: CommitRef, why: str) -> RemoteIntegrityError:
+        return RemoteIntegrityError(
+            f"the record of commit {ref.seq} cannot be read: {why}; run fsck",
+            op="read",
+            key=segment_key(self._db_key, ref.block.sid),
+        )
+
+
+def retained_segments(remote: RemoteStore, db_key: str, head: Head) -> RetainedSegments:
+    """R(H): every segment that any retained commit of the head needs.
+
+    Raises:
+        EBookletError: part of the history cannot be read, so that it cannot be told.
+    """
+    reader = HistoryReader(remote, db_key, head)
+    segments = RetainedSegments(head)
+    for ref, commit in reader.commits():
+        segments.add(ref, commit)
+    segments.hold(reader.log_segments())
+    for problem in reader.problems:
+        raise problem
+    return segments

@@ -1,0 +1,298 @@
+"""Copying a whole remote database from one place to another (FORMAT §8)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import BinaryIO, Final, cast
+
+from ebooklet.core.head import Head, Proto, encode_head
+from ebooklet.core.names import check_db_key, segment_key, segment_prefix
+from ebooklet.errors import (
+    AccessDenied,
+    EBookletError,
+    ObjectNotFound,
+    OutcomeUnknown,
+    ReadOnlyError,
+    RemoteDeleted,
+    RemoteIntegrityError,
+    RemoteMissingError,
+    SnapshotExpired,
+    UnsupportedFormatError,
+    UnsupportedOperation,
+    UUIDMismatchError,
+)
+from ebooklet.ports.lock_service import Lease
+from ebooklet.services.heads import HeadMoved
+from ebooklet.services.place import RemotePlace
+from ebooklet.services.ranged import RangedReader
+from ebooklet.services.retained import retained_segments
+from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.upload import SEGMENT_CACHE_CONTROL
+
+DEFAULT_LOCK_TIMEOUT_S: Final = 300.0
+_IN_FLIGHT: Final = 8  # objects
+_BYTES_IN_FLIGHT: Final = 128 * 1024 * 1024
+# What a streamed object holds in memory at most: what is larger travels in parts.
+_MAX_WEIGHT: Final = 80 * 1024 * 1024
+
+
+def copy_database(
+    source: RemotePlace, target: RemotePlace, *, lock_timeout: float = DEFAULT_LOCK_TIMEOUT_S
+) -> None:
+    """Copy what is committed at `source` to `target`, where no database may be.
+
+    All retained commits come along, under the same uuid: local files that follow the source can
+    follow the copy. Segments are immutable and nobody can see them before a head names them, so
+    the head, created last, makes the copy exist in one step: a copy that failed or was killed
+    leaves no database, and what it has left is overwritten when it is repeated.
+
+    The source is not locked. What one head retains is not deleted before the grace of a later gc
+    has passed, so the copy is of that head, whatever is pushed meanwhile. The target is locked, so
+    that nobody creates another database there; how its head is moved is for its own server to say.
+
+    Args:
+        source: an existing database.
+        target: a place without one.
+        lock_timeout: seconds to wait for the target's lock.
+
+    Raises:
+        ValueError: there is a database at the target, or both are one place; nothing was copied.
+        RemoteMissingError: there is none at the source.
+        ReadOnlyError: the target can only be read.
+        LockTimeout, LockLostError: another has, or took, the target's lock.
+        SnapshotExpired, RemoteDeleted: the source was collected or deleted meanwhile: try again.
+        EBookletError: a request failed, or something stored is damaged. There is no database at
+            the target, or, when the answer to its last request was lost, the whole copy.
+    """
+    check_db_key(target.db_key)
+    if source.location == target.location:
+        raise ValueError(f"cannot copy {source.location} to itself; choose another db_key")
+    if not target.store.capabilities.writable:
+        raise ReadOnlyError(
+            f"cannot copy to {target.location}, which can only be read: pass a connection with "
+            "credentials",
+            op="copy",
+        )
+    snapshot = source.heads().read()
+    if snapshot is None:
+        raise RemoteMissingError(
+            f"there is no database at {source.location} to copy: push it first",
+            op="copy",
+            key=source.db_key,
+        )
+    _require_absent(target)
+    proto = target.probe()
+    with ExitStack() as stack:
+        lease = _locked(target, proto, snapshot.head.fence, lock_timeout, stack)
+        _require_absent(target)
+        head = _head_for(snapshot.head, proto, lease)
+        if reason := head.read_only_reason:
+            raise UnsupportedFormatError(
+                f"{source.location} cannot be copied by this version: {reason}",
+                op="copy",
+                key=source.db_key,
+            )
+        with _explained(source, snapshot):
+            sizes = retained_segments(source.store, source.db_key, head).sizes
+            _Transfer(source, target, sizes, lease).run()
+        try:
+            target.heads().commit(head, encode_head(head), None, lease)
+        except (HeadMoved, UUIDMismatchError) as exc:
+            raise _exists(target) from exc
+
+
+def _locked(
+    target: RemotePlace, proto: Proto, fence: int, timeout: float, stack: ExitStack
+) -> Lease | None:
+    service = target.locks(proto)
+    if service is None:
+        return None
+    lease = service.acquire(target.db_key, timeout=timeout, purpose="copy", fence=fence)
+    stack.callback(lease.release)
+    return lease
+
+
+def _require_absent(target: RemotePlace) -> None:
+    try:
+        found = target.heads().read()
+    except (UnsupportedFormatError, RemoteIntegrityError) as exc:
+        raise _exists(target) from exc  # whatever it is, it is not ours to overwrite
+    if found is not None:
+        raise _exists(target)
+
+
+def _exists(target: RemotePlace) -> ValueError:
+    return ValueError(
+        f"there is a database at {target.location} already; delete it first, or choose another key"
+    )
+
+
+def _head_for(head: Head, proto: Proto, lease: Lease | None) -> Head:
+    """The same commits, as a head of the target's server.
+
+    Segments that gc has dropped at the source and not yet deleted are not copied, so that the
+    target's gc has nothing to remember of them.
+    """
+    return replace(
+        head,
+        proto=proto,
+        fence=max(head.fence, lease.token if lease is not None else 0),
+        gc=replace(head.gc, pending=()),
+    )
+
+
+@contextmanager
+def _explained(source: RemotePlace, copied: Snapshot) -> Iterator[None]:
+    """Tell why a segment of the source is missing."""
+    try:
+        yield
+    except ObjectNotFound as exc:
+        if exc.key is None or not exc.key.startswith(segment_prefix(source.db_key)):
+            raise
+        raise _why_missing(source, copied, exc.key) from exc
+
+
+def _why_missing(source: RemotePlace, copied: Snapshot, key: str) -> EBookletError:
+    """What became of a segment that the copied head retains."""
+    current = source.heads().read()
+    if current is None or current.head.uuid != copied.head.uuid:
+        return RemoteDeleted(
+            f"the database at {source.location} was deleted while it was copied",
+            op="copy",
+            key=source.db_key,
+        )
+    if current.head.write_id != copied.head.write_id:
+        retained = retained_segments(source.store, source.db_key, current.head).sizes
+        if key not in {segment_key(source.db_key, sid) for sid in retained}:
+            return SnapshotExpired(
+                f"{source.location} let go of old commits while they were copied: copy it again",
+                op="copy",
+                key=source.db_key,
+            )
+    return RemoteIntegrityError(
+        f"a segment of {source.location} is missing although its head needs it; nothing was "
+        "created. Run fsck",
+        op="copy",
+        key=key,
+    )
+
+
+class _Transfer:
+    """Copies segments, several at once, and sees that each arrived whole."""
+
+    def __init__(
+        self,
+        source: RemotePlace,
+        target: RemotePlace,
+        sizes: Mapping[bytes, int | None],
+        lease: Lease | None,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._sizes = dict(sizes)
+        self._lease = lease
+        self._budget = _Budget(_BYTES_IN_FLIGHT)
+        self._failed = threading.Event()
+        self._by_server = target.store.copies_from(source.store.origin)
+
+    def run(self) -> None:
+        """Copy all of them.
+
+        Raises:
+            EBookletError: what failed first; the others were stopped.
+        """
+        with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="ebooklet-copy") as pool:
+            flights = [pool.submit(self._copy, sid) for sid in sorted(self._sizes)]
+            try:
+                done, _ = wait(flights, return_when=FIRST_EXCEPTION)
+            finally:
+                self._failed.set()  # for those that have not begun; the others end by themselves
+                pool.shutdown(cancel_futures=True)
+            for flight in done:
+                flight.result()
+        self._check_arrived()
+
+    def _copy(self, sid: bytes) -> None:
+        if self._failed.is_set():
+            return
+        try:
+            self._send(sid)
+        except BaseException:
+            self._failed.set()
+            raise
+
+    def _send(self, sid: bytes) -> None:
+        if self._lease is not None:
+            self._lease.check()
+        origin, place = self._source.store, self._target.store
+        key, target_key = self._key(self._source, sid), self._key(self._target, sid)
+        size = self._sizes[sid]
+        if size is None:
+            size = self._sizes[sid] = origin.head(key).size
+        if self._by_server and size <= place.capabilities.max_copy_bytes:
+            try:
+                copied = place.copy(key, target_key, origin=origin.origin)
+            except (AccessDenied, UnsupportedOperation):
+                self._by_server = False  # some policies and servers allow reading, not copying
+            else:
+                if copied.size != size:
+                    raise RemoteIntegrityError(
+                        f"a segment of {size} bytes was copied as {copied.size} bytes; nothing "
+                        "was created. Run fsck on the source",
+                        op="copy",
+                        key=key,
+                    )
+                return
+        with self._budget.held(min(size, _MAX_WEIGHT)):
+            body = cast("BinaryIO", RangedReader(origin, key, size))
+            place.put(target_key, body, cache_control=SEGMENT_CACHE_CONTROL)
+
+    def _check_arrived(self) -> None:
+        """Compare lengths: by one list, and where that differs by asking for the object."""
+        store = self._target.store
+        listed = {meta.key: meta.size for meta in store.list(segment_prefix(self._target.db_key))}
+        for sid, size in self._sizes.items():
+            key = self._key(self._target, sid)
+            if listed.get(key) == size:
+                continue
+            try:
+                stored = store.head(key).size
+            except ObjectNotFound:
+                stored = -1
+            if stored != size:
+                raise OutcomeUnknown(
+                    f"a segment of {size} bytes did not arrive whole at {self._target.location}; "
+                    "nothing was created. Copy again",
+                    op="copy",
+                    key=key,
+                )
+
+    @staticmethod
+    def _key(place: RemotePlace, sid: bytes) -> str:
+        return segment_key(place.db_key, sid)
+
+
+class _Budget:
+    """Lets through who needs memory as long as the sum stays below a limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._used = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def held(self, amount: int) -> Iterator[None]:
+        """Wait for `amount` bytes, at most the limit, and hold them."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._used + amount <= self._limit)
+            self._used += amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= amount
+                self._changed.notify_all()

@@ -271,9 +271,11 @@ class HeldLease:
         holding: the lock.
         renew_every_s: seconds between renewals in the background; None for none, where the
             caller calls `renew` itself.
+        waited: whether another may have held it since it was asked for.
     """
 
-    def __init__(self, holding: Holding, renew_every_s: float | None) -> None:
+    def __init__(self, holding: Holding, renew_every_s: float | None, *, waited: bool) -> None:
+        self.waited = waited
         self._holding = holding
         self._released = False
         self._heart: _Heart | None = None

@@ -32,6 +32,14 @@ class Lease(Protocol):
     def info(self) -> LockInfo: ...
 
     @property
+    def waited(self) -> bool:
+        """Whether another may have held the lock since `acquire` was called.
+
+        Then what was read before is old, and to be read again.
+        """
+        ...
+
+    @property
     def lost(self) -> bool:
         """True once this holder must assume that another may hold the lock; costs nothing."""
         ...

@@ -38,7 +38,6 @@ from ebooklet.services.working_copy import (
 Flag: TypeAlias = Literal["r", "w", "c", "n"]
 FLAGS: Final[tuple[Flag, ...]] = get_args(Flag)
 KIND_SLOT: Final = "kind"
-_WAITED_S: Final = 0.5  # a lock that took longer was waited for: what was read before is old
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,16 +207,14 @@ def _finish_deletions(copy: WorkingCopy) -> None:
 def _lock(
     request: Request, remote: RemoteStore, service: LockService, current: Snapshot | None
 ) -> tuple[Lease, Snapshot | None]:
-    """Take the write lock; what was read before a wait is read again."""
-    began = request.clock.monotonic()
+    """Take the write lock; what another holder may have changed since it was read is read again."""
+    fence = current.head.fence if current else 0
     lease = service.acquire(
-        request.db_key,
-        timeout=request.lock_timeout,
-        fence=current.head.fence if current else 0,
-        force=request.force_lock,
+        request.db_key, timeout=request.lock_timeout, fence=fence, force=request.force_lock
     )
     try:
-        if request.clock.monotonic() - began > _WAITED_S:
+        # The very next token: whoever wrote that head was the last to hold the lock.
+        if lease.waited or lease.token != fence + 1:
             current = read_remote(request)
         if request.force_lock and current is not None and current.head.proto.mode == "cas":
             current = raise_fence(

@@ -188,6 +188,7 @@ class LockServiceContract(Contract):
         former = open_service(True).acquire(name, timeout=_LONG_S)
         lease = open_service(True).acquire(name, timeout=0, force=True)
         assert lease.token > former.token
+        assert lease.waited
         with pytest.raises(LockLostError):
             former.verify()
         assert former.lost

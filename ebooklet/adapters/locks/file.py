@@ -153,10 +153,13 @@ class FileLockService:
         )
         began = self._clock.monotonic()
         poll_s = _POLL_FIRST_S
+        looks = 0
         while True:
+            looks += 1
             with _failures(path):
                 lease = _take(path, record, fence, self._clock, force=force)
             if lease is not None:
+                lease.waited = force or looks > 1
                 self._owners.add(record.owner)
                 return lease
             waited = self._clock.monotonic() - began
@@ -210,6 +213,7 @@ class _FileLease:
 
     def __init__(self, file: _LockedFile, record: _Record, clock: Clock) -> None:
         self.record = record
+        self.waited = False  # whether another may have held it since it was asked for
         self._path = file.path
         self._inode = file.inode
         self._clock = clock

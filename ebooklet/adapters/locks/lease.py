@@ -128,12 +128,15 @@ class LeaseLockService:
         watched, watched_since = "", 0.0
         poll_s = self._timing.poll_first_s
         tries = unavailable = 0
+        waited = False
         while True:
             found = self._read(key)
             now = clock.monotonic()
             if found is not None and found.record is not None and found.record.nonce in sent:
                 record, sent_at = sent[found.record.nonce]
-                return self._hold(name, record, found.etag, sent_at)
+                return self._hold(name, record, found.etag, sent_at, waited=waited)
+            # A write that was refused, or not answered: another may have come and gone.
+            waited |= tries > 0 or not (found is None or self._is_free(found))
             late = now - began >= timeout
             if found is not None and not (
                 force or self._may_take(found, watched, now - watched_since)
@@ -165,7 +168,7 @@ class LeaseLockService:
                     raise
                 clock.sleep(self._jittered(self._timing.poll_first_s))
                 continue
-            return self._hold(name, record, meta.etag, sent_at)
+            return self._hold(name, record, meta.etag, sent_at, waited=waited)
 
     def inspect(self, name: str) -> LockInfo | None:
         """See `LockService.inspect`; one request."""
@@ -197,9 +200,11 @@ class LeaseLockService:
 
     def _may_take(self, found: _Found, watched: str, unchanged_s: float) -> bool:
         """Whether the lock is free, or its holder dead."""
-        if found.record is not None and found.record.state == "free":
-            return True
-        return found.etag == watched and unchanged_s >= _TAKEOVER * self._ttl_s(found)
+        dead = found.etag == watched and unchanged_s >= _TAKEOVER * self._ttl_s(found)
+        return dead or self._is_free(found)
+
+    def _is_free(self, found: _Found) -> bool:
+        return found.record is not None and found.record.state == "free"
 
     def _ttl_s(self, found: _Found) -> float:
         """The holder's own ttl; ours for an object that cannot be read."""
@@ -217,12 +222,15 @@ class LeaseLockService:
             age_s = record.beat * record.ttl_ms / 4000 + since_beat_s
         return record.info(age_s)
 
-    def _hold(self, name: str, record: HolderRecord, etag: str, sent_at: float) -> Lease:
+    def _hold(
+        self, name: str, record: HolderRecord, etag: str, sent_at: float, *, waited: bool
+    ) -> Lease:
         self._owners.add(record.owner)
         holding = _LeaseHolding(
             name, record, self._clock, self._remote, etag, self._timing.valid_s, sent_at
         )
-        return HeldLease(holding, self._timing.renew_every_s if self._timing.background else None)
+        every_s = self._timing.renew_every_s if self._timing.background else None
+        return HeldLease(holding, every_s, waited=waited)
 
     def _jittered(self, seconds: float) -> float:
         """Between 0.75 and 1.25 of it, so that waiters do not march in step."""

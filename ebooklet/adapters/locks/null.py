@@ -77,6 +77,11 @@ class _NullLease:
         return self._info
 
     @property
+    def waited(self) -> bool:
+        """Nobody waits for anybody."""
+        return False
+
+    @property
     def lost(self) -> bool:
         """True after `release` only."""
         return self._released

@@ -221,7 +221,9 @@ class TicketLockService:
         except BaseException:
             contender.leave()
             raise
-        return HeldLease(holding, self._timing.beat_s if self._timing.background else None)
+        # While it settles others may come and go: nobody is the first to look.
+        beat_s = self._timing.beat_s if self._timing.background else None
+        return HeldLease(holding, beat_s, waited=True)
 
     def inspect(self, name: str) -> LockInfo | None:
         """See `LockService.inspect`: the holder, or else the first in the queue."""

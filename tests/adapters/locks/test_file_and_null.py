@@ -12,6 +12,7 @@ from ebooklet.adapters.locks.null import open_service as open_null
 from ebooklet.adapters.remote.filesystem import FilesystemRemoteStore
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.errors import LocalFileError, LockLostError
+from ebooklet.testing.clock import ManualClock
 
 
 def test_a_folder_remote_keeps_its_locks_out_of_sight(tmp_path: Path) -> None:
@@ -55,6 +56,17 @@ def test_tokens_outlive_the_holder(tmp_path: Path) -> None:
     assert tokens == [1, 2, 3]
 
 
+def test_a_lock_that_was_waited_for_says_so(tmp_path: Path) -> None:
+    """What was read before another held it is to be read again."""
+    clock = ManualClock()
+    first = FileLockService(tmp_path, clock).acquire("db", timeout=0)
+    assert not first.waited
+    clock.on_sleep = lambda _: first.release()
+    second = FileLockService(tmp_path, clock).acquire("db", timeout=10)
+    assert second.waited
+    second.release()
+
+
 def test_a_long_name_has_a_short_file(tmp_path: Path) -> None:
     """Names beyond what a file system holds are hashed."""
     lock = FileLockService(tmp_path, SystemClock())
@@ -86,3 +98,4 @@ def test_null_locks_nobody_out() -> None:
     second.verify()
     assert lock.inspect("db") is None
     assert lock.break_lock("db") == []
+    assert not second.waited

@@ -84,11 +84,23 @@ def test_an_uncontended_lock_costs_two_requests(store: LossyStore, clock: Manual
     began = clock.monotonic()
     lease = held(store, clock)
     assert store.requests == ["get", "put"]
+    assert not lease.waited
     lease.verify()
     lease.renew()
     lease.release()
     assert store.requests[2:] == ["get", "put", "put"]
     assert clock.monotonic() == began
+
+
+def test_a_lease_that_was_waited_for_says_so(store: LossyStore, clock: ManualClock) -> None:
+    """Released while another waited, or raced for: what was read before is to be read again."""
+    first = held(store, clock)
+    clock.on_sleep = lambda _: first.release()
+    second = held(store, clock, timeout=10)
+    assert second.waited
+    second.release()
+    store.plan = ["unsent"]
+    assert held(store, clock, timeout=10).waited
 
 
 def test_the_object_outlives_every_release(store: LossyStore, clock: ManualClock) -> None:

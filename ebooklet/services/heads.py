@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 from uuid import UUID
 
-from ebooklet.core.head import Head, decode_head
+from ebooklet.core.head import MAX_HEAD_BYTES, Head, decode_head
 from ebooklet.core.names import alternate_key
 from ebooklet.errors import (
     EBookletError,
@@ -220,7 +220,8 @@ class HeadStore:
 
     def _get(self, key: str) -> StoredObject | None:
         try:
-            return self._remote.get(key)
+            # One byte more than a head may have: whatever lies there, no more of it is fetched.
+            return self._remote.get(key, stop=MAX_HEAD_BYTES + 1)
         except ObjectNotFound:
             return None
 

@@ -11,6 +11,7 @@ import pytest
 
 import ebooklet
 from ebooklet.bootstrap import open as open_database
+from ebooklet.core.head import MAX_HEAD_BYTES
 from ebooklet.errors import (
     EBookletError,
     InvalidKeyError,
@@ -20,6 +21,8 @@ from ebooklet.errors import (
     UnknownNameError,
     UnsupportedFormatError,
 )
+from ebooklet.testing.counting_proxy import CountingProxy
+from ebooklet.testing.servers import S3Server
 
 from .conftest import Opener, store_of
 
@@ -236,3 +239,16 @@ def test_pickles_of_strangers_are_not_read(url: str) -> None:
     with open_database(url, None, "r") as db:
         assert db["a"] == {1, 2}
         assert isinstance(db, ebooklet.EBooklet)
+
+
+def test_an_object_that_is_no_head_is_not_fetched_whole(moto: S3Server, tmp_path: Path) -> None:
+    """A hostile object in the head's place costs no more than the largest head."""
+    bucket = moto.new_bucket()
+    body = b"EBKHEAD1" + bytes(20 << 20)
+    moto.client().put_object(Bucket=bucket, Key="db", Body=body)
+    with CountingProxy(moto.endpoint_url) as proxy:
+        with pytest.raises(UnsupportedFormatError):
+            ebooklet.open(moto.at(proxy.url).connection(bucket, "db"), tmp_path / "a.blt")
+        counts = proxy.counts()
+    assert (counts.requests, counts.body_down) == (1, MAX_HEAD_BYTES + 1)
+    assert files(tmp_path) == set()

@@ -139,6 +139,10 @@ class RemoteStore(Protocol):
         as there are transfer threads are held at once. A part that fails yields its error in
         place of its body, and the others still come. A part that reaches past the object's end
         is a failure (`RemoteIntegrityError`): these ranges come from an index.
+
+        The objects are such as never change, and their readers check what they get: a store may
+        answer from a copy of them. Who finds the bytes wrong asks again by `get`, which answers
+        with what was written.
         """
         ...
 

@@ -10,6 +10,8 @@ from ebooklet.core.head import Head
 from ebooklet.core.names import segment_key
 from ebooklet.core.segment import check_block
 from ebooklet.errors import RemoteIntegrityError
+from ebooklet.ports.remote_store import ByteRange
+from ebooklet.services.parts import checked
 from ebooklet.services.working_copy import WorkingCopy
 
 MAX_METADATA_BYTES: Final = 16 * 1024 * 1024
@@ -68,7 +70,12 @@ def committed_metadata(copy: WorkingCopy, head: Head) -> tuple[bytes, int] | Non
     key = segment_key(copy.db_key, ref.sid)
     if ref.length > MAX_METADATA_BYTES:
         raise RemoteIntegrityError("the metadata are above the limit; run fsck", op="get", key=key)
-    stop = ref.offset + ref.length
-    data = copy.reachable_remote().get(key, start=ref.offset, stop=stop).body
-    check_block(data, ref, key)
-    return data, timestamp
+    remote = copy.reachable_remote()
+    part = ByteRange(key, ref.offset, ref.offset + ref.length)
+    (body,) = remote.get_ranges([part])
+
+    def check(data: bytes) -> bytes:
+        check_block(data, ref, key)
+        return data
+
+    return checked(remote, part, body, check), timestamp

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from ebooklet.core.entry import Entry
@@ -14,10 +15,11 @@ from ebooklet.core.index.need import TreeOp, TreeScan, drive, drive_scan
 from ebooklet.core.index.node import Node
 from ebooklet.core.names import segment_key
 from ebooklet.core.params import TreeParams
-from ebooklet.core.plan import plan_ranges
+from ebooklet.core.plan import RangePlan, plan_ranges
 from ebooklet.core.refs import BlockRef, NodeRef
-from ebooklet.errors import EBookletError, RemoteIntegrityError
+from ebooklet.errors import RemoteIntegrityError
 from ebooklet.ports.remote_store import ByteRange, RemoteStore
+from ebooklet.services.parts import checked
 from ebooklet.services.snapshot import Snapshot
 
 Out = TypeVar("Out")
@@ -144,15 +146,21 @@ class NodeReader:
         )
         ranges = [ByteRange(segment_key(self._db_key, p.sid), p.start, p.stop) for p in plans]
         fetched: dict[bytes, bytes] = {}
-        for plan, body in zip(plans, self._remote.get_ranges(ranges), strict=True):
-            if isinstance(body, EBookletError):
-                raise body
-            for offset, length in plan.pieces:
-                ref = by_place[plan.sid, offset]
-                data = body[offset - plan.start : offset - plan.start + length]
-                found[ref] = self._keep(ref, decode_node(data, ref, self.params))
+        for plan, part, body in zip(plans, ranges, self._remote.get_ranges(ranges), strict=True):
+            wanted = [by_place[plan.sid, offset] for offset, _ in plan.pieces]
+            decode = partial(self._decode, plan, wanted)
+            for ref, data, node in checked(self._remote, part, body, decode):
+                found[ref] = self._keep(ref, node)
                 fetched[cache_key(ref.block)] = data
         self._cache.cache_nodes(fetched)
+
+    def _decode(
+        self, plan: RangePlan, wanted: Sequence[NodeRef], body: bytes
+    ) -> list[tuple[NodeRef, bytes, Node]]:
+        return [
+            (ref, data, decode_node(data, ref, self.params))
+            for ref, data in zip(wanted, plan.cut(body), strict=True)
+        ]
 
     def _keep(self, ref: NodeRef, node: Node) -> Node:
         with self._lock:

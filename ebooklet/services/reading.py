@@ -16,6 +16,7 @@ from ebooklet.core.plan import plan_ranges
 from ebooklet.errors import EBookletError, ObjectNotFound, RemoteIntegrityError
 from ebooklet.ports.local_store import LocalValue
 from ebooklet.ports.remote_store import ByteRange
+from ebooklet.services.parts import read_again
 from ebooklet.services.working_copy import WorkingCopy
 
 T = TypeVar("T")
@@ -98,17 +99,28 @@ def fetch_values(
     remote = copy.reachable_remote()
     ranges = [ByteRange(segment_key(copy.db_key, p.sid), p.start, p.stop) for p in plans]
     following = iter(placed)  # the plans' pieces are these places, in the same order
-    for plan, body in zip(plans, remote.get_ranges(ranges), strict=True):
+    for plan, part, body in zip(plans, ranges, remote.get_ranges(ranges), strict=True):
         if isinstance(body, ObjectNotFound):
             with copy.explaining():
                 raise body
-        begin = plan.start
-        for place, entry in islice(following, len(plan.pieces)):
-            if isinstance(body, EBookletError):
-                yield entry, body
-            else:
-                at = place.offset - begin
-                yield entry, _verified(entry, body[at : at + place.length])
+        pieces = list(islice(following, len(plan.pieces)))
+        values = _cut(plan.start, pieces, body)
+        if isinstance(body, bytes) and any(isinstance(v, EBookletError) for v in values):
+            values = _cut(plan.start, pieces, read_again(remote, part))
+        for (_, entry), value in zip(pieces, values, strict=True):
+            yield entry, value
+
+
+def _cut(
+    start: int, pieces: Sequence[tuple[Place, Entry]], body: bytes | EBookletError
+) -> list[bytes | EBookletError]:
+    """The values in the bytes from `start` of a segment, each verified; or why there are none."""
+    if isinstance(body, EBookletError):
+        return [body] * len(pieces)
+    return [
+        _verified(entry, body[place.offset - start : place.offset - start + place.length])
+        for place, entry in pieces
+    ]
 
 
 def _verified(entry: Entry, value: bytes) -> bytes | EBookletError:

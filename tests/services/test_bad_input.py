@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from ebooklet.errors import (
     UnknownNameError,
     UnsupportedFormatError,
 )
+from ebooklet.ports.remote_store import ByteRange
 from ebooklet.testing.counting_proxy import CountingProxy
+from ebooklet.testing.faulty import FaultyRemoteStore
 from ebooklet.testing.servers import S3Server
 
 from .conftest import Opener, store_of
@@ -239,6 +241,52 @@ def test_pickles_of_strangers_are_not_read(url: str) -> None:
     with open_database(url, None, "r") as db:
         assert db["a"] == {1, 2}
         assert isinstance(db, ebooklet.EBooklet)
+
+
+class Spoiling(FaultyRemoteStore):
+    """A store whose ranges come from a copy that is damaged: one bit of each is turned over."""
+
+    def get_ranges(self, ranges: Sequence[ByteRange]) -> Iterator[bytes | EBookletError]:
+        for body in super().get_ranges(ranges):
+            assert isinstance(body, bytes)
+            at = len(body) // 2
+            yield body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
+
+
+def test_a_damaged_answer_is_asked_for_again(opener: Opener, url: str) -> None:
+    """Nodes, values and large metadata that come damaged are read where they were written."""
+    values = {f"k{n:03}": "v" * (100 + n) for n in range(400)}
+    metadata = {"about": "m" * 100_000}
+    with opener(None, "c") as db:
+        db.update(values)
+        db.set_metadata(metadata)
+        db.push()
+    store = Spoiling(store_of(url))
+    with open_database(store) as db:
+        assert db["k123"] == values["k123"]
+        assert dict(db.items()) == values
+        assert db.get_metadata() == metadata
+
+
+def test_what_is_damaged_everywhere_is_said_to_be(opener: Opener, url: str) -> None:
+    """Asked for again and still wrong: an error for each key in the damaged bytes, and for no other."""
+    values = {f"k{n:03}": f"{n:03}" * 100_000 for n in range(40)}
+    with opener(None, "c") as db:
+        db.update(values)
+        db.push()
+    store = store_of(url)
+    for meta in store.list("db.d/"):
+        body = bytearray(store.get(meta.key).body)
+        body[len(body) // 3] ^= 1
+        store.put(meta.key, body)
+    with opener(None, "r") as db:
+        failures = db.load_items()
+        assert failures
+        assert {type(error) for error in failures.values()} == {RemoteIntegrityError}
+        assert {k: db[k] for k in values if k not in failures} == {
+            k: v for k, v in values.items() if k not in failures
+        }
+        assert len(failures) < len(values)
 
 
 def test_an_object_that_is_no_head_is_not_fetched_whole(moto: S3Server, tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""Web servers that differ, played by one on loopback that answers as it is told."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+class Playing:
+    """A server on loopback whose answers a test writes; it notes what it was asked."""
+
+    def __init__(self, answer: Answer, tls: ssl.SSLContext | None = None) -> None:
+        asked: list[tuple[str, str, dict[str, str]]] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                asked.append((self.command, self.path, dict(self.headers)))
+                answer(self)
+
+            do_HEAD = do_GET  # noqa: N815 - http.server's names
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.asked = asked
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.server.handle_error = lambda request, client_address: None  # type: ignore[method-assign,assignment] # clients hang up
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.server.server_address[1]}"
+
+
+@contextmanager
+def playing(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[Playing]:
+    played = Playing(answer, tls)
+    thread = threading.Thread(target=played.server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield played
+    finally:
+        played.server.shutdown()
+        played.server.server_close()
+        thread.join(10)
+
+
+def saying(status: int, body: bytes = b"", *, length: int | None = -1, **headers: str) -> Answer:
+    """An answer; `length` None sends no Content-Length, and closes instead."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        if length is None:
+            handler.send_header("Connection", "close")
+        else:
+            handler.send_header("Content-Length", str(len(body) if length == -1 else length))
+        handler.end_headers()
+        if handler.command != "HEAD":
+            handler.wfile.write(body)
+        if length is None or length not in (-1, len(body)):
+            handler.close_connection = True
+
+    return answer

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import BinaryIO, Final
 
 from ebooklet.errors import EBookletError, RemoteIntegrityError, StoreError, UnsupportedOperation
-from ebooklet.ports.remote_store import Body, ByteRange, IfMatch, RemoteStore
+from ebooklet.ports.remote_store import Body, ByteRange, IfMatch, Origin, RemoteStore
 
 __all__ = [
     "MAX_KEY_BYTES",
     "check_key",
     "check_span",
+    "copies",
     "is_key",
     "no_copy",
     "read_body",
@@ -91,6 +92,11 @@ def read_part(store: RemoteStore, part: ByteRange) -> bytes | EBookletError:
 def same_etag(condition: IfMatch, etag: str) -> bool:
     """Whether a condition names this ETag; quotes do not count, as on most servers."""
     return condition.etag.strip('"') == etag.strip('"')
+
+
+def copies(own: Origin | None, origin: Origin | None) -> bool:
+    """Whether two stores are of one server and identity."""
+    return own is not None and origin is not None and origin.realm == own.realm
 
 
 def no_copy(where: str, source: str) -> UnsupportedOperation:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from ebooklet.adapters.outgoing import MAX_PUT_BYTES
 from ebooklet.adapters.remote.boto3 import Boto3RemoteStore, open_store
-from ebooklet.adapters.remote.boto3.client import ClientParameters
-from ebooklet.adapters.remote.boto3.retry import Retry
-from ebooklet.adapters.remote.boto3.upload import MAX_PUT_BYTES
+from ebooklet.adapters.retry import Retry
+from ebooklet.adapters.s3parameters import S3Parameters
 from ebooklet.connection import RemoteAddress
 from ebooklet.errors import (
     AccessDenied,
@@ -37,7 +37,7 @@ from ebooklet.testing.servers import S3Server
 
 
 def store_at(server: S3Server, bucket: str, **changes: object) -> Boto3RemoteStore:
-    parameters = ClientParameters(
+    parameters = S3Parameters(
         server.endpoint_url,
         access_key_id=server.access_key_id,
         access_key=server.access_key,
@@ -167,9 +167,7 @@ def test_nobody_listens() -> None:
         taken.bind(("127.0.0.1", 0))  # and never listens
         store = Boto3RemoteStore(
             "bucket",
-            ClientParameters(
-                f"http://127.0.0.1:{taken.getsockname()[1]}", "us-east-1", "id", "secret"
-            ),
+            S3Parameters(f"http://127.0.0.1:{taken.getsockname()[1]}", "us-east-1", "id", "secret"),
             retry=Retry(2, sleep=lambda _: None),
         )
         for call in (
@@ -341,7 +339,7 @@ class Script:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
         url = f"http://127.0.0.1:{self._server.server_port}"
-        parameters = ClientParameters(url, "us-east-1", "id", "secret")
+        parameters = S3Parameters(url, "us-east-1", "id", "secret")
         self.store = Boto3RemoteStore("b", parameters, retry=Retry(1, sleep=lambda _: None))
 
     def __enter__(self) -> Script:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from ebooklet.adapters.remote.boto3 import Boto3RemoteStore
-from ebooklet.adapters.remote.boto3.client import ClientParameters
-from ebooklet.adapters.remote.boto3.retry import Retry
+from ebooklet.adapters.retry import Retry
+from ebooklet.adapters.s3parameters import S3Parameters
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.testing.remote_store import RemoteStoreContract
 from ebooklet.testing.servers import S3Server
@@ -39,7 +39,7 @@ def neighbour_store(server: S3Server) -> Iterator[Boto3RemoteStore]:
 
 
 def _open(server: S3Server) -> Boto3RemoteStore:
-    parameters = ClientParameters(
+    parameters = S3Parameters(
         server.endpoint_url,
         access_key_id=server.access_key_id,
         access_key=server.access_key,

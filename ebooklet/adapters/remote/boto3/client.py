@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
@@ -18,30 +15,19 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.loaders import create_loader
 
+from ebooklet.adapters.outgoing import content_md5
+from ebooklet.adapters.retry import CONNECT_TIMEOUT_S
+from ebooklet.adapters.s3parameters import S3Parameters
+
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSRequest
     from mypy_boto3_s3.client import S3Client
 
-__all__ = ["Client", "ClientParameters", "content_md5"]
-
-_CONNECT_TIMEOUT_S: Final = 5.0  # repeated once, so an unreachable server fails within 15 s
+__all__ = ["Client"]
 
 # Service descriptions, read from disk once: boto3 reads them anew for each session, and every
 # database opened would take 0.14 s for its client instead of 0.02 s.
 _loader: Final = create_loader()
-
-
-@dataclass(frozen=True)
-class ClientParameters:
-    """What a client is made of; `None` leaves it to boto3's usual sources."""
-
-    endpoint_url: str | None = None
-    region: str | None = None
-    access_key_id: str | None = field(default=None, repr=False)
-    access_key: str | None = field(default=None, repr=False)
-    unsigned: bool = False
-    connections: int = 16
-    read_timeout_s: float = 60
 
 
 class Client:
@@ -50,7 +36,7 @@ class Client:
     It repeats nothing by itself: whether a request may be repeated depends on what it does.
     """
 
-    def __init__(self, parameters: ClientParameters) -> None:
+    def __init__(self, parameters: S3Parameters) -> None:
         self._parameters = parameters
         self._lock = threading.Lock()
         self._client: S3Client | None = None
@@ -99,7 +85,7 @@ class Client:
         if wanted.access_key_id and wanted.access_key:
             session.set_credentials(wanted.access_key_id, wanted.access_key)
         config = Config(
-            connect_timeout=_CONNECT_TIMEOUT_S,
+            connect_timeout=CONNECT_TIMEOUT_S,
             read_timeout=wanted.read_timeout_s,
             retries={"total_max_attempts": 1, "mode": "standard"},
             max_pool_connections=2 * wanted.connections,  # reads and writes at once
@@ -127,11 +113,6 @@ class Client:
         text = headers.get("date") if isinstance(headers, Mapping) else None
         if isinstance(text, str):
             self._date = (text, time.monotonic())
-
-
-def content_md5(body: bytes | bytearray) -> str:
-    """The `Content-MD5` header: the one checksum that every server of S3's kind knows."""
-    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
 
 
 def _add_md5(request: AWSRequest, **_: object) -> None:

@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-import re
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 
+from ebooklet.adapters.deleting import delete_all
 from ebooklet.adapters.listing import asked_prefix, is_wanted, start_after
-from ebooklet.adapters.objects import check_key, check_span, no_copy, read_part
+from ebooklet.adapters.objects import check_key, check_span, copies, no_copy, read_part
+from ebooklet.adapters.outgoing import (
+    MAX_PUT_BYTES,
+    Outgoing,
+    check_condition,
+    content_md5,
+    etag_header,
+    stored_whole,
+)
 from ebooklet.adapters.parallel import ordered_map
+from ebooklet.adapters.pools import Pools
 from ebooklet.adapters.remote.boto3.answers import described, etag_of, in_ms, part_of, whole_of
-from ebooklet.adapters.remote.boto3.client import Client, ClientParameters, content_md5
-from ebooklet.adapters.remote.boto3.failures import (
-    Kind,
-    RivalRequest,
-    failure_of_code,
-    is_unsatisfiable_range,
-    translated,
-)
-from ebooklet.adapters.remote.boto3.retry import Retry
-from ebooklet.adapters.remote.boto3.upload import MAX_PUT_BYTES, Outgoing, send_in_parts
-from ebooklet.connection import DEFAULT_THREADS, RemoteAddress
-from ebooklet.errors import (
-    EBookletError,
-    RemoteIntegrityError,
-    RemoteUnavailable,
-    StoreError,
-    UnsupportedOperation,
-)
+from ebooklet.adapters.remote.boto3.client import Client
+from ebooklet.adapters.remote.boto3.failures import is_unsatisfiable_range, translated
+from ebooklet.adapters.remote.boto3.upload import send_in_parts
+from ebooklet.adapters.retry import Retry
+from ebooklet.adapters.s3failures import Kind, refused
+from ebooklet.adapters.s3parameters import MAX_COPY_BYTES, S3Parameters, options_of, truth_of
+from ebooklet.connection import RemoteAddress
+from ebooklet.errors import EBookletError, RemoteUnavailable, StoreError
 from ebooklet.ports.remote_store import (
     Body,
     ByteRange,
     Capabilities,
     Condition,
     IfAbsent,
-    IfMatch,
     ObjectMeta,
     Origin,
     StoredObject,
@@ -55,11 +50,6 @@ __all__ = ["Boto3RemoteStore", "open_store"]
 
 T = TypeVar("T")
 
-_BULK_DELETE: Final = 1000  # S3's limit of one request
-_MAX_COPY_BYTES: Final = 5 << 30  # S3's limit of one CopyObject
-_RIVAL_ATTEMPTS: Final = 5
-_XML_CANNOT_SAY: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
-
 
 class Boto3RemoteStore:
     """One bucket. Nothing is sent, and no client made, before the first call.
@@ -71,7 +61,7 @@ class Boto3RemoteStore:
         retry: how reads and unconditional writes are repeated.
 
     Example:
-        >>> store = Boto3RemoteStore("bucket", ClientParameters(endpoint_url="http://127.0.0.1:9000"))
+        >>> store = Boto3RemoteStore("bucket", S3Parameters(endpoint_url="http://127.0.0.1:9000"))
         >>> store
         Boto3RemoteStore(bucket='bucket', endpoint_url='http://127.0.0.1:9000')
     """
@@ -79,20 +69,19 @@ class Boto3RemoteStore:
     def __init__(
         self,
         bucket: str,
-        parameters: ClientParameters | None = None,
+        parameters: S3Parameters | None = None,
         *,
         retry: Retry | None = None,
     ) -> None:
         self._bucket = bucket
-        self._parameters = parameters or ClientParameters()
+        self._parameters = parameters or S3Parameters()
         self._client = Client(self._parameters)
         self._retry = retry or Retry()
-        self._pools: dict[str, ThreadPoolExecutor] = {}
-        self._pools_lock = threading.Lock()
+        self._pools = Pools(self._parameters.connections)
         self._capabilities = Capabilities(
             conditional_put=True,
             server_side_copy=not self._parameters.unsigned,
-            max_copy_bytes=_MAX_COPY_BYTES,
+            max_copy_bytes=MAX_COPY_BYTES,
             ranges=True,
             writable=not self._parameters.unsigned,
             max_put_bytes=MAX_PUT_BYTES,
@@ -118,9 +107,7 @@ class Boto3RemoteStore:
     @property
     def origin(self) -> Origin | None:
         """The bucket, to clients of the same server with the same keys."""
-        parameters = self._parameters
-        identity = "unsigned" if parameters.unsigned else parameters.access_key_id or ""
-        return Origin(("s3", self.endpoint, identity), self._bucket)
+        return self._parameters.origin(self.endpoint, self._bucket, "boto3")
 
     @property
     def capabilities(self) -> Capabilities:
@@ -152,8 +139,7 @@ class Boto3RemoteStore:
         read = partial(read_part, self)
         if len(ranges) < 2:
             return map(read, ranges)
-        threads = self._parameters.connections
-        return ordered_map(self._pool("get"), read, ranges, ahead=threads)
+        return ordered_map(self._pools["get"], read, ranges, ahead=self._pools.threads)
 
     def head(self, key: str) -> ObjectMeta:
         """See `RemoteStore.head`."""
@@ -213,11 +199,8 @@ class Boto3RemoteStore:
         target: PutObjectRequestTypeDef = {"Bucket": self._bucket, "Key": key}
         if cache_control is not None:
             target["CacheControl"] = cache_control
-        if outgoing.size > MAX_PUT_BYTES:
-            if condition is not None:
-                raise UnsupportedOperation(
-                    f"a conditional put takes at most {MAX_PUT_BYTES} bytes", op="put", key=key
-                )
+        check_condition(condition, outgoing, key)
+        if outgoing.is_large:
             return self._put_in_parts(key, outgoing, cache_control)
         whole = outgoing.whole()
         target["Body"] = whole
@@ -228,34 +211,17 @@ class Boto3RemoteStore:
         if isinstance(condition, IfAbsent):
             target["IfNoneMatch"] = "*"
         else:
-            target["IfMatch"] = _header_value(condition, key)
-        return self._once(key, Kind.CONDITIONAL if "IfMatch" in target else Kind.WRITE, send)
+            target["IfMatch"] = etag_header(condition, key)
+        kind = Kind.CONDITIONAL if "IfMatch" in target else Kind.WRITE
+        return self._retry.once(partial(self._attempt, "put", key, kind, send))
 
     def delete(self, keys: Iterable[str]) -> None:
         """See `RemoteStore.delete`."""
-        source = iter(keys)
-        while batch := [check_key(key, "delete") for key in islice(source, _BULK_DELETE)]:
-            bulk = [key for key in batch if not _XML_CANNOT_SAY.search(key)]
-            if len(bulk) < 2 or not self._delete_bulk(bulk):
-                bulk = []
-            said = set(bulk)
-            singles = [key for key in batch if key not in said]
-            if len(singles) == 1:
-                self._delete_one(singles[0])
-                continue
-            pool, ahead = self._pool("delete"), self._parameters.connections
-            for _ in ordered_map(pool, self._delete_one, singles, ahead=ahead):
-                pass
+        delete_all(keys, one=self._delete_one, bulk=self._delete_bulk, pools=self._pools)
 
     def copies_from(self, origin: Origin | None) -> bool:
         """Buckets of the same server, with the same keys."""
-        own = self.origin
-        return (
-            self._capabilities.server_side_copy
-            and origin is not None
-            and own is not None
-            and origin.realm == own.realm
-        )
+        return self._capabilities.server_side_copy and copies(self.origin, origin)
 
     def copy(self, source: str, target: str, *, origin: Origin | None = None) -> ObjectMeta:
         """See `RemoteStore.copy`."""
@@ -280,11 +246,7 @@ class Boto3RemoteStore:
 
     def close(self) -> None:
         """End the threads and close the connections; a later call opens them anew."""
-        with self._pools_lock:
-            pools = list(self._pools.values())
-            self._pools.clear()
-        for pool in pools:
-            pool.shutdown(wait=True, cancel_futures=True)
+        self._pools.close()
         self._client.close()
 
     # Single requests.
@@ -314,15 +276,10 @@ class Boto3RemoteStore:
             client,
             {"Bucket": self._bucket, "Key": key, **headers},  # type: ignore[typeddict-item] # one known header
             outgoing,
-            self._pool("put"),
+            self._pools["put"],
             partial(self._repeated, "put", key, Kind.WRITE),
         )
-        meta = self.head(key)
-        if meta.size != outgoing.size:
-            raise RemoteIntegrityError(
-                f"sent {outgoing.size} bytes, but {meta.size} are stored", op="put", key=key
-            )
-        return meta
+        return stored_whole(self.head(key), outgoing)
 
     def _delete_one(self, key: str) -> None:
         self._repeated(
@@ -332,76 +289,36 @@ class Boto3RemoteStore:
             lambda: self._client.s3.delete_object(Bucket=self._bucket, Key=key),
         )
 
-    def _delete_bulk(self, keys: Sequence[str]) -> bool:
-        """Delete many by one request; False if the server knows no such request."""
+    def _delete_bulk(self, keys: Sequence[str]) -> None:
         objects = [{"Key": key} for key in keys]
-        try:
-            answer = self._repeated(
-                "delete",
-                keys[0],
-                Kind.WRITE,
-                lambda: self._client.s3.delete_objects(
-                    Bucket=self._bucket,
-                    Delete={"Objects": objects, "Quiet": True},  # type: ignore[typeddict-item] # a plain dict is one
-                ),
-            )
-        except UnsupportedOperation:
-            return False
+        answer = self._repeated(
+            "delete",
+            keys[0],
+            Kind.WRITE,
+            lambda: self._client.s3.delete_objects(
+                Bucket=self._bucket,
+                Delete={"Objects": objects, "Quiet": True},  # type: ignore[typeddict-item] # a plain dict is one
+            ),
+        )
         for failed in answer.get("Errors", ()):
-            code = failed.get("Code", "")
+            code, key = failed.get("Code", ""), failed.get("Key")
             if code not in ("NoSuchKey", "NoSuchVersion"):
-                raise failure_of_code(code, "delete", failed.get("Key"), self._where())
-        return True
+                raise refused(0, code, op="delete", key=key, where=self._where(), kind=Kind.WRITE)
 
     # How requests are made.
 
     def _repeated(self, op: str, key: str | None, kind: Kind, request: Callable[[], T]) -> T:
-        def attempt() -> T:
-            with translated(op, key, self._where(), kind):
-                return request()
+        return self._retry.run(partial(self._attempt, op, key, kind, request))
 
-        return self._retry.run(attempt)
-
-    def _once(self, key: str, kind: Kind, request: Callable[[], T]) -> T:
-        """Make a conditional put; only a 409, which decides nothing, is asked again."""
-        left = _RIVAL_ATTEMPTS
-        while True:
-            try:
-                with translated("put", key, self._where(), kind):
-                    return request()
-            except RivalRequest as exc:
-                left -= 1
-                if not left:
-                    raise RemoteUnavailable(
-                        f"{self._where()} kept putting off a write for rival ones: try again",
-                        op="put",
-                        key=key,
-                    ) from exc.__cause__
-            self._retry.pause(_RIVAL_ATTEMPTS - left)
+    def _attempt(self, op: str, key: str | None, kind: Kind, request: Callable[[], T]) -> T:
+        with translated(op, key, self._where(), kind):
+            return request()
 
     def _where(self) -> str:
         endpoint = self._parameters.endpoint_url
         return f"bucket {self._bucket!r}" + (f" at {endpoint}" if endpoint else "")
 
-    def _pool(self, purpose: str) -> ThreadPoolExecutor:
-        """Threads for one purpose: a task of one pool may wait for those of another."""
-        with self._pools_lock:
-            if purpose not in self._pools:
-                self._pools[purpose] = ThreadPoolExecutor(
-                    self._parameters.connections, thread_name_prefix=f"ebooklet-{purpose}"
-                )
-            return self._pools[purpose]
 
-
-def _header_value(condition: IfMatch, key: str) -> str:
-    etag = condition.etag
-    if not etag or not etag.isprintable() or not etag.isascii():
-        raise StoreError("the ETag to be matched cannot be sent", op="put", key=key)
-    return etag
-
-
-_TRUE: Final = ("", "1", "true", "yes")
-_FALSE: Final = ("0", "false", "no")
 _OPTIONS: Final = ("endpoint_url", "region", "unsigned")
 
 
@@ -414,31 +331,14 @@ def open_store(address: RemoteAddress) -> tuple[Boto3RemoteStore, str]:
     Raises:
         ValueError: bucket or key is missing, or an option is unknown.
     """
-    if not address.netloc or not address.path:
-        raise ValueError(f"{address}: the URL needs a bucket and a key, as in s3://bucket/key")
-    options = dict(address.options)
-    if unknown := sorted(options.keys() - set(_OPTIONS)):
-        raise ValueError(f"{address}: unknown options {unknown}; known: {', '.join(_OPTIONS)}")
-    unsigned = options.get("unsigned", "false").lower()
-    if unsigned not in _TRUE + _FALSE:
-        raise ValueError(f"{address}: unsigned is true or false")
+    options = options_of(address, _OPTIONS, example="s3://bucket/key")
+    unsigned = truth_of(options, "unsigned", address, "false")
     connection = address.connection
-    if connection is None:
-        parameters = ClientParameters(
-            endpoint_url=options.get("endpoint_url"),
-            region=options.get("region"),
-            unsigned=unsigned in _TRUE,
-            connections=DEFAULT_THREADS,
-        )
-        return Boto3RemoteStore(address.netloc, parameters), address.path
-    parameters = ClientParameters(
-        endpoint_url=connection.endpoint_url,
-        region=connection.region,
-        access_key_id=connection.access_key_id,
-        access_key=connection.access_key,
-        unsigned=unsigned in _TRUE,
-        connections=connection.threads,
-        read_timeout_s=connection.read_timeout,
+    if connection is not None:
+        parameters = S3Parameters.of(connection, unsigned=unsigned)
+        retry = Retry(connection.retries)
+        return Boto3RemoteStore(address.netloc, parameters, retry=retry), address.path
+    parameters = S3Parameters(
+        endpoint_url=options.get("endpoint_url"), region=options.get("region"), unsigned=unsigned
     )
-    retry = Retry(connection.retries)
-    return Boto3RemoteStore(address.netloc, parameters, retry=retry), address.path
+    return Boto3RemoteStore(address.netloc, parameters), address.path

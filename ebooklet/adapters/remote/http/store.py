@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import ssl
 import threading
@@ -28,6 +27,7 @@ from ebooklet.adapters.remote.http.answers import (
     length_of,
     part_of,
 )
+from ebooklet.adapters.retry import CONNECT_TIMEOUT_S, NotAccepted, Retry
 from ebooklet.connection import DEFAULT_THREADS, RemoteAddress
 from ebooklet.errors import (
     AccessDenied,
@@ -52,12 +52,8 @@ __all__ = ["HttpRemoteStore", "open_store"]
 
 T = TypeVar("T")
 
-_CONNECT_TIMEOUT_S: Final = 5.0  # tried twice, so an unreachable server fails within 15 s
-_SILENT_ATTEMPTS: Final = 2
 _MAX_REDIRECTS: Final = 5
 _DRAINED: Final = 1 << 16  # bytes cheaper to read than a new connection is to open
-_FIRST_PAUSE_S: Final = 0.1
-_LONGEST_PAUSE_S: Final = 5.0
 _DENIED: Final = (401, 403, 407)
 _GONE: Final = (404, 410)
 _OVERLOADED: Final = (429, 500, 502, 503, 504)
@@ -127,9 +123,8 @@ class HttpRemoteStore:
         self._spelled = name
         self._db_key = unquote(name)
         self._threads = threads
-        self._timeout = urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=read_timeout_s)
-        self._retries = retries
-        self._sleep = sleep
+        self._timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_timeout_s)
+        self._retry = Retry(retries, sleep)
         self._lock = threading.Lock()
         self._manager: urllib3.PoolManager | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -282,22 +277,8 @@ class HttpRemoteStore:
     def _ask(
         self, method: str, key: str, span: str | None, read: Callable[[BaseHTTPResponse], T]
     ) -> T:
-        """Make a request, again where that may help, and read its answer.
-
-        Source of the pauses: "full jitter" of Exponential Backoff and Jitter, AWS Architecture
-        Blog, 2015.
-        """
-        silent = 0
-        for left in range(self._retries, -1, -1):
-            try:
-                return self._once(method, key, span, read)
-            except RemoteUnavailable as exc:
-                silent += isinstance(exc.__cause__, ConnectTimeoutError)
-                if left == 0 or silent >= _SILENT_ATTEMPTS:
-                    raise
-            longest = min(_FIRST_PAUSE_S * 2 ** (self._retries - left), _LONGEST_PAUSE_S)
-            self._sleep(random.uniform(0, longest))  # noqa: S311 - to spread load, no secret
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        """Make a request, again where that may help, and read its answer."""
+        return self._retry.run(partial(self._once, method, key, span, read))
 
     def _once(
         self, method: str, key: str, span: str | None, read: Callable[[BaseHTTPResponse], T]
@@ -381,7 +362,8 @@ class HttpRemoteStore:
         raise StoreError(f"{self._folder} answered with status {status}", op=op, key=key)
 
     def _unanswered(self, exc: BaseException, op: str, key: str) -> RemoteUnavailable:
-        return RemoteUnavailable(
+        made = NotAccepted if isinstance(exc, ConnectTimeoutError) else RemoteUnavailable
+        return made(
             f"no answer from {self._folder} ({type(exc).__name__}): check the network and the URL",
             op=op,
             key=key,

@@ -1,4 +1,4 @@
-"""Repeating what may be repeated: promise 4 of the port."""
+"""Repeating what may be repeated, and only that: promises 3 and 4 of the RemoteStore port."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from botocore.exceptions import ConnectTimeoutError
-
 from ebooklet.errors import EBookletError, OutcomeUnknown, RemoteUnavailable
 
-__all__ = ["Retry"]
+__all__ = ["CONNECT_TIMEOUT_S", "NotAccepted", "Retry", "RivalRequest"]
 
 T = TypeVar("T")
 
+CONNECT_TIMEOUT_S: Final = 5.0  # tried twice, so an unreachable server fails within 15 s
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
 _SILENT_ATTEMPTS: Final = 2  # a server that does not even accept connections
+_RIVAL_ATTEMPTS: Final = 5
+
+
+class RivalRequest(RemoteUnavailable):
+    """409: another request for the same object is in flight and nothing is decided: repeat."""
+
+
+class NotAccepted(RemoteUnavailable):
+    """The server did not even accept the connection in time: more attempts cost a wait each."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +59,31 @@ class Retry:
                     if unanswered is None:
                         raise
                     raise unanswered from exc
-                silent += isinstance(exc.__cause__, ConnectTimeoutError)
+                silent += isinstance(exc, NotAccepted)
                 if left == 0 or silent >= _SILENT_ATTEMPTS:
                     raise unanswered or exc from exc.__cause__
-            self.pause(self.retries - left + 1)
+            self._pause(self.retries - left + 1)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def pause(self, attempts: int) -> None:
+    def once(self, attempt: Callable[[], T]) -> T:
+        """Make a conditional put; only a 409, which decides nothing, is asked again.
+
+        Raises:
+            EBookletError: the attempt's.
+        """
+        for attempts in range(1, _RIVAL_ATTEMPTS):
+            try:
+                return attempt()
+            except RivalRequest:
+                self._pause(attempts)
+        try:
+            return attempt()
+        except RivalRequest as exc:
+            raise RemoteUnavailable(
+                f"{exc.args[0]}, and kept putting this one off: try again", op=exc.op, key=exc.key
+            ) from exc.__cause__
+
+    def _pause(self, attempts: int) -> None:
         """Wait after so many attempts, at least 1."""
         longest = min(_FIRST_PAUSE_S * 2 ** (attempts - 1), _LONGEST_PAUSE_S)
         self.sleep(random.uniform(0, longest))  # noqa: S311 - to spread load, no secret

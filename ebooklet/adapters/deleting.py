@@ -1,0 +1,53 @@
+"""Deleting many objects: in bulk where the server and the names allow it, else one by one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Final
+
+from ebooklet.adapters.objects import check_key
+from ebooklet.adapters.parallel import ordered_map
+from ebooklet.adapters.pools import Pools
+from ebooklet.errors import UnsupportedOperation
+
+__all__ = ["delete_all"]
+
+_BULK: Final = 1000  # S3's limit of one request
+_XML_CANNOT_SAY: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
+
+
+def delete_all(
+    keys: Iterable[str],
+    *,
+    one: Callable[[str], object],
+    bulk: Callable[[Sequence[str]], object],
+    pools: Pools,
+) -> None:
+    """Delete exactly these objects.
+
+    Args:
+        keys: checked here, a thousand at a time.
+        one: deletes one object.
+        bulk: deletes up to a thousand by one request; raises `UnsupportedOperation` where the
+            server knows no such request.
+        pools: where single deletions run.
+    """
+    source = iter(keys)
+    while batch := [check_key(key, "delete") for key in islice(source, _BULK)]:
+        sayable = [key for key in batch if not _XML_CANNOT_SAY.search(key)]
+        done: Sequence[str] = ()
+        if len(sayable) > 1:
+            try:
+                bulk(sayable)
+                done = sayable
+            except UnsupportedOperation:
+                pass
+        gone = set(done)
+        left = [key for key in batch if key not in gone]
+        if len(left) == 1:
+            one(left[0])
+            continue
+        for _ in ordered_map(pools["delete"], one, left, ahead=pools.threads):
+            pass

@@ -119,6 +119,9 @@ class TestOnRclone(BucketForEachTest):
         **folders("rclone"),
         "test_long_names": "rclone answers 500 to a component over 255 bytes",
     }
+    unreliable = {  # noqa: RUF012 - the contract's own attribute
+        "test_a_reader_never_sees_a_mix": "rclone shows the parts of a body that is being replaced",
+    }
 
 
 class TestOnMinistack(S3Contract):

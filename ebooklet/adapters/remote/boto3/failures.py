@@ -90,11 +90,15 @@ def translated(op: str, key: str | None, where: str, kind: Kind) -> Iterator[Non
             op=op,
             key=key,
         ) from exc
-    except (BotoCoreError, HTTPError, OSError, KeyError) as exc:  # KeyError: half an answer
+    except (BotoCoreError, HTTPError, OSError, KeyError, RecursionError) as exc:
+        # KeyError: half an answer. RecursionError: botocore follows redirects to other regions
+        # without an end, and may say so in an error of its own.
+        if _is_circle(exc):
+            raise StoreError(
+                f"{where} redirects in a circle: pass its region", op=op, key=key
+            ) from exc
         what = f"no answer ({type(exc).__name__})"
         raise lost(what, op=op, key=key, where=where, kind=kind) from exc
-    except RecursionError as exc:  # botocore follows redirects to other regions without an end
-        raise StoreError(f"{where} redirects in a circle: pass its region", op=op, key=key) from exc
     except ValueError as exc:  # botocore's word for an endpoint or a header it cannot use
         raise StoreError(
             f"request to {where} was never sent: {type(exc).__name__}", op=op, key=key
@@ -105,6 +109,13 @@ def is_unsatisfiable_range(error: EBookletError) -> bool:
     """Whether the server answered 416: the range begins at or beyond the object's end."""
     cause = error.__cause__
     return isinstance(cause, ClientError) and _status(cause) == 416
+
+
+def _is_circle(exc: BaseException) -> bool:
+    link: BaseException | None = exc
+    while link is not None and not isinstance(link, RecursionError):
+        link = link.__cause__ or link.__context__
+    return link is not None
 
 
 def _status(exc: ClientError) -> int:

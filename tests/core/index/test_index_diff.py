@@ -25,8 +25,10 @@ from ebooklet.testing.trees import (
 )
 
 
-def differences(bucket: Bucket, a: NodeRef | None, b: NodeRef | None) -> list[Change]:
-    pieces = list(drive_scan(diff(a, b), bucket.fetch))
+def differences(
+    bucket: Bucket, a: NodeRef | None, b: NodeRef | None, *, times: bool = False
+) -> list[Change]:
+    pieces = list(drive_scan(diff(a, b, times=times), bucket.fetch))
     assert all(pieces)
     return [change for piece in pieces for change in piece]
 
@@ -51,6 +53,43 @@ def test_diff_is_the_difference_of_dicts(data: st.DataObject) -> None:
     one, two = bucket.build(in_order(a)), bucket.build(in_order(b))
     assert differences(bucket, one, two) == oracle(a, b)
     assert differences(bucket, two, one) == oracle(b, a)
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_times_are_differences_where_they_are_asked_for(data: st.DataObject) -> None:
+    """Keys with another timestamp come too, and what was edited in place is told from the rest."""
+    a = data.draw(contents())
+    b = edited(a, data.draw(edits_of(a)))
+    for key in data.draw(st.lists(st.sampled_from(sorted(b)), max_size=5)) if b else ():
+        b[key] = b[key]._replace(timestamp=b[key].timestamp + 1)
+    bucket = Bucket(SMALL)
+    one, two = bucket.build(in_order(a)), bucket.build(in_order(b))
+    found = differences(bucket, one, two, times=True)
+    stamped = [change for change in found if change.same_value]
+    assert [change for change in found if not change.same_value] == oracle(a, b)
+    assert [change.key for change in stamped] == sorted(
+        key
+        for key in a.keys() & b.keys()
+        if a[key].timestamp != b[key].timestamp and a[key][1:3] == b[key][1:3]
+    )
+
+
+def test_one_new_time_in_100k_keys_reads_two_paths() -> None:
+    """A timestamp costs what a value does: the nodes that were written for it, no others."""
+    bucket = Bucket(TreeParams())
+    entries = numbered(100_000, random.Random(1))
+    root = bucket.build(entries)
+    assert root is not None
+    moved = entries[54_321]._replace(timestamp=entries[54_321].timestamp + 1)
+    new = bucket.update(root, {moved.key: moved}).root
+    assert new is not None
+    assert new.digest == root.digest
+    bucket.rounds.clear()
+    assert differences(bucket, root, new) == []
+    assert bucket.rounds == []
+    assert differences(bucket, root, new, times=True) == [Change(moved.key, entries[54_321], moved)]
+    assert bucket.reads == 2 * (root.level + 1)
 
 
 def test_a_gap_as_wide_as_the_tree() -> None:

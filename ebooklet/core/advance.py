@@ -102,6 +102,30 @@ def next_head(
     )
 
 
+def as_of(head: Head, row: Recent, tip: Commit) -> Head:
+    """The head as it was when `row` was its newest write, as far as a later head tells.
+
+    What is no part of the history (tags, metadata, gc, the copy of the root node) is the later
+    head's, or left out.
+
+    Args:
+        head: a later head whose default branch is the row's.
+        row: one of its writes.
+        tip: the commit that the row names.
+    """
+    branch = replace(head.branches[row.branch], commit=row.commit)
+    return replace(
+        head,
+        seq=row.seq,
+        write_id=row.write_id,
+        branches={**head.branches, row.branch: branch},
+        tip=tip,
+        tip_root=None,
+        recent=tuple(other for other in head.recent if other.seq <= row.seq),
+        ms=row.ms,
+    )
+
+
 def first_head(
     *,
     uuid: UUID,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from ebooklet.errors import EBookletError
-from ebooklet.services.pull import confirm_writes
+from ebooklet.services.confirming import confirm_writes
 from ebooklet.services.working_copy import WorkingCopy
 
 
@@ -27,7 +27,8 @@ def close_copy(copy: WorkingCopy) -> None:
 
 def _settle_writes(copy: WorkingCopy) -> None:
     """In mode lock, see with one more read that the last head write stands."""
-    if copy.journal.in_doubt and copy.lease is not None:
+    locked = copy.proto is not None and copy.proto.mode == "lock"
+    if locked and copy.journal.in_doubt and copy.lease is not None:
         try:
             current = copy.heads.read()
         except EBookletError:

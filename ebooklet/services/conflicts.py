@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from ebooklet.core import merge
@@ -32,7 +33,7 @@ def find_conflicts(copy: WorkingCopy) -> list[str]:
         return []
     entries = entries_of(copy, moved)
     conflicts: list[str] = []
-    decided: dict[str, merge.State] = {}
+    decided: dict[str, tuple[merge.State, merge.State]] = {}
     for key in sorted(moved):
         entry = entries.get(key)
         ours = _ours(copy, key)
@@ -43,11 +44,17 @@ def find_conflicts(copy: WorkingCopy) -> list[str]:
         if verdict is merge.Verdict.CONFLICT:
             conflicts.append(key)
         elif verdict is merge.Verdict.DROP:
-            decided[key] = ours
+            decided[key] = ours, theirs
     with copy.lock:
         # Another thread may have changed them since: then nothing was decided about them.
-        same = [k for k, ours in decided.items() if k in moved and _ours(copy, k) == ours]
-        drop_changes(copy, same)
+        same = {k: theirs for k, (ours, theirs) in decided.items() if _ours(copy, k) == ours}
+        kept = {
+            key: theirs.timestamp
+            for key, theirs in same.items()
+            if isinstance(theirs, merge.Version) and _holds(decided[key][0], theirs)
+        }
+        keep_values(copy, kept)
+        drop_changes(copy, [key for key in same if key not in kept])
     return conflicts
 
 
@@ -80,9 +87,20 @@ def drop_changes(copy: WorkingCopy, keys: list[str]) -> None:
         copy.journal.gone(stored)
         copy.local.delete(stored)
         for key in dropped:
+            copy.pending.shape += copy.pending.may_count(key)
             copy.pending.forget(key)
-        copy.pending.shape += 1
         copy.journal.settled(dropped)
+
+
+def keep_values(copy: WorkingCopy, times: Mapping[str, int]) -> None:
+    """Settle changes whose values the base has too: they stay here, under its timestamps (µs)."""
+    with copy.lock:
+        copy.pending.absorb()
+        copy.restamp(times)
+        for key in times:
+            copy.pending.forget(key)
+        copy.journal.stored(times)
+        copy.journal.settled(list(times))
 
 
 def describe(keys: list[str]) -> str:
@@ -97,6 +115,10 @@ def _ours(copy: WorkingCopy, key: str) -> merge.State:
     return (
         merge.ABSENT if found is None else merge.Version(value_digest(found.value), found.timestamp)
     )
+
+
+def _holds(ours: merge.State, theirs: merge.Version) -> bool:
+    return isinstance(ours, merge.Version) and ours.digest == theirs.digest
 
 
 def _base(base: Base) -> merge.Base:

@@ -60,7 +60,7 @@ class Journal:
         self._pending_bytes = 0
         self._resident_bytes = 0
         self._resident_new: dict[str, None] = {}
-        self.in_doubt: dict[bytes, int] = {}  # write_id -> seq, mode lock
+        self.in_doubt: dict[bytes, int] = {}  # write_id -> seq of a head write without proof
         self._awaiting: dict[bytes, _Awaited] = {}
 
     # What is pending
@@ -149,7 +149,7 @@ class Journal:
     # Pushes
 
     def push_started(self, write_id: bytes, seq: int) -> None:
-        """Note a head write whose acknowledgement will not be proof (mode lock)."""
+        """Note a head write before it is sent: its answer may be lost, or prove nothing."""
         self.in_doubt[write_id] = seq
         self._append(PushStarted(write_id, seq))
 
@@ -192,10 +192,17 @@ class Journal:
             awaited = _Awaited(sets, frozenset(deletes), metadata, replaced)
             self._awaiting[snapshot.head.write_id] = awaited
         self._append(PendingMetadata(self._metadata_due(pending)), ReplaceIntent(pending.replace))
+        write_id = snapshot.head.write_id
+        if proven and self.in_doubt.pop(write_id, None) is not None:
+            self._append(PushSettled(write_id, confirmed=True))
 
     def awaits(self, write_id: bytes) -> bool:
         """Whether this session wrote it and has not seen yet that it stands."""
         return write_id in self._awaiting
+
+    def unanswered(self) -> dict[bytes, int]:
+        """Head writes, write_id to seq, of which this session does not know whether they landed."""
+        return {w: seq for w, seq in self.in_doubt.items() if w not in self._awaiting}
 
     def awaited(self) -> set[str]:
         """Keys whose values are needed here until a later read shows that their write stands."""
@@ -204,19 +211,14 @@ class Journal:
     def _metadata_due(self, pending: PendingChanges) -> bool:
         return pending.metadata or any(awaited.metadata for awaited in self._awaiting.values())
 
-    def confirm(
-        self, pending: PendingChanges, landed: Mapping[bytes, bool]
-    ) -> tuple[list[str], bool]:
+    def confirm(self, pending: PendingChanges, landed: Mapping[bytes, bool]) -> list[str]:
         """Settle writes in doubt by what a later read of the head showed of them.
 
         Returns:
-            The keys of lost writes, pending again; and whether a write of an earlier session
-            landed, whose keys are still pending here and have to be compared.
+            The keys of lost writes, pending again.
         """
         lost: list[str] = []
-        compare = False
         for write_id, arrived in landed.items():
-            compare |= arrived and write_id not in self._awaiting
             sets, deletes, metadata, replaced = self._awaiting.pop(write_id, _NOTHING)
             keys = [key for key in (*sets, *deletes) if key not in pending]
             if arrived:
@@ -237,7 +239,7 @@ class Journal:
                 self._append(PendingMetadata(self._metadata_due(pending)))
             del self.in_doubt[write_id]
             self._append(PushSettled(write_id, arrived))
-        return lost, compare
+        return lost
 
     # What is stored locally
 

@@ -22,17 +22,16 @@ def log_entries(rows: Iterable[Recent]) -> list[tuple[str, Entry | None]]:
     return sorted(edits)
 
 
-def find_in_log(nodes: NodeReader, head: Head, seq: int, write_id: bytes) -> bool:
-    """Whether the commit `seq` of the older history was this logical write."""
+def find_row(nodes: NodeReader, head: Head, seq: int, write_id: bytes) -> Recent | None:
+    """The row of the older history that says that `seq` was this logical write."""
     if head.log is None:
-        return False
+        return None
     key = log_key(seq)
     entry = nodes.lookup(head.log, (key,)).get(key)
-    return (
-        entry is not None
-        and entry.inline is not None
-        and decode_log_row(entry.inline).write_id == write_id
-    )
+    if entry is None or entry.inline is None:
+        return None
+    row = decode_log_row(entry.inline)
+    return row if row.write_id == write_id else None
 
 
 def log_segments(nodes: NodeReader, log: NodeRef | None) -> set[bytes]:

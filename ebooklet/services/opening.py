@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol, TypeAlias, get_args
 from uuid import UUID
 
+from ebooklet.core.callers import stacklevel
 from ebooklet.core.head import Proto
 from ebooklet.core.journal import ABSENT
 from ebooklet.core.names import check_db_key
@@ -23,9 +24,11 @@ from ebooklet.ports.clock import Clock
 from ebooklet.ports.local_store import LocalStore
 from ebooklet.ports.lock_service import Lease, LockService
 from ebooklet.ports.remote_store import RemoteStore
+from ebooklet.services.confirming import settle_landed
 from ebooklet.services.fencing import raise_fence
 from ebooklet.services.heads import HeadStore
-from ebooklet.services.pull import check_advance, rebase_unknown, take_in
+from ebooklet.services.pull import check_advance, take_in
+from ebooklet.services.rebasing import rebase_unknown
 from ebooklet.services.reconcile import reconcile
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import (
@@ -170,8 +173,10 @@ def attach(copy: WorkingCopy, current: Snapshot | None, flag: Flag) -> None:
     if baseless or local.condition in ("edited", "crashed"):
         with local.exclusive(BORROW_TIMEOUT_S):
             copy.reload()
-            if copy.base is None and current is not None:
+            if baseless and current is not None:
                 check_advance(copy, current)
+                settle_landed(copy, current)
+            if copy.base is None and current is not None:
                 rebase_unknown(copy, ABSENT)
                 copy.set_base(current)
                 reconcile(copy, current, related=False)
@@ -180,15 +185,15 @@ def attach(copy: WorkingCopy, current: Snapshot | None, flag: Flag) -> None:
                 reconcile(copy, copy.base, related=True)
     elif local.condition == "clean" and local.writable:
         _finish_deletions(copy)
+    if current is not None:
+        take_in(copy, current)
     if copy.pending.replace:
         warnings.warn(
             "an earlier session opened this database with flag 'n' or cleared it, and has not "
             "pushed since: the next push replaces the whole remote. discard() cancels that",
             UserWarning,
-            stacklevel=5,
+            stacklevel=stacklevel(),
         )
-    if current is not None:
-        take_in(copy, current)
 
 
 def _finish_deletions(copy: WorkingCopy) -> None:

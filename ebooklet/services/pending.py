@@ -92,6 +92,10 @@ class PendingChanges:
         self._unresolved.pop(key, None)
         self.delta -= before
 
+    def may_count(self, key: str) -> bool:
+        """Whether to drop the change of `key` may change the set of keys."""
+        return key in self.deletes or not self._in_base.get(key, False)
+
     def clear(self) -> None:
         """Drop every change of keys."""
         self.touched.clear()
@@ -116,7 +120,8 @@ class PendingChanges:
         if base is UNKNOWN:
             base = change.old.digest if change.old else ABSENT
         now = change.new.digest if change.new else ABSENT
-        table[change.key] = UNKNOWN if base == now else base
+        # Times decide between equal values, so a change of the time has to be looked at as well.
+        table[change.key] = UNKNOWN if base == now and not change.same_value else base
         self._set_presence(change.key, change.new is not None)
 
     def set_bases(self, keys: Iterable[str], base: Base) -> None:

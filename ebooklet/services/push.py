@@ -26,6 +26,7 @@ from ebooklet.errors import (
     ReplaceConflict,
     UnsupportedFormatError,
 )
+from ebooklet.services.confirming import settle_landed
 from ebooklet.services.conflicts import settle_conflicts
 from ebooklet.services.draft import Draft
 from ebooklet.services.fencing import check_fence
@@ -138,7 +139,8 @@ class _Push:
         copy.sync()
         if copy.lease is not None:
             copy.lease.check()
-        if copy.base is None or not copy.base.etag or not copy.settings.exclusive:
+        in_step = copy.base is not None and copy.base.etag and not copy.journal.unanswered()
+        if not in_step or not copy.settings.exclusive:
             self._meet(copy.heads.read())
         for attempt in range(_LOST_RACES):
             if attempt:
@@ -168,6 +170,8 @@ class _Push:
                 )
             return
         check_fence(current, copy.lease, copy.db_key)
+        settle_landed(copy, current)
+        base = copy.base
         moved = base is None or base.head.write_id != current.head.write_id
         if moved and copy.pending.replace and base is not None and not self.force:
             raise ReplaceConflict(
@@ -205,7 +209,9 @@ class _Push:
                         replaced=replacing,
                     )
                 elif outcome is not None:
-                    copy.journal.settled(outcome.covered)
+                    done = [key for key in outcome.covered if key not in copy.pending]
+                    copy.journal.stored(key for key in done if outcome.covered[key] is not None)
+                    copy.journal.settled(done)
         return outcome.result
 
     def _write(self, base: Snapshot | None, *, replacing: bool, metadata: bool) -> _Outcome:
@@ -237,8 +243,7 @@ class _Push:
             self.kinds |= uploader.kinds()
         finally:
             uploader.close()
-        if not self._is_proof():
-            copy.journal.push_started(self.write_id, head.seq)
+        copy.journal.push_started(self.write_id, head.seq)
         snapshot = copy.heads.commit(head, encode_head(head), base, copy.lease)
         copy.nodes.remember(draft.node_data)
         result = PushResult(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, TypeVar, get_args
@@ -30,7 +30,7 @@ from ebooklet.ports.lock_service import Lease
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.heads import HeadStore
 from ebooklet.services.journal import Journal
-from ebooklet.services.log import find_in_log
+from ebooklet.services.log import find_row
 from ebooklet.services.nodes import NodeReader
 from ebooklet.services.pending import PendingChanges
 from ebooklet.services.snapshot import Snapshot
@@ -209,7 +209,7 @@ class WorkingCopy:
             base, root = self.base, self.view_root
         entries = {} if root is None else self.guarded(lambda: self.nodes.lookup(root, keys))
         with self.lock:
-            if self.base is base:
+            if self.base is base and self.view_root == root:
                 self.pending.resolve(keys, entries)
 
     # Failures that need a second look at the head
@@ -251,7 +251,7 @@ class WorkingCopy:
             ) from exc
 
     def _in_log(self, head: Head, seq: int, write_id: bytes) -> bool:
-        return find_in_log(self.nodes, head, seq, write_id)
+        return find_row(self.nodes, head, seq, write_id) is not None
 
     # The local store
 
@@ -272,6 +272,12 @@ class WorkingCopy:
             full = self._fetched_bytes > MAX_FETCHED_BYTES
         if full:
             self.flush_fetched()
+
+    def restamp(self, times: Mapping[str, int]) -> None:
+        """Give values stored here other timestamps (µs); the caller holds the lock."""
+        if times:
+            found = self.local.get_many(list(times))
+            self.local.set_many((key, value, times[key]) for key, (_, value) in found)
 
     def flush_fetched(self) -> None:
         """Hand a reader's fetched values to the shared local store, if its base is still ours."""

@@ -1,0 +1,150 @@
+"""What became of head writes whose answer this copy never saw, or must not trust (FORMAT §6).
+
+Every head write is journalled before it is sent. If its answer is lost, or the process with it,
+the next head read tells: a write that landed is part of the history that the head names. What it
+covered is then settled as if the answer had come, however many others have committed since.
+"""
+
+from __future__ import annotations
+
+from ebooklet.core.advance import as_of
+from ebooklet.core.commit import decode_commit
+from ebooklet.core.digest import value_digest
+from ebooklet.core.entry import Entry
+from ebooklet.core.head import Head, Recent, encode_head
+from ebooklet.core.journal import UNKNOWN
+from ebooklet.core.names import segment_key
+from ebooklet.core.segment import check_block
+from ebooklet.errors import ObjectNotFound
+from ebooklet.services.log import find_row
+from ebooklet.services.metadata import committed_metadata
+from ebooklet.services.rebasing import leave_base
+from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.working_copy import WorkingCopy
+
+
+def settle_landed(copy: WorkingCopy, current: Snapshot) -> None:
+    """Make the newest write of ours that landed unnoticed the base; what it covered is settled.
+
+    Without this a later commit of somebody else's on the same key would look like a conflict with
+    changes that were pushed long ago.
+    """
+    if not copy.journal.unanswered():
+        return
+    copy.nodes.adopt(current)
+    rows = [
+        row
+        for write_id, seq in copy.journal.unanswered().items()
+        if (row := _find(copy, current.head, seq, write_id)) is not None
+    ]
+    newest = max(rows, key=lambda row: row.seq, default=None)
+    base = copy.base
+    if newest is None or (base is not None and base.head.seq > newest.seq):
+        return
+    landed = _snapshot(copy, current, newest)
+    if landed is not None:
+        _settle(copy, landed)
+
+
+def confirm_writes(copy: WorkingCopy, current: Snapshot) -> list[str]:
+    """Note which head writes in doubt stand in the history of a head just read.
+
+    Returns:
+        Keys of lost writes, pending again (mode lock).
+    """
+    if not copy.journal.in_doubt:
+        return []
+    landed: dict[bytes, bool] = {}
+    for write_id, seq in copy.journal.in_doubt.items():
+        if _find(copy, current.head, seq, write_id) is not None:
+            landed[write_id] = True
+        elif current.head.proto.mode == "lock" or current.head.seq >= seq:
+            landed[write_id] = False
+        # Else the head that it was to replace still stands, and it may yet arrive.
+    base = copy.base
+    with copy.lock:
+        copy.pending.absorb()
+        # An earlier session's write was lost after it became the base: whatever it covered is
+        # still pending, on a base that is no part of history.
+        orphaned = (
+            base is not None
+            and landed.get(base.head.write_id) is False
+            and not copy.journal.awaits(base.head.write_id)
+        )
+        lost = copy.journal.confirm(copy.pending, landed)
+        if orphaned:
+            tables = (copy.pending.sets, copy.pending.deletes)
+            lost += [k for table in tables for k, known in table.items() if known is UNKNOWN]
+        return list(dict.fromkeys(lost))
+
+
+def _find(copy: WorkingCopy, head: Head, seq: int, write_id: bytes) -> Recent | None:
+    row = head.find_write(write_id)
+    if row is None and head.seq > seq:
+        row = find_row(copy.nodes, head, seq, write_id)
+    return row
+
+
+def _snapshot(copy: WorkingCopy, current: Snapshot, row: Recent) -> Snapshot | None:
+    """The snapshot that a write of ours made; None when it cannot be told any more."""
+    head = current.head
+    if head.write_id == row.write_id:
+        return current
+    if row.branch != head.default_branch:
+        return None
+    ref = row.commit.block
+    key = segment_key(copy.db_key, ref.sid)
+    try:
+        found = copy.reachable_remote().get(key, start=ref.offset, stop=ref.offset + ref.length)
+    except ObjectNotFound:
+        return None  # no longer retained, and neither is the base: every key is compared
+    check_block(found.body, ref, key)
+    then = as_of(head, row, decode_commit(found.body, row.commit.id))
+    return Snapshot(then, encode_head(then), "")
+
+
+def _settle(copy: WorkingCopy, landed: Snapshot) -> None:
+    """Take over what a push would have, had its answer come."""
+    base, pending = copy.base, copy.pending
+    again = base is not None and base.head.write_id == landed.head.write_id
+    with copy.moving():
+        if not again:
+            leave_base(copy, base, landed)
+        with copy.lock:
+            pending.begin_push()
+            sets, deletes = sorted(pending.sets), sorted(pending.deletes)
+        try:
+            entries = copy.nodes.lookup(landed.root, (*sets, *deletes))
+            covered = _equal(copy, sets, entries)
+            covered.update((key, None) for key in deletes if key not in entries)
+            theirs = committed_metadata(copy, landed.head) if pending.metadata else None
+        except BaseException:
+            with copy.lock:
+                pending.end_push({})
+            raise
+        with copy.lock:
+            pending.end_push(covered)
+            # Whatever else is pending was changed after that write, so it stands on it.
+            rest = [*pending.sets, *pending.deletes]
+            pending.set_bases(rest, UNKNOWN)
+            if pending.metadata and copy.local.get_metadata() == theirs:
+                pending.metadata = False
+            if landed.commit.op == "replace" and not again:
+                pending.replace = False
+            pending.shape += 1
+            copy.set_base(landed)
+            copy.journal.committed(pending, covered, landed, proven=True)
+            copy.journal.rebased(pending, rest)
+
+
+def _equal(
+    copy: WorkingCopy, keys: list[str], entries: dict[str, Entry]
+) -> dict[str, Entry | None]:
+    """Those of the keys whose local value and time are those of their entries."""
+    return {
+        key: entry
+        for key, (timestamp, value) in copy.local.get_many(keys)
+        if (entry := entries.get(key)) is not None
+        and entry.timestamp == timestamp
+        and entry.digest == value_digest(value)
+    }

@@ -1,0 +1,111 @@
+"""Moving the base: local copies that went stale are dropped, pending changes note what moved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ebooklet.core.digest import value_digest
+from ebooklet.core.index.diff import Change, diff
+from ebooklet.core.journal import ABSENT, UNKNOWN, Base
+from ebooklet.errors import ObjectNotFound
+from ebooklet.services.conflicts import UNRELATED
+from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.working_copy import WorkingCopy
+
+_BATCH_KEYS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What differs between two snapshots.
+
+    Attributes:
+        n_changed: keys whose value or timestamp differs.
+        reshaped: whether keys came or went.
+    """
+
+    n_changed: int = 0
+    reshaped: bool = False
+
+
+def leave_base(copy: WorkingCopy, base: Snapshot | None, target: Snapshot) -> Moved:
+    """Bring local copies from `base` to `target`, and note what moved under pending changes.
+
+    Every value stored locally is then pending or equal to what `target` has; the caller makes it
+    the base. A crash on the way leaves values that are pending or equal in both.
+    """
+    if base is None:
+        rebase_unknown(copy, ABSENT)
+        return Moved()
+    if copy.pending.replace:
+        return Moved()  # only what was set since the replacement began is stored here
+    n_changed, reshaped = 0, False
+    try:
+        for changes in copy.nodes.scan(diff(base.root, target.root, times=True)):
+            n_changed += len(changes)
+            reshaped |= any(change.old is None or change.new is None for change in changes)
+            _apply(copy, changes)
+    except ObjectNotFound:
+        # The old base is no longer retained: lookups in the new one take the diff's place.
+        n_changed += _compare_all(copy, target)
+        rebase_unknown(copy, UNRELATED)
+        reshaped = True
+    return Moved(n_changed, reshaped)
+
+
+def rebase_unknown(copy: WorkingCopy, base: Base) -> None:
+    """Say what pending keys were based on, before their base commit is left behind."""
+    with copy.lock:
+        copy.pending.absorb()
+        keys = [
+            key
+            for table in (copy.pending.sets, copy.pending.deletes)
+            for key, known in table.items()
+            if known is UNKNOWN
+        ]
+        copy.pending.set_bases(keys, base)
+        copy.journal.rebased(copy.pending, keys)
+
+
+def _apply(copy: WorkingCopy, changes: list[Change]) -> None:
+    """Drop stale local copies, restamp those of another time; note what moved under pending keys."""
+    with copy.lock:
+        copy.pending.absorb()
+        moved = [change for change in changes if change.key in copy.pending]
+        for change in moved:
+            copy.pending.base_moved(change)
+        copy.journal.rebased(copy.pending, [change.key for change in moved])
+        stale = [change for change in changes if change.key not in copy.pending]
+        for change in stale:
+            copy.fetched.pop(change.key, None)
+        here = [change for change in stale if copy.local.contains(change.key)]
+        copy.restamp({c.key: c.new.timestamp for c in here if c.new is not None and c.same_value})
+        _drop(copy, [change.key for change in here if not change.same_value])
+
+
+def _drop(copy: WorkingCopy, keys: list[str]) -> None:
+    copy.journal.gone(keys)
+    copy.local.delete(keys)
+
+
+def _compare_all(copy: WorkingCopy, target: Snapshot) -> int:
+    """Check every local copy against the new index, in batches; drop those that differ."""
+    n_dropped = 0
+    keys = list(copy.local.keys())
+    for at in range(0, len(keys), _BATCH_KEYS):
+        batch = keys[at : at + _BATCH_KEYS]
+        entries = copy.nodes.lookup(target.root, batch)
+        differing = [
+            key
+            for key, found in copy.local.get_many(batch)
+            if (entry := entries.get(key)) is None
+            or entry.timestamp != found.timestamp
+            or entry.digest != value_digest(found.value)
+        ]
+        with copy.lock:
+            copy.pending.absorb()
+            stale = [key for key in differing if key not in copy.pending]
+            _drop(copy, stale)
+        n_dropped += len(stale)
+    return n_dropped

@@ -16,6 +16,7 @@ class LocalValue(NamedTuple):
 
 
 Condition: TypeAlias = Literal["new", "clean", "edited", "crashed"]
+Mode: TypeAlias = Literal["read", "write"]
 
 
 @runtime_checkable
@@ -41,6 +42,8 @@ class LocalStore(Protocol):
     7. Slots are replaced atomically. Logs are append-only; after a crash a log is a prefix of
        what was appended, at least up to the last `sync`.
     8. The node cache may forget anything at any time, and what it returns is to be verified.
+    9. `change_mode` makes a reader the writer or the writer a reader, in place: no data, slot or
+       log is lost, not even by a store in memory. When it raises, the store is what it was.
     """
 
     @property
@@ -155,6 +158,21 @@ class LocalStore(Protocol):
 
     def acknowledge(self) -> None:
         """Note that what another process changed has been taken in."""
+        ...
+
+    def change_mode(self, mode: Mode, *, timeout: float) -> None:
+        """Become the writer, or cease to be it; nothing to do where the mode is that already.
+
+        To "write" may wait for others, and `condition` then tells how the writer found the store.
+        To "read" waits for nobody, and like `close` keeps that finding unless `sync` was called.
+
+        Args:
+            mode: what to become.
+            timeout: seconds to wait for the writer's place.
+
+        Raises:
+            LockTimeout: another handle or process kept that place; this one is still a reader.
+        """
         ...
 
     def sync(self) -> None:

@@ -352,6 +352,26 @@ class LocalStoreContract(Contract):
         assert not store.changed_elsewhere
         assert set(everything(store)) == {"k", "k2"}
 
+    def test_changing_the_mode_keeps_everything(self, store: LocalStore) -> None:
+        """Writer, reader, writer: one store with all that was in it (promise 9)."""
+        store.set("k", b"v", 1)
+        store.set_metadata(b"[1]", 2)
+        store.write_slot("s", b"slot")
+        store.append_log("l", b"log")
+        for mode in ("read", "read", "write", "write"):
+            store.change_mode(mode, timeout=5)
+            assert store.writable == (mode == "write")
+            assert everything(store) == {"k": LocalValue(1, b"v")}
+            assert store.get_metadata() == (b"[1]", 2)
+            assert store.read_slot("s") == b"slot"
+            assert store.read_log("l") == b"log"
+            assert not store.changed_elsewhere
+        store.set("k2", b"v", 2)
+        assert set(everything(store)) == {"k", "k2"}
+        store.close()
+        with pytest.raises(ValueError, match="closed"):
+            store.change_mode("read", timeout=5)
+
     def test_compact(self, store: LocalStore) -> None:
         """Compacting keeps every live key but the evicted ones, and tells how many went."""
         store.set_many((f"k{i}", b"v" * 100, i) for i in range(50))
@@ -715,6 +735,57 @@ class DurableLocalStoreContract(LocalStoreContract):
         store = open_store()
         assert store.condition == "clean"
         assert store.get("before") == b"v"
+
+    def test_a_reader_becomes_the_writer(self, open_store: OpenLocalStore) -> None:
+        """It keeps others out from then on, and lets them in again afterwards (promise 9)."""
+        with_content(open_store)
+        store = open_store(mode="read")
+        assert store.get("k1") == b"1"
+        store.change_mode("write", timeout=5)
+        assert store.condition == "clean"
+        store.set("k1", b"changed", 2)
+        with pytest.raises(LockTimeout):
+            open_store(lock_timeout=0.05)
+        store.change_mode("read", timeout=0)
+        other = open_store(lock_timeout=5)
+        assert (other.condition, other.get("k1")) == ("clean", b"changed")
+        other.set("k2", b"other", 3)
+        other.close()
+        assert store.get("k2") == b"other"
+        assert store.changed_elsewhere
+
+    def test_a_reader_that_cannot_become_the_writer(self, open_store: OpenLocalStore) -> None:
+        """It is told who is the writer, and stays a reader (promise 9)."""
+        with_content(open_store)
+        store, other = open_store(mode="read"), open_store()
+        with pytest.raises(LockTimeout, match=str(os.getpid())):
+            store.change_mode("write", timeout=0.05)
+        assert not store.writable
+        other.set("k1", b"changed", 2)
+        other.close()
+        assert store.get("k1") == b"changed"
+        store.change_mode("write", timeout=5)
+        assert everything(store)["k1"] == LocalValue(2, b"changed")
+
+    def test_changing_the_mode_swallows_no_finding(self, open_store: OpenLocalStore) -> None:
+        """What the writer found stays for the next open, unless it was dealt with (promise 9)."""
+
+        def work(ready: Callable[[], None]) -> None:
+            store = open_store()
+            store.set("k", b"v", 1)
+            ready()
+
+        killed_child(work)
+        store = open_store(mode="read")
+        for _ in range(2):
+            store.change_mode("write", timeout=5)
+            assert store.condition == "crashed"
+            store.change_mode("read", timeout=0)
+        store.change_mode("write", timeout=5)
+        store.sync()
+        store.change_mode("read", timeout=0)
+        store.close()
+        assert open_store().condition == "clean"
 
     @pytest.mark.parametrize("what", ["value", "slot", "log"])
     def test_a_reader_notices_what_changed_elsewhere(

@@ -9,12 +9,12 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
-from typing import Final, Literal
+from typing import Final
 from uuid import UUID
 
 from ebooklet.errors import ForkedProcessError, LocalFileError
 from ebooklet.ports.clock import Clock
-from ebooklet.ports.local_store import Condition, LocalValue
+from ebooklet.ports.local_store import Condition, LocalValue, Mode
 
 __all__ = ["MemoryLocalStore", "open_store"]
 
@@ -62,8 +62,10 @@ class MemoryLocalStore:
 
     @property
     def condition(self) -> Condition:
-        """Always new."""
-        return "new"
+        """New while nothing is in it; edited if its maker put only values there."""
+        if self._slots:
+            return "clean"
+        return "edited" if self._open() else "new"
 
     def get(self, key: str) -> bytes | None:
         """The value, or None when the key is absent."""
@@ -200,6 +202,11 @@ class MemoryLocalStore:
     def acknowledge(self) -> None:
         """Nothing to do."""
 
+    def change_mode(self, mode: Mode, *, timeout: float) -> None:
+        """See the port; nobody has to be waited for."""
+        self._open()
+        self._writable = mode == "write"
+
     def sync(self) -> None:
         """Nothing to do."""
         if self._refusal is not None:
@@ -230,7 +237,7 @@ def open_store(
     path: str | os.PathLike[str] | None = None,
     *,
     clock: Clock | None = None,
-    mode: Literal["read", "write"] = "write",
+    mode: Mode = "write",
     create: bool = True,
     replace: bool = False,
     uuid: UUID | None = None,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 from uuid import UUID
 
 from ebooklet.adapters.local.booklet.rebuild import DEFAULT_BUCKETS
 from ebooklet.adapters.local.booklet.session import Creation
 from ebooklet.adapters.local.booklet.store import BookletLocalStore
 from ebooklet.ports.clock import Clock
+from ebooklet.ports.local_store import Mode
 
 __all__ = ["BookletLocalStore", "open_store"]
 
@@ -21,7 +22,7 @@ def open_store(
     path: str | os.PathLike[str],
     *,
     clock: Clock,
-    mode: Literal["read", "write"] = "write",
+    mode: Mode = "write",
     create: bool = True,
     replace: bool = False,
     uuid: UUID | None = None,

@@ -9,7 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from ebooklet.adapters.local.booklet.gate import Waiting
@@ -21,9 +21,8 @@ from ebooklet.adapters.local.booklet.rebuild import buckets_for
 from ebooklet.adapters.local.booklet.session import Creation, Session
 from ebooklet.errors import ForkedProcessError, LocalFileError, UnsupportedOperation
 from ebooklet.ports.clock import Clock
-from ebooklet.ports.local_store import Condition
+from ebooklet.ports.local_store import Condition, Mode
 
-Mode: TypeAlias = Literal["read", "write"]
 _Read: TypeAlias = Callable[[str], bytes | None]
 _Write: TypeAlias = Callable[[str, bytes, int, bool], None]
 
@@ -143,6 +142,26 @@ class SharedFile:
                     self._borrows -= 1
                     if self._borrows == 0 and not self._closed:
                         self._give_back()
+
+    def change_mode(self, mode: Mode, *, timeout: float) -> None:
+        """Become the writer, or a reader, in place; see the port."""
+        waiting = Waiting(self._clock, timeout)
+        while True:
+            with self._lock:
+                self._check()
+                if mode == self._mode:
+                    return
+                if mode == "read":
+                    self._session.settle(told=False)  # what may fail, before anything is given up
+                    self._mode = mode
+                    self._give_back()
+                    self._session.noticed = False
+                    return
+                if not self._borrows:  # else another thread is the writer for a moment
+                    self._become_writer(waiting)
+                    return
+            if not waiting.pause():
+                raise self._session.gate.timeout()
 
     # The hot path.
 
@@ -321,6 +340,15 @@ class SharedFile:
         self._lease = 0
         self._drop()
         self._session.borrow(Waiting(self._clock, timeout))
+        self._adopt()
+
+    def _become_writer(self, waiting: Waiting) -> None:
+        self._lease = 0
+        self._drop()
+        self._session.release()
+        self._condition = self._session.open_writer(waiting)  # on failure the next call leases
+        self._mode = "write"
+        self._told = self._session.generation
         self._adopt()
 
     def _give_back(self) -> None:

@@ -51,12 +51,14 @@ if TYPE_CHECKING:
         UUIDMismatchError,
     )
     from ebooklet.group import RemoteConnGroup
+    from ebooklet.services.packing import DEFAULT_GROUP_BYTES
     from ebooklet.services.pull import PullResult
     from ebooklet.services.push import PushResult
 
 __version__ = "1.0.0.dev0"
 
 __all__ = [
+    "DEFAULT_GROUP_BYTES",
     "AccessDenied",
     "BucketMissingError",
     "ConcurrentCompactionError",
@@ -105,6 +107,7 @@ __all__ = [
 
 # Every public name that is not an error: the module it lives in, and its name there if another.
 _HOMES = {
+    "DEFAULT_GROUP_BYTES": "ebooklet.services.packing",
     "EBooklet": "ebooklet.database",
     "EVariableLengthValue": "ebooklet.database:EBooklet",
     "PullResult": "ebooklet.services.pull",

@@ -10,14 +10,14 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypedDict, Unpack
 
 import ebooklet
 from ebooklet.adapters.clock import SystemClock
 from ebooklet.adapters.probecache import ProbeCache
 from ebooklet.adapters.remote.probe import probe
 from ebooklet.connection import RemoteAddress, S3Connection
-from ebooklet.core.head import Proto
+from ebooklet.core.head import DatabaseType, Proto
 from ebooklet.core.serialization import canonical_name
 from ebooklet.database import EBooklet
 from ebooklet.errors import SerializationError
@@ -30,16 +30,27 @@ from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.ports.serializer import Serializer
 from ebooklet.serializers.custom import CUSTOM_NAME, as_serializer
 from ebooklet.services.closing import close_copy
-from ebooklet.services.opening import Flag, LocalPlan, Request, open_copy
+from ebooklet.services.opening import (
+    FLAGS,
+    Flag,
+    LocalPlan,
+    Request,
+    check_flag,
+    open_copy,
+)
+from ebooklet.services.packing import UNSET, GroupBytes, check_packing, check_whole
 from ebooklet.services.place import OpenPlace, RemoteLike, RemotePlace
-from ebooklet.services.working_copy import ConflictPolicy, Settings
+from ebooklet.services.reopening import Mode, reopen_copy
+from ebooklet.services.working_copy import ConflictPolicy, Settings, WorkingCopy, check_policy
 
 __all__ = ["open", "open_ebooklet", "open_rcg"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
 DEFAULT_SERIALIZER: Final = "pickle"
+DEFAULT_N_BUCKETS: Final = 12_007  # Booklet's own
 DEFAULT_BUFFER_SIZE: Final = 1 << 22  # bytes
 DEFAULT_LOCK_TIMEOUT_S: Final = 300.0
+Offline: TypeAlias = bool | Literal["auto"]
 
 _registry = Registry()
 
@@ -56,12 +67,29 @@ class _Remote:
     owned: bool = True  # built here, so closed here
 
 
+class OpenOptions(TypedDict, total=False):
+    """The keyword-only options of `open`, for those that pass them on."""
+
+    lock: Literal["exclusive", "optimistic"] | LockService
+    lock_timeout: float
+    force_lock: bool
+    local: str | LocalStore
+    offline: Offline
+    allow_pickle: bool | None
+    conflict: ConflictPolicy
+    group_bytes: GroupBytes
+    push_packers: int
+    num_groups: None
+    clock: Clock | None
+    registry: Registry | None
+
+
 def open(  # noqa: A001 - the dbm name, as in the standard library
     remote_conn: RemoteLike | None,
     file_path: PathLike | None = None,
     flag: Flag = "r",
     value_serializer: Any = None,
-    n_buckets: int | None = None,
+    n_buckets: int = DEFAULT_N_BUCKETS,
     buffer_size: int = DEFAULT_BUFFER_SIZE,
     remote_conn_group: bool = False,
     *,
@@ -69,9 +97,12 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT_S,
     force_lock: bool = False,
     local: str | LocalStore = "booklet",
-    offline: bool = False,
+    offline: Offline = False,
     allow_pickle: bool | None = None,
     conflict: ConflictPolicy = "error",
+    group_bytes: GroupBytes = UNSET,
+    push_packers: int = 1,
+    num_groups: None = None,
     clock: Clock | None = None,
     registry: Registry | None = None,
 ) -> EBooklet[Any]:
@@ -85,7 +116,8 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
             (the remote is replaced by the next push, not before).
         value_serializer: a registered name, or a class with static `dumps` and `loads`; needed
             at creation only, an existing database knows its own.
-        n_buckets: index size of a local file that is created; it grows by itself.
+        n_buckets: index size of a local file that is created: as many as there will be keys; it
+            grows by itself.
         buffer_size: bytes of local writes that are collected before they go to the system.
         remote_conn_group: create a connection group; an existing one is known as such.
         lock: "exclusive" holds the write lock while open; "optimistic" takes none, and pushes
@@ -93,9 +125,15 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
         lock_timeout: seconds to wait for locks.
         force_lock: take the write lock from whoever holds it.
         local: name of the local store's kind, or a built LocalStore.
-        offline: no requests at all; needs flag "r" and an existing local file.
+        offline: True makes no requests at all, and needs flag "r" and an existing local file.
+            "auto" does the same, with a warning, where the remote cannot be reached; with flags
+            "w" and "c" what is written then stays pending until the next open that reaches it.
         allow_pickle: read pickled values even from a remote opened without credentials.
         conflict: what a push does with keys changed on both sides: "error", "ours", "theirs".
+        group_bytes: an option of EBooklet 0.11, accepted and without effect, as are
+            `push_packers` and `num_groups`, of which only None ever remained.
+        push_packers: see `group_bytes`.
+        num_groups: see `group_bytes`.
         clock: time and randomness, for tests and embedding.
         registry: where names and schemes are looked up.
 
@@ -114,87 +152,44 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
         True
         >>> db.close()
     """
-    registry = registry or _registry
-    clock = clock or SystemClock()
-    explicit = None if value_serializer is None else _serializer_name(value_serializer)
-    if remote_conn_group:
-        explicit = "json"
-    elif explicit is not None:
-        _serializer(value_serializer, explicit, registry)  # a name that is none is said at once
-    if isinstance(local, str):
-        registry.local_store(local)
-    if file_path is not None and not Path(file_path).parent.is_dir():
-        raise FileNotFoundError(
-            errno.ENOENT, "the folder of the local file does not exist", str(file_path)
+    return _opened(
+        _Arguments(
+            remote_conn=remote_conn,
+            file_path=file_path,
+            flag=flag,
+            value_serializer=value_serializer,
+            n_buckets=n_buckets,
+            buffer_size=buffer_size,
+            kind="group" if remote_conn_group else "database",
+            lock=lock,
+            lock_timeout=lock_timeout,
+            force_lock=force_lock,
+            local=local,
+            offline=offline,
+            allow_pickle=allow_pickle,
+            conflict=conflict,
+            group_bytes=group_bytes,
+            push_packers=push_packers,
+            num_groups=num_groups,
+            clock=clock,
+            registry=registry,
         )
-    if offline and flag != "r":
-        raise ValueError("offline=True goes with flag 'r' only: nothing can be pushed")
-    remote = _resolve_remote(remote_conn, registry)
-    if remote is not None and remote.folder is not None and file_path is not None:
-        head = remote.folder / remote.db_key
-        if Path(file_path).resolve() == head.resolve():
-            raise ValueError(f"file_path and the remote are the same file, {head}; choose another")
-    try:
-        copy = open_copy(
-            Request(
-                flag=flag,
-                open_local=_LocalOpener(
-                    registry=registry,
-                    clock=clock,
-                    path=None if file_path is None else Path(file_path),
-                    given=local,
-                    serializer=explicit or DEFAULT_SERIALIZER,
-                    n_buckets=n_buckets,
-                    buffer_size=buffer_size,
-                    lock_timeout=lock_timeout,
-                ),
-                clock=clock,
-                remote=remote.store if remote else None,
-                db_key=remote.db_key if remote else "local",
-                locks=_locks(lock, remote, clock, registry),
-                probe=None if remote is None else _prober(remote, clock),
-                lock_timeout=lock_timeout,
-                force_lock=force_lock,
-                explicit_serializer=explicit if not remote_conn_group else None,
-                settings=Settings(
-                    kind="group" if remote_conn_group else "database",
-                    value_serializer=explicit or DEFAULT_SERIALIZER,
-                    writable=flag != "r",
-                    offline=offline,
-                    exclusive=lock != "optimistic",
-                    conflict=conflict,
-                    author=_author(),
-                    version=ebooklet.__version__,
-                ),
-            )
-        )
-    except BaseException:
-        if remote is not None and remote.owned:
-            remote.store.close()
-        raise
-    copy.owns_remote = remote is not None and remote.owned
-    copy.owns_local = isinstance(local, str)
-    try:
-        serializer = _serializer(value_serializer, copy.settings.value_serializer, registry)
-        _check_trust(serializer, remote, allow_pickle)
-    except BaseException:
-        close_copy(copy)
-        raise
-    face = RemoteConnGroup if copy.settings.kind == "group" else EBooklet
-    return face(copy, serializer, _place_opener(clock, registry))
+    )
 
 
 def open_ebooklet(
     remote_conn: RemoteLike | None,
     file_path: PathLike | None = None,
     flag: Flag = "r",
-    *args: Any,
-    **kwargs: Any,
+    value_serializer: Any = None,
+    n_buckets: int = DEFAULT_N_BUCKETS,
+    buffer_size: int = DEFAULT_BUFFER_SIZE,
+    **options: Unpack[OpenOptions],
 ) -> EBooklet[Any]:
     """`open` that refuses a connection group.
 
     Raises:
-        TypeError: a connection group is stored there; the handle is closed again.
+        TypeError: a connection group is stored there; nothing was changed.
 
     Example:
         >>> import ebooklet
@@ -202,20 +197,33 @@ def open_ebooklet(
         ...     type(db).__name__
         'EBooklet'
     """
-    db = open(remote_conn, file_path, flag, *args, **kwargs)
-    if isinstance(db, RemoteConnGroup):
-        db.close()
-        raise TypeError("this is a connection group; open it with open_rcg")
-    return db
+    return _opened(
+        _Arguments(
+            remote_conn=remote_conn,
+            file_path=file_path,
+            flag=flag,
+            value_serializer=value_serializer,
+            n_buckets=n_buckets,
+            buffer_size=buffer_size,
+            kind="database",
+            only=True,
+            **options,
+        )
+    )
 
 
 def open_rcg(
-    remote_conn: RemoteLike, file_path: PathLike | None = None, flag: Flag = "r", **kwargs: Any
+    remote_conn: RemoteLike | None,
+    file_path: PathLike | None = None,
+    flag: Flag = "r",
+    n_buckets: int = DEFAULT_N_BUCKETS,
+    buffer_size: int = DEFAULT_BUFFER_SIZE,
+    **options: Unpack[OpenOptions],
 ) -> RemoteConnGroup:
     """`open` for connection groups: creates one, or opens what has to be one.
 
     Raises:
-        TypeError: an ordinary database is stored there; the handle is closed again.
+        TypeError: an ordinary database is stored there; nothing was changed.
 
     Example:
         >>> import ebooklet
@@ -223,11 +231,160 @@ def open_rcg(
         ...     type(group).__name__
         'RemoteConnGroup'
     """
-    db = open(remote_conn, file_path, flag, remote_conn_group=True, **kwargs)
-    if not isinstance(db, RemoteConnGroup):
-        db.close()
-        raise TypeError("this is an ordinary database; open it with open_ebooklet")
-    return db
+    group = _opened(
+        _Arguments(
+            remote_conn=remote_conn,
+            file_path=file_path,
+            flag=flag,
+            n_buckets=n_buckets,
+            buffer_size=buffer_size,
+            kind="group",
+            only=True,
+            **options,
+        )
+    )
+    assert isinstance(group, RemoteConnGroup)  # noqa: S101  # anything else was refused
+    return group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Arguments:
+    """What a caller of `open` gave; see there."""
+
+    remote_conn: RemoteLike | None
+    file_path: PathLike | None
+    flag: Flag
+    n_buckets: int
+    buffer_size: int
+    kind: DatabaseType  # where nothing exists yet
+    only: bool = False  # nothing else will do
+    value_serializer: Any = None
+    lock: Literal["exclusive", "optimistic"] | LockService = "exclusive"
+    lock_timeout: float = DEFAULT_LOCK_TIMEOUT_S
+    force_lock: bool = False
+    local: str | LocalStore = "booklet"
+    offline: Offline = False
+    allow_pickle: bool | None = None
+    conflict: ConflictPolicy = "error"
+    group_bytes: GroupBytes = UNSET
+    push_packers: int = 1
+    num_groups: None = None
+    clock: Clock | None = None
+    registry: Registry | None = None
+
+    def check(self) -> None:
+        """Refuse what can be refused before any file, lock or request."""
+        check_flag(self.flag, FLAGS)
+        check_policy(self.conflict)
+        check_packing(self.group_bytes, self.push_packers, self.num_groups)
+        if isinstance(self.lock, str) and self.lock not in ("exclusive", "optimistic"):
+            raise ValueError(
+                f"lock must be 'exclusive', 'optimistic' or a LockService, not {self.lock!r}"
+            )
+        if not any(self.offline is known for known in (False, True, "auto")):
+            raise ValueError(f"offline must be False, 'auto' or True, not {self.offline!r}")
+        if self.offline is True and self.flag != "r":
+            raise ValueError(
+                "offline=True goes with flag 'r' only; to write where the remote may be out of "
+                "reach, pass offline='auto'"
+            )
+        if not self.lock_timeout >= 0:
+            raise ValueError(f"lock_timeout is in seconds, 0 or more, not {self.lock_timeout!r}")
+        check_whole("n_buckets", self.n_buckets)
+        check_whole("buffer_size", self.buffer_size)
+        if self.file_path is not None and not Path(self.file_path).parent.is_dir():
+            raise FileNotFoundError(
+                errno.ENOENT, "the folder of the local file does not exist", str(self.file_path)
+            )
+
+
+def _opened(given: _Arguments) -> EBooklet[Any]:
+    given.check()
+    registry = given.registry or _registry
+    clock = given.clock or SystemClock()
+    explicit = None
+    if given.kind == "group":
+        explicit = "json"
+    elif given.value_serializer is not None:
+        explicit = _serializer_name(given.value_serializer)
+        _serializer(given.value_serializer, explicit, registry)  # no name at all is said at once
+    if isinstance(given.local, str):
+        registry.local_store(given.local)
+    remote = _resolve_remote(given.remote_conn, registry)
+    try:
+        _check_apart(given.file_path, remote)
+        request = _request(given, explicit, remote, clock, registry)
+        copy = open_copy(request)
+    except BaseException:
+        if remote is not None and remote.owned:
+            remote.store.close()
+        raise
+    try:
+        serializer = _serializer(given.value_serializer, copy.settings.value_serializer, registry)
+        _check_trust(serializer, remote, given.allow_pickle)
+    except BaseException:
+        close_copy(copy)
+        raise
+    face = RemoteConnGroup if copy.settings.kind == "group" else EBooklet
+
+    def reopen(copy: WorkingCopy, flag: Mode) -> None:
+        reopen_copy(copy, request, flag)
+
+    return face(copy, serializer, _place_opener(clock, registry), reopen)
+
+
+def _check_apart(file_path: PathLike | None, remote: _Remote | None) -> None:
+    if remote is None or remote.folder is None or file_path is None:
+        return
+    head = remote.folder / remote.db_key
+    if Path(file_path).resolve() == head.resolve():
+        raise ValueError(f"file_path and the remote are the same file, {head}; choose another")
+
+
+def _request(
+    given: _Arguments,
+    explicit: str | None,
+    remote: _Remote | None,
+    clock: Clock,
+    registry: Registry,
+) -> Request:
+    """What the services are asked to open."""
+    return Request(
+        flag=given.flag,
+        open_local=_LocalOpener(
+            registry=registry,
+            clock=clock,
+            path=None if given.file_path is None else Path(given.file_path),
+            given=given.local,
+            serializer=explicit or DEFAULT_SERIALIZER,
+            n_buckets=given.n_buckets,
+            buffer_size=given.buffer_size,
+            lock_timeout=given.lock_timeout,
+        ),
+        clock=clock,
+        remote=remote.store if remote else None,
+        db_key=remote.db_key if remote else "local",
+        locks=_locks(given.lock, remote, clock, registry),
+        probe=None if remote is None else _prober(remote, clock),
+        lock_timeout=given.lock_timeout,
+        force_lock=given.force_lock,
+        explicit_serializer=None if given.kind == "group" else explicit,
+        only=given.kind if given.only else None,
+        group_bytes=given.group_bytes,
+        falls_back=given.offline == "auto",
+        owns_local=isinstance(given.local, str),
+        owns_remote=remote is not None and remote.owned,
+        settings=Settings(
+            kind=given.kind,
+            value_serializer=explicit or DEFAULT_SERIALIZER,
+            writable=given.flag != "r",
+            offline=given.offline is True,
+            exclusive=given.lock != "optimistic",
+            conflict=given.conflict,
+            author=_author(),
+            version=ebooklet.__version__,
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,7 +396,7 @@ class _LocalOpener:
     path: Path | None
     given: str | LocalStore
     serializer: str
-    n_buckets: int | None
+    n_buckets: int
     buffer_size: int
     lock_timeout: float
 
@@ -331,8 +488,6 @@ def _locks(
         name = "file" if remote.folder else "lease" if proto.mode == "cas" else "ticket"
         return registry.lock_service(name)(remote.store, clock, folder=remote.folder)
 
-    if isinstance(lock, str) and lock not in ("exclusive", "optimistic"):
-        raise ValueError(f"lock must be 'exclusive', 'optimistic' or a LockService, not {lock!r}")
     return choose
 
 

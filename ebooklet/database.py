@@ -20,6 +20,7 @@ from ebooklet.services.closing import close_copy
 from ebooklet.services.place import OpenPlace, RemoteLike, place_of
 from ebooklet.services.pull import PullResult, pull
 from ebooklet.services.push import PushResult, push
+from ebooklet.services.reopening import Mode
 from ebooklet.services.transfer import copy_database
 from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy
 from ebooklet.views import KeyRange, RangeItems, RangeKeys, RangeValues
@@ -39,6 +40,7 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
         copy: the working copy.
         serializer: of the values.
         open_place: opens other remote databases, as `copy_remote` needs them.
+        reopen: changes the working copy's mode in place.
 
     Example:
         >>> import ebooklet
@@ -48,9 +50,16 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
         True
     """
 
-    def __init__(self, copy: WorkingCopy, serializer: Serializer, open_place: OpenPlace) -> None:
+    def __init__(
+        self,
+        copy: WorkingCopy,
+        serializer: Serializer,
+        open_place: OpenPlace,
+        reopen: Callable[[WorkingCopy, Mode], None],
+    ) -> None:
         self._copy = copy
         self._open_place = open_place
+        self._reopen = reopen
         self._serializer = serializer
         # The hot path, bound once: a warm read or write is to cost little more than Booklet's.
         self._loads: Callable[[bytes], V] = serializer.loads
@@ -87,6 +96,8 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
         raw = self._dumps(value)
         self._acquire()
         try:
+            if self._refuse_writes:  # again, as another thread may have reopened it meanwhile
+                self._copy.require_writable("set")
             # Marked first: an interrupt between the two leaves a mark too many, not one too few.
             self._touched[key] = None
             self._local_set(key, raw, self._now_us())
@@ -148,6 +159,7 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
             raise TypeError("with encode_value=False the value must be bytes")
         moment = to_microseconds(timestamp, self._now_us())
         with self._lock:
+            self._copy.require_writable("set")
             self._touched[key] = None
             self._local_set(key, raw, moment)
 
@@ -370,6 +382,36 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
         moment = None if timestamp is None else to_microseconds(timestamp, self._now_us())
         return writing.prune(self._copy, moment)
 
+    def reopen(self, flag: Mode) -> None:
+        """Change between reading and writing, in place: views, and what is pending, stay.
+
+        Becoming a writer takes the locks that `open` with "w" takes, with the options of the
+        open but for `force_lock`, and reads what others have committed meanwhile. Becoming a
+        reader gives them back and asks nobody. A handle that fell back to working offline tries
+        the remote again.
+
+        Args:
+            flag: "r" or "w".
+
+        Raises:
+            ValueError: another flag, or the handle is closed.
+            LockTimeout: another writer kept the lock. As after every error, the handle is then
+                usable in its old mode.
+
+        Example:
+            >>> import ebooklet
+            >>> with ebooklet.open("memory://modes", flag="c", value_serializer="json") as db:
+            ...     db.reopen("r")
+            ...     db.writable
+            False
+        """
+        if flag == "r":
+            self._refuse_writes = True
+        try:
+            self._reopen(self._copy, flag)
+        finally:
+            self._refuse_writes = not self._copy.settings.writable
+
     def close(self, force_shutdown: bool = False) -> None:
         """Sync, release the lock and close; never pushes. Idempotent."""
         self._local_get = self._local_set = _closed
@@ -417,6 +459,11 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
     def offline(self) -> bool:
         """Whether this handle makes no requests."""
         return self._copy.settings.offline
+
+    @property
+    def group_bytes(self) -> int:
+        """Size of the groups that EBooklet 0.11 packed values into, in bytes; has no effect."""
+        return self._copy.settings.group_bytes
 
     # Inside
 

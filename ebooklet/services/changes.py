@@ -94,6 +94,7 @@ class Changes:
 
     def update(self) -> None:
         """Kept for older programs; a view that is always current has nothing to recompute."""
+        self._copy.require_open()
         self._copy.sync()
 
     build_changelog = update

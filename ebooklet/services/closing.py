@@ -22,10 +22,10 @@ def close_copy(copy: WorkingCopy) -> None:
             stack.callback(copy.local.close)
         stack.callback(_mark_closed, copy)
         copy.sync()
-        _settle_writes(copy)
+        settle_writes(copy)
 
 
-def _settle_writes(copy: WorkingCopy) -> None:
+def settle_writes(copy: WorkingCopy) -> None:
     """In mode lock, see with one more read that the last head write stands."""
     locked = copy.proto is not None and copy.proto.mode == "lock"
     if locked and copy.journal.in_doubt and copy.lease is not None:
@@ -40,3 +40,4 @@ def _settle_writes(copy: WorkingCopy) -> None:
 
 def _mark_closed(copy: WorkingCopy) -> None:
     copy.closed = True
+    copy.pending.shape += 1  # what iterators watch

@@ -1,7 +1,8 @@
 """What the working copy writes down beside the local file, so that a crash loses nothing.
 
 Three things: the log of pending changes, the log of keys stored locally (so that a deletion made
-with plain Booklet is noticed), and the head this copy was last in step with.
+with plain Booklet is noticed), and the head this copy was last in step with; and whether some of
+what is pending has yet to be compared with that head.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from ebooklet.services.snapshot import Snapshot
 PENDING_LOG: Final = "pending"
 RESIDENT_LOG: Final = "resident"
 HEAD_SLOT: Final = "head"
+UNVERIFIED_SLOT: Final = "unverified"
 _ROUND: Final = 1 << 20  # bytes a log may grow before it is looked at
 _BYTES_A_KEY: Final = 64
 _MANY_KEYS: Final = 1000
@@ -77,6 +79,7 @@ class Journal:
         pending.metadata = state.metadata
         pending.replace = state.replace
         self.in_doubt = dict(state.in_doubt)
+        self._awaiting.clear()  # what they covered is pending again by what the log says
         self._pending_bytes = len(data)
         if not intact and self._local.writable:
             self.rewrite(pending)
@@ -283,6 +286,20 @@ class Journal:
             return Snapshot(decode_head(data, key=self._local.location), data, "")
         except EBookletError:
             return None  # the open reconciles, as if the folder had been lost
+
+    def forget_base(self) -> None:
+        """Remember no head: what is stored here belongs to no commit any more."""
+        self._local.write_slot(HEAD_SLOT, None)
+
+    @property
+    def unverified(self) -> bool:
+        """Whether keys were taken for pending without a look at the base, which nobody had."""
+        return self._local.read_slot(UNVERIFIED_SLOT) is not None
+
+    @unverified.setter
+    def unverified(self, value: bool) -> None:
+        if value != self.unverified:
+            self._local.write_slot(UNVERIFIED_SLOT, b"1" if value else None)
 
     def base_is(self, snapshot: Snapshot) -> bool:
         """Whether `snapshot` is still what is remembered; another process may have moved on."""

@@ -39,6 +39,7 @@ def set_metadata(copy: WorkingCopy, data: Any, timestamp: int) -> None:
     """Replace the metadata locally; the next push carries them."""
     encoded = encode_metadata(data)
     with copy.lock:
+        copy.require_writable("set_metadata")
         copy.pending.metadata = True
         copy.journal.metadata(pending=True)
         copy.local.set_metadata(encoded, timestamp)

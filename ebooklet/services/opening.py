@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, Protocol, TypeAlias, get_args
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, get_args
 from uuid import UUID
 
 from ebooklet.core.callers import stacklevel
-from ebooklet.core.head import Proto
-from ebooklet.core.journal import ABSENT
+from ebooklet.core.head import DatabaseType, Proto
 from ebooklet.core.names import check_db_key
 from ebooklet.errors import (
     OfflineError,
     ReadOnlyError,
     RemoteMissingError,
+    RemoteUnavailable,
     UnsupportedFormatError,
     UUIDMismatchError,
 )
@@ -24,23 +24,15 @@ from ebooklet.ports.clock import Clock
 from ebooklet.ports.local_store import LocalStore
 from ebooklet.ports.lock_service import Lease, LockService
 from ebooklet.ports.remote_store import RemoteStore
-from ebooklet.services.confirming import settle_landed
+from ebooklet.services.attaching import attach, attach_anew, stored_kind
 from ebooklet.services.fencing import raise_fence
 from ebooklet.services.heads import HeadStore
-from ebooklet.services.pull import check_advance, take_in
-from ebooklet.services.rebasing import rebase_unknown
-from ebooklet.services.reconcile import reconcile
+from ebooklet.services.packing import UNSET, GroupBytes, settle_group_bytes
 from ebooklet.services.snapshot import Snapshot
-from ebooklet.services.working_copy import (
-    BORROW_TIMEOUT_S,
-    Settings,
-    WorkingCopy,
-    check_policy,
-)
+from ebooklet.services.working_copy import Settings, WorkingCopy
 
 Flag: TypeAlias = Literal["r", "w", "c", "n"]
 FLAGS: Final[tuple[Flag, ...]] = get_args(Flag)
-KIND_SLOT: Final = "kind"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +74,12 @@ class Request:
     lock_timeout: float = 300  # s
     force_lock: bool = False
     settings: Settings = field(default_factory=Settings)
+    falls_back: bool = False  # offline, where the remote cannot be reached
     explicit_serializer: str | None = None  # the caller insists on this one
+    only: DatabaseType | None = None  # and on this kind
+    group_bytes: GroupBytes = UNSET
+    owns_local: bool = True  # opened for this handle, and closed with it
+    owns_remote: bool = True
 
 
 def open_copy(request: Request) -> WorkingCopy:
@@ -94,10 +91,43 @@ def open_copy(request: Request) -> WorkingCopy:
         LockTimeout, LockLostError, AccessDenied, RemoteUnavailable, UnsupportedFormatError, …:
             locks taken on the way are free again, files closed.
     """
-    if request.flag not in FLAGS:
-        raise ValueError(f"unknown flag {request.flag!r}; one of {', '.join(FLAGS)}")
-    check_policy(request.settings.conflict)
     check_db_key(request.db_key)
+    check_writable(request)
+    # What a failed attempt has made is no database to serve from.
+    may_fall_back = request.falls_back and request.flag != "n" and request.open_local.exists
+    try:
+        return _open_whole(request)
+    except RemoteUnavailable as exc:
+        if not may_fall_back:
+            raise
+        warn_of_fallback(exc, writes=request.flag != "r")
+    return _open_whole(offline(request))
+
+
+def offline(request: Request) -> Request:
+    """The same, without asking the remote anything."""
+    return replace(request, settings=replace(request.settings, offline=True))
+
+
+def warn_of_fallback(reason: RemoteUnavailable, *, writes: bool) -> None:
+    """Say that the local half is used alone, and why."""
+    also = " Changes stay pending until the next open that reaches it." if writes else ""
+    warnings.warn(
+        f"opened offline, as the remote cannot be reached: {reason}. What is stored locally is "
+        f"served, and may be old.{also}",
+        UserWarning,
+        stacklevel=stacklevel(),
+    )
+
+
+def check_flag(flag: object, known: Sequence[str]) -> None:
+    """Raise `ValueError` for anything but one of the known flags."""
+    if flag not in known:
+        raise ValueError(f"unknown flag {flag!r}; one of {', '.join(known)}")
+
+
+def check_writable(request: Request) -> None:
+    """Raise `ReadOnlyError` if a writer is asked for, and either half can only be read."""
     remote = request.remote
     if request.flag != "r" and remote is not None and not remote.capabilities.writable:
         raise ReadOnlyError(
@@ -105,6 +135,9 @@ def open_copy(request: Request) -> WorkingCopy:
             "with credentials",
             op="open",
         )
+
+
+def _open_whole(request: Request) -> WorkingCopy:
     with ExitStack() as undo:
         copy = _open(request, undo)
         undo.pop_all()
@@ -112,22 +145,26 @@ def open_copy(request: Request) -> WorkingCopy:
 
 
 def _open(request: Request, undo: ExitStack) -> WorkingCopy:
-    write = request.flag != "r"
+    writes = request.flag != "r"
     current = read_remote(request)
-    _check_request(request, current)
-    lease: Lease | None = None
-    proto = current.head.proto if current else None
-    if write and request.remote is not None and request.remote.capabilities.writable:
-        if proto is None and request.probe is not None:
-            proto = request.probe()
-        service = request.locks(proto) if proto is not None else None
-        if service is not None:
-            lease, current = _lock(request, request.remote, service, current)
-            undo.callback(lease.release)
-            _check_request(request, current)
+    _check_exists(request, current)
+    check_head(request, current)
+    claim = Claim(None if current is None else current.head.proto, None, current)
+    if writes:
+        claim = claim_writing(request, current, undo)
+        current = claim.current
+        _check_exists(request, current)
+    group_bytes = settle_group_bytes(
+        request.group_bytes, replacing=request.flag == "n" and current is not None
+    )
     local = request.open_local(_plan(request, current))
-    undo.callback(local.close)
-    settings = _settle_settings(request, local, current)
+    if request.owns_local:
+        undo.callback(local.close)
+    if writes and not local.writable:
+        raise ReadOnlyError(
+            f"{local.location} was opened for reading only, and is to be written to", op="open"
+        )
+    settings = replace(_settle_settings(request, local, current), group_bytes=group_bytes)
     copy = WorkingCopy(
         local=local,
         remote=request.remote,
@@ -135,10 +172,47 @@ def _open(request: Request, undo: ExitStack) -> WorkingCopy:
         clock=request.clock,
         settings=settings,
     )
-    copy.proto = proto
-    copy.lease = lease
-    attach(copy, current, request.flag)
+    copy.owns_local, copy.owns_remote = request.owns_local, request.owns_remote
+    copy.proto = claim.proto
+    copy.lease = claim.lease
+    if request.flag == "n":
+        attach_anew(copy, current)
+    else:
+        attach(copy, current, local.condition, writes=writes)
     return copy
+
+
+class Claim(NamedTuple):
+    """What a writer holds and knows before it opens the local half."""
+
+    proto: Proto | None  # how heads are moved
+    lease: Lease | None
+    current: Snapshot | None
+
+
+def claim_writing(request: Request, current: Snapshot | None, undo: ExitStack) -> Claim:
+    """Take the write lock, where one is due.
+
+    Args:
+        request: of a writer.
+        current: the head as it was read just now.
+        undo: frees the lock, should something fail later.
+
+    Returns:
+        The claim, with the head read again if the lock had to be waited for.
+    """
+    proto = current.head.proto if current else None
+    if request.remote is None or request.settings.offline:
+        return Claim(proto, None, current)
+    if proto is None and request.probe is not None:
+        proto = request.probe()
+    service = request.locks(proto) if proto is not None else None
+    if service is None:
+        return Claim(proto, None, current)
+    lease, current = _lock(request, request.remote, service, current)
+    undo.callback(lease.release)
+    check_head(request, current)
+    return Claim(current.head.proto if current else proto, lease, current)
 
 
 def read_remote(request: Request) -> Snapshot | None:
@@ -150,63 +224,6 @@ def read_remote(request: Request) -> Snapshot | None:
 
 def _heads(remote: RemoteStore, request: Request) -> HeadStore:
     return HeadStore(remote, request.db_key, request.clock, lambda *_: False)
-
-
-def attach(copy: WorkingCopy, current: Snapshot | None, flag: Flag) -> None:
-    """Bring a freshly opened local half into step with the remote."""
-    local = copy.local
-    if local.condition == "new" and copy.settings.kind == "group":
-        local.write_slot(KIND_SLOT, b"group")
-    copy.reload()
-    if flag == "n":
-        if current is not None:
-            check_advance(copy, current)
-            with copy.lock:
-                copy.pending.replace = True
-                copy.journal.rewrite(copy.pending)
-                copy.set_base(current)
-                copy.journal.write_base(current)
-                local.sync()
-        return
-    # Without a base nothing says that what is stored here is fresh, however orderly the end was.
-    baseless = copy.base is None and current is not None and local.condition != "new"
-    if baseless or local.condition in ("edited", "crashed"):
-        with local.exclusive(BORROW_TIMEOUT_S):
-            copy.reload()
-            if baseless and current is not None:
-                check_advance(copy, current)
-                settle_landed(copy, current)
-            if copy.base is None and current is not None:
-                rebase_unknown(copy, ABSENT)
-                copy.set_base(current)
-                reconcile(copy, current, related=False)
-                copy.journal.write_base(current)
-            else:
-                reconcile(copy, copy.base, related=True)
-    elif local.condition == "clean" and local.writable:
-        _finish_deletions(copy)
-    if current is not None:
-        take_in(copy, current)
-    if copy.pending.replace:
-        warnings.warn(
-            "an earlier session opened this database with flag 'n' or cleared it, and has not "
-            "pushed since: the next push replaces the whole remote. discard() cancels that",
-            UserWarning,
-            stacklevel=stacklevel(),
-        )
-
-
-def _finish_deletions(copy: WorkingCopy) -> None:
-    """Remove what a killed `delete` or `clear` had journalled but not yet removed."""
-    pending = copy.pending
-    left = [key for key in pending.deletes if copy.local.contains(key)]
-    if pending.replace:
-        stored = copy.local.keys()
-        left += [key for key in stored if key not in pending.sets]
-    if left:
-        copy.journal.gone(left)
-        copy.local.delete(left)
-        copy.local.sync()
 
 
 def _lock(
@@ -231,15 +248,16 @@ def _lock(
     return lease, current
 
 
-def _check_request(request: Request, current: Snapshot | None) -> None:
-    flag = request.flag
-    if request.settings.offline and not request.open_local.exists:
+def _check_exists(request: Request, current: Snapshot | None) -> None:
+    if request.open_local.exists:
+        return
+    if request.settings.offline:
         raise OfflineError(
             "there is no local file to serve from, and the database was opened offline",
             op="open",
             key=request.db_key,
         )
-    if current is None and not request.open_local.exists and flag in ("r", "w"):
+    if current is None and request.flag in ("r", "w"):
         where = (
             f"{request.remote.location}/{request.db_key}" if request.remote else "the given path"
         )
@@ -248,20 +266,36 @@ def _check_request(request: Request, current: Snapshot | None) -> None:
             op="open",
             key=request.db_key,
         )
+
+
+def check_head(request: Request, current: Snapshot | None) -> None:
+    """Refuse a remote that is not what the caller asks for, or cannot be opened this way."""
     if current is None:
         return
+    check_kind(request, current.head.type)
     stored = current.head.value_serializer
     if request.explicit_serializer is not None and request.explicit_serializer != stored:
         raise ValueError(
             f"this database's values are serialised with {stored!r}, not "
             f"{request.explicit_serializer!r}; leave value_serializer out"
         )
-    if flag != "r" and (reason := current.head.read_only_reason):
+    if request.flag != "r" and (reason := current.head.read_only_reason):
         raise UnsupportedFormatError(
             f"this database can only be opened with flag 'r': {reason}",
             op="open",
             key=request.db_key,
         )
+
+
+def check_kind(request: Request, kind: DatabaseType) -> None:
+    """Raise `TypeError` if a database is found where a group is asked for, or the reverse."""
+    if request.only is None or request.only == kind:
+        return
+    raise TypeError(
+        "this is a connection group; open it with open_rcg"
+        if kind == "group"
+        else "this is an ordinary database; open it with open_ebooklet"
+    )
 
 
 def _plan(request: Request, current: Snapshot | None) -> LocalPlan:
@@ -281,13 +315,7 @@ def _settle_settings(request: Request, local: LocalStore, current: Snapshot | No
     """What the stored halves decide, over what the caller assumed."""
     settings = request.settings
     if current is not None:
-        if local.uuid != current.head.uuid:
-            raise UUIDMismatchError(
-                f"{local.location} belongs to database {local.uuid}, the remote is "
-                f"{current.head.uuid}; nothing was changed. Use another file_path",
-                op="open",
-                key=request.db_key,
-            )
+        check_same(request, local, current)
         return replace(
             settings,
             kind=current.head.type,
@@ -303,6 +331,19 @@ def _settle_settings(request: Request, local: LocalStore, current: Snapshot | No
                 "leave value_serializer out"
             )
         settings = replace(settings, value_serializer=stored)
-    if local.read_slot(KIND_SLOT) == b"group":
-        settings = replace(settings, kind="group")
+    kind = stored_kind(local)
+    if kind is not None and request.flag != "n":
+        check_kind(request, kind)
+        settings = replace(settings, kind=kind)
     return settings
+
+
+def check_same(request: Request, local: LocalStore, current: Snapshot) -> None:
+    """Raise `UUIDMismatchError` if the halves belong to different databases."""
+    if local.uuid != current.head.uuid:
+        raise UUIDMismatchError(
+            f"{local.location} belongs to database {local.uuid}, the remote is "
+            f"{current.head.uuid}; nothing was changed. Use another file_path",
+            op="open",
+            key=request.db_key,
+        )

@@ -43,8 +43,9 @@ def pull(copy: WorkingCopy) -> PullResult:
     Raises:
         RemoteMissingError: this copy had a remote, and it is gone.
         RemoteRewound: the remote shows an older head than one seen before.
+        OfflineError: the database was opened offline.
     """
-    copy.require_open()
+    copy.require_online("pull")
     # A head read before another thread moved the base would look like a rewound remote.
     with copy.base_lock:
         current = copy.heads.read()

@@ -93,10 +93,12 @@ def push(
     Raises:
         ConflictError: keys changed on both sides; nothing was committed, all stay pending.
         ReplaceConflict: the database is to be replaced, but its head moved.
+        OfflineError: the database was opened offline.
         LockLostError, RemoteDeleted, RemoteUnavailable, OutcomeUnknown and others: nothing is
             lost; what is pending stays so, and the next push finds out what happened.
     """
     copy.require_writable("push")
+    copy.require_online("push")
     if conflict is not None:
         check_policy(conflict)
     if len(message.encode()) > MAX_MESSAGE_BYTES:

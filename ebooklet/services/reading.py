@@ -237,8 +237,10 @@ def _while_unchanged(copy: WorkingCopy, pages: Iterable[Iterable[T]]) -> Iterato
     pending = copy.pending
     for page in pages:
         for item in page:
-            if (pending.touched or pending.shape != began) and shape(copy) != began:
-                raise RuntimeError("keys of the database were added or deleted during iteration")
+            if pending.touched or pending.shape != began:
+                copy.require_open()  # closing changes the shape as well
+                if shape(copy) != began:
+                    raise RuntimeError("keys of the database were added or deleted meanwhile")
             yield item
 
 
@@ -256,6 +258,8 @@ def stream(copy: WorkingCopy, keys: Iterable[str]) -> Iterator[tuple[str, LocalV
     while batch := list(islice(iterator, window)):
         found = read_many(copy, batch)
         for key in batch:
+            if copy.closed:
+                copy.require_open()
             yield key, found.get(key)
         window = min(window * 4, _WINDOW)
 

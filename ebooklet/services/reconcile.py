@@ -7,30 +7,40 @@ journal does not know of. Timestamps narrow the search, digests decide.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Final
 
 from ebooklet.core.digest import value_digest
 from ebooklet.core.entry import Entry
 from ebooklet.core.journal import UNKNOWN, Base
+from ebooklet.core.refs import NodeRef
+from ebooklet.errors import OfflineError, RemoteMissingError, SnapshotExpired
+from ebooklet.ports.local_store import Condition
 from ebooklet.services.conflicts import UNRELATED
 from ebooklet.services.metadata import committed_metadata
+from ebooklet.services.reading import base_entries
 from ebooklet.services.snapshot import Snapshot
-from ebooklet.services.working_copy import WorkingCopy
+from ebooklet.services.working_copy import BORROW_TIMEOUT_S, WorkingCopy
 
 _BATCH_KEYS: Final = 10_000
 
 
-def reconcile(copy: WorkingCopy, against: Snapshot | None, *, related: bool) -> None:
+def reconcile(
+    copy: WorkingCopy, against: Snapshot | None, condition: Condition, *, related: bool
+) -> None:
     """Make the pending changes say all that the local store says.
+
+    Where the index cannot be read (offline, and not cached), keys that may have changed are taken
+    for pending without a look, and compared at the next open that can.
 
     Args:
         copy: with its journal loaded; its local store writable or borrowed.
         against: the snapshot to compare with; None when there never was one.
+        condition: how the local store was found.
         related: whether `against` is what the local half was last in step with. If not (the
             folder beside the file was lost), a key that differs counts as a conflict.
     """
-    condition = copy.local.condition
     pending = copy.pending
     known = copy.journal.resident() if condition == "edited" else set()
     known.update(pending.sets)
@@ -39,7 +49,13 @@ def reconcile(copy: WorkingCopy, against: Snapshot | None, *, related: bool) -> 
     for batch in _batches(copy.local.timestamps()):
         keys = [key for key, _ in batch]
         present += keys
-        entries = copy.nodes.lookup(root, keys) if root is not None else {}
+        entries = _entries(copy, root, keys)
+        if entries is None:
+            copy.journal.unverified = True
+            for key in keys:
+                if key not in pending.sets:
+                    pending.mark_set(key)
+            continue
         suspects = [
             (key, entries.get(key))
             for key, timestamp in batch
@@ -59,6 +75,51 @@ def reconcile(copy: WorkingCopy, against: Snapshot | None, *, related: bool) -> 
     copy.journal.rewrite(pending)
     copy.journal.set_resident(present)
     copy.local.sync()
+
+
+def verify(copy: WorkingCopy) -> None:
+    """Compare with the base what `reconcile` took for pending unseen, and drop what is equal."""
+    if not copy.journal.unverified:
+        return
+    with copy.local.exclusive(BORROW_TIMEOUT_S):
+        with suppress(SnapshotExpired):  # the base is gone: moving on from it compares every key
+            _drop_equal(copy)
+        copy.journal.unverified = False
+
+
+def _drop_equal(copy: WorkingCopy) -> None:
+    with copy.lock:
+        copy.pending.absorb()
+        sets = list(copy.pending.sets)
+    entries = base_entries(copy, sets)
+    equal = [
+        key
+        for key, found in copy.local.get_many(sets)
+        if (entry := entries.get(key)) is not None
+        and entry.timestamp == found.timestamp
+        and entry.digest == value_digest(found.value)
+    ]
+    stored = copy.local.get_metadata() if copy.pending.metadata else None
+    theirs = committed_metadata(copy, copy.base.head) if stored and copy.base else None
+    with copy.lock:
+        # Another thread may have changed them since: then nothing was found out about them.
+        equal = [key for key in equal if key not in copy.pending.touched]
+        for key in equal:
+            copy.pending.forget(key)
+        copy.journal.settled(equal)
+        if stored is not None and stored == theirs == copy.local.get_metadata():
+            copy.pending.metadata = False
+            copy.journal.metadata(pending=False)
+
+
+def _entries(copy: WorkingCopy, root: NodeRef | None, keys: list[str]) -> dict[str, Entry] | None:
+    """What the index says of the keys; None when it would have to be asked for and cannot be."""
+    if root is None:
+        return {}
+    try:
+        return copy.nodes.lookup(root, keys)
+    except (OfflineError, RemoteMissingError):
+        return None
 
 
 def _batches(items: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
@@ -94,6 +155,10 @@ def _compare_metadata(copy: WorkingCopy, against: Snapshot | None) -> None:
     stored = copy.local.get_metadata()
     if stored is None or copy.pending.metadata:
         return
-    theirs = committed_metadata(copy, against.head) if against is not None else None
+    try:
+        theirs = committed_metadata(copy, against.head) if against is not None else None
+    except (OfflineError, RemoteMissingError):
+        copy.journal.unverified = True
+        theirs = None
     if stored != theirs:
         copy.pending.metadata = True

@@ -32,6 +32,7 @@ from ebooklet.services.heads import HeadStore
 from ebooklet.services.journal import Journal
 from ebooklet.services.log import find_row
 from ebooklet.services.nodes import NodeReader
+from ebooklet.services.packing import DEFAULT_GROUP_BYTES
 from ebooklet.services.pending import PendingChanges
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.unreachable import UnreachableRemoteStore
@@ -72,6 +73,7 @@ class Settings:
     conflict: ConflictPolicy = "error"
     author: str = ""
     version: str = ""  # of the library, written into heads
+    group_bytes: int = DEFAULT_GROUP_BYTES  # shown to older programs; has no effect
 
 
 class WorkingCopy:
@@ -117,22 +119,31 @@ class WorkingCopy:
         self.owns_local = True
         self.owns_remote = True
         self.closed = False
-        if remote is None:
-            source: RemoteStore = UnreachableRemoteStore(local.location, _no_remote)
-        elif settings.offline:
-            source = UnreachableRemoteStore(remote.location, _offline)
-        else:
-            source = remote
-        self._source = source
-        self.nodes = NodeReader(source, db_key, local)
-        self.heads = HeadStore(source, db_key, clock, self._in_log)
+        self.connect()
 
     # Where things are
+
+    def connect(self) -> None:
+        """Ask the remote from here on, or nobody, as the settings say."""
+        if self.remote is None:
+            source: RemoteStore = UnreachableRemoteStore(self.local.location, _no_remote)
+        elif self.settings.offline:
+            source = UnreachableRemoteStore(self.remote.location, _offline)
+        else:
+            source = self.remote
+        self._source = source
+        self.nodes = NodeReader(source, self.db_key, self.local)
+        self.heads = HeadStore(source, self.db_key, self.clock, self._in_log)
 
     @property
     def uuid(self) -> UUID:
         """The database's identity, shared by both halves."""
         return self.local.uuid
+
+    @property
+    def asks_remote(self) -> bool:
+        """Whether there is a remote, and it may be asked."""
+        return self.remote is not None and not self.settings.offline
 
     def reachable_remote(self) -> RemoteStore:
         """The remote store, for transfers; its calls raise when there is none, or offline."""
@@ -170,6 +181,17 @@ class WorkingCopy:
         if not self.settings.writable:
             raise ReadOnlyError(f"cannot {op}: the database was opened read-only", op=op)
 
+    def require_online(self, op: str) -> None:
+        """Raise `OfflineError` on a handle that makes no requests."""
+        self.require_open()
+        if self.settings.offline:
+            raise OfflineError(
+                f"cannot {op}: the database was opened offline. What is pending stays pending; "
+                "open it again once the remote can be reached",
+                op=op,
+                key=self.db_key,
+            )
+
     # The base
 
     def set_base(self, snapshot: Snapshot | None) -> None:
@@ -181,8 +203,11 @@ class WorkingCopy:
             self.nodes.adopt(snapshot)
 
     def reload(self) -> None:
-        """Take over what another process wrote down: the base and what is pending."""
+        """Take over what is written down, by another process too: the base and what is pending."""
         with self.lock:
+            if self.local.writable:
+                self.pending.absorb()
+                self.journal.flush(self.pending)
             # What was fetched belongs to the state left behind.
             self.fetched, self._fetched_bytes = {}, 0
             self.pending.clear()

@@ -21,6 +21,7 @@ def delete(copy: WorkingCopy, key: object) -> bool:
     if not is_key(key) or not reading.contains(copy, key):
         return False
     with copy.lock:
+        copy.require_writable("delete")
         copy.pending.absorb()
         if key in copy.pending.deletes:
             return False
@@ -44,6 +45,7 @@ def restamp(copy: WorkingCopy, key: str, moment: int) -> bool:
         if found is None:
             return False
         with copy.lock:
+            copy.require_writable("set_timestamp")
             here = copy.local.get_entry(key)
             if here is None and (copy.base is not base or key in copy.pending):
                 continue  # deleted, or another commit's by now: look again
@@ -56,6 +58,7 @@ def clear(copy: WorkingCopy) -> None:
     """Delete every key at once; the next push replaces the remote content in one step."""
     refuse_during_push(copy, "clear")
     with copy.lock:
+        copy.require_writable("clear")
         copy.pending.clear()
         copy.pending.replace = copy.base is not None and copy.base.count > 0
         copy.journal.rewrite(copy.pending)
@@ -68,6 +71,7 @@ def discard(copy: WorkingCopy, keys: Iterable[str] | None) -> None:
     """Drop pending changes of `keys`, or all of them with metadata; unknown keys are ignored."""
     refuse_during_push(copy, "discard")
     with copy.lock:
+        copy.require_writable("discard")
         copy.pending.absorb()
         if keys is None:
             drop_changes(copy, [*copy.pending.sets, *copy.pending.deletes])
@@ -95,6 +99,7 @@ def prune(copy: WorkingCopy, older_than: int | None) -> int:
     """
     refuse_during_push(copy, "prune")
     with copy.lock:
+        copy.require_writable("prune")
         copy.sync()
         awaited = copy.journal.awaited()
         evict = [

@@ -1,0 +1,141 @@
+"""Attaching: bringing a local half that was just opened into step with the remote."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Final
+
+from ebooklet.core.callers import stacklevel
+from ebooklet.core.head import DatabaseType
+from ebooklet.core.journal import ABSENT
+from ebooklet.ports.local_store import Condition, LocalStore
+from ebooklet.services.confirming import settle_landed
+from ebooklet.services.pull import check_advance, take_in
+from ebooklet.services.rebasing import rebase_unknown
+from ebooklet.services.reconcile import reconcile, verify
+from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.working_copy import BORROW_TIMEOUT_S, WorkingCopy
+
+_KIND_SLOT: Final = "kind"
+
+
+def stored_kind(local: LocalStore) -> DatabaseType | None:
+    """What kind of database a local half is, as far as it says."""
+    kind = local.read_slot(_KIND_SLOT)
+    return "group" if kind == b"group" else "database" if kind == b"database" else None
+
+
+def attach(
+    copy: WorkingCopy, current: Snapshot | None, condition: Condition, *, writes: bool
+) -> None:
+    """Learn what is pending, and take in what the remote has by now.
+
+    Args:
+        copy: its local half open, its journal not read yet.
+        current: the head that stands; None when there is none, or nobody was asked.
+        condition: how the local half was found.
+        writes: whether this is for a writer, who may outlive a remote that is gone.
+    """
+    local = copy.local
+    if condition == "new":
+        _store_kind(copy)
+    copy.reload()
+    gone = current is None and copy.base is not None and copy.asks_remote
+    if gone and writes:
+        _outlive_remote(copy)
+        return
+    # Without a base nothing says that what is stored here is fresh, however orderly the end was.
+    baseless = copy.base is None and current is not None and condition != "new"
+    if baseless or condition in ("edited", "crashed"):
+        with local.exclusive(BORROW_TIMEOUT_S):
+            copy.reload()
+            if baseless and current is not None:
+                check_advance(copy, current)
+                settle_landed(copy, current)
+            if copy.base is None and current is not None:
+                rebase_unknown(copy, ABSENT)
+                copy.set_base(current)
+                reconcile(copy, current, condition, related=False)
+                copy.journal.write_base(current)
+            else:
+                reconcile(copy, copy.base, condition, related=True)
+    elif condition == "clean" and local.writable:
+        _finish_deletions(copy)
+    if current is not None:
+        verify(copy)
+        take_in(copy, current)
+    if copy.pending.replace:
+        warnings.warn(
+            "an earlier session opened this database with flag 'n' or cleared it, and has not "
+            "pushed since: the next push replaces the whole remote. discard() cancels that",
+            UserWarning,
+            stacklevel=stacklevel(),
+        )
+
+
+def attach_anew(copy: WorkingCopy, current: Snapshot | None) -> None:
+    """Start from nothing, over a remote that stays as it is until the next push replaces it."""
+    if current is not None:
+        check_advance(copy, current)
+    _store_kind(copy)
+    copy.reload()
+    if not copy.owns_local:  # built by the caller, and so not made anew by the open
+        with copy.lock:
+            copy.pending.clear()
+            copy.pending.replace = copy.pending.metadata = False
+            copy.journal.forget_base()
+            copy.set_base(None)
+            copy.journal.rewrite(copy.pending)
+            copy.journal.all_gone()
+            copy.local.clear()
+    if current is None:
+        return
+    with copy.lock:
+        copy.pending.replace = True
+        copy.journal.rewrite(copy.pending)
+        copy.set_base(current)
+        copy.journal.write_base(current)
+        copy.local.sync()
+
+
+def _store_kind(copy: WorkingCopy) -> None:
+    copy.local.write_slot(_KIND_SLOT, copy.settings.kind.encode())
+
+
+def _finish_deletions(copy: WorkingCopy) -> None:
+    """Remove what a killed `delete` or `clear` had journalled but not yet removed."""
+    pending = copy.pending
+    left = [key for key in pending.deletes if copy.local.contains(key)]
+    if pending.replace:
+        stored = copy.local.keys()
+        left += [key for key in stored if key not in pending.sets]
+    if left:
+        copy.journal.gone(left)
+        copy.local.delete(left)
+        copy.local.sync()
+
+
+def _outlive_remote(copy: WorkingCopy) -> None:
+    """Go on from what is stored here: the remote that had the rest is gone."""
+    local, pending = copy.local, copy.pending
+    with copy.lock:
+        pending.clear()
+        pending.replace = False
+        pending.metadata = local.get_metadata() is not None
+        kept = list(local.keys())
+        for key in kept:
+            pending.mark_set(key)
+        n_lost = copy.base.count - len(kept) if copy.base else 0
+        # In this order: a crash between the two leaves everything pending, and the base to forget.
+        copy.journal.rewrite(pending)
+        copy.journal.forget_base()
+        copy.journal.unverified = False
+        copy.set_base(None)
+        local.sync()
+    lost = f"; at least {n_lost} that were never fetched are lost with it" if n_lost > 0 else ""
+    warnings.warn(
+        f"the remote database {copy.location} is gone. The next push creates it anew from the "
+        f"{len(kept)} keys stored here{lost}",
+        UserWarning,
+        stacklevel=stacklevel(),
+    )

@@ -1,0 +1,143 @@
+"""Reopening: changing the mode of an open database in place (CONTRACT §4).
+
+The working copy stays the same one, so that views, iterators and changes taken before go on with
+what it then is. A reader holds what a writer needs before anything says that it is one; a writer
+gives up its right to write first, and then needs nobody's consent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Final, Literal, TypeAlias, get_args
+
+from ebooklet.errors import PushInProgressError, RemoteUnavailable
+from ebooklet.services.attaching import attach
+from ebooklet.services.closing import settle_writes
+from ebooklet.services.opening import (
+    Request,
+    check_flag,
+    check_head,
+    check_same,
+    check_writable,
+    claim_writing,
+    offline,
+    read_remote,
+    warn_of_fallback,
+)
+from ebooklet.services.working_copy import WorkingCopy
+
+Mode: TypeAlias = Literal["r", "w"]
+_MODES: Final[tuple[Mode, ...]] = get_args(Mode)
+
+
+def reopen_copy(copy: WorkingCopy, request: Request, flag: Mode) -> None:
+    """Change the mode in place; nothing to do where it is the right one already.
+
+    A handle that had fallen back to working offline tries the remote again, whatever its mode.
+
+    Args:
+        copy: the working copy, which stays usable in its old mode if this fails.
+        request: as it was opened.
+        flag: "r" or "w".
+
+    Raises:
+        ValueError: another flag; or "w" of a handle that was opened with `offline=True`.
+        ReadOnlyError: "w", and one of the halves can only be read.
+        LockTimeout: "w", and another writer kept the lock.
+        PushInProgressError: a push is under way on this handle.
+        EBookletError: "w", and the remote failed, or is another database by now.
+    """
+    check_flag(flag, _MODES)
+    copy.require_open()
+    request = replace(request, flag=flag, force_lock=False)
+    writes, wrote = flag == "w", copy.settings.writable
+    fell_back = copy.settings.offline and not request.settings.offline
+    if writes == wrote and not fell_back:
+        return
+    with _alone(copy):
+        if wrote and not writes:
+            _cease_to_write(copy)
+        else:
+            _begin(copy, request)
+
+
+@contextmanager
+def _alone(copy: WorkingCopy) -> Iterator[None]:
+    """Keep pushes and pulls of other threads out."""
+    if not copy.push_lock.acquire(blocking=False):
+        raise PushInProgressError("cannot reopen while a push is under way", op="reopen")
+    try:
+        with copy.base_lock:
+            yield
+    finally:
+        copy.push_lock.release()
+
+
+def _cease_to_write(copy: WorkingCopy) -> None:
+    """Become a reader. Nothing here can fail on the network, or wait for another's lock."""
+    with copy.lock:
+        copy.settings = replace(copy.settings, writable=False)
+    try:
+        copy.sync()
+        settle_writes(copy)
+        copy.local.change_mode("read", timeout=0)
+    except BaseException:
+        copy.settings = replace(copy.settings, writable=True)
+        raise
+    lease, copy.lease = copy.lease, None
+    if lease is not None:
+        lease.release()
+
+
+def _begin(copy: WorkingCopy, request: Request) -> None:
+    """Become a writer, or a reader that asks the remote again."""
+    if request.flag == "w" and request.settings.offline:
+        raise ValueError("opened with offline=True, which goes with flag 'r' only: open it again")
+    check_writable(request)
+    try:
+        _begin_as(copy, request)
+    except RemoteUnavailable as exc:
+        if not request.falls_back:
+            raise
+        warn_of_fallback(exc, writes=request.flag == "w")
+        _begin_as(copy, offline(request))
+
+
+def _begin_as(copy: WorkingCopy, request: Request) -> None:
+    writes = request.flag == "w"
+    before = copy.settings
+    with ExitStack() as undo:
+        current = read_remote(request)
+        check_head(request, current)
+        lease = None
+        if writes:
+            proto, lease, current = claim_writing(request, current, undo)
+            copy.proto = proto or copy.proto
+        if current is not None:
+            check_same(request, copy.local, current)
+        copy.sync()
+        condition = copy.local.condition if writes and not copy.local.writable else "clean"
+        if writes and not copy.local.writable:
+            copy.local.change_mode("write", timeout=request.lock_timeout)
+            undo.callback(_step_back, copy)
+            condition = copy.local.condition
+        if before.offline != request.settings.offline:
+            _connect(copy, offline=request.settings.offline)
+            undo.callback(_connect, copy, offline=before.offline)
+        attach(copy, current, condition, writes=writes)
+        undo.pop_all()
+    copy.lease = lease
+    copy.settings = replace(copy.settings, writable=writes)
+
+
+def _connect(copy: WorkingCopy, *, offline: bool) -> None:
+    copy.settings = replace(copy.settings, offline=offline)
+    copy.connect()
+    copy.set_base(copy.base)
+
+
+def _step_back(copy: WorkingCopy) -> None:
+    copy.local.change_mode("read", timeout=0)
+    copy.reload()

@@ -12,10 +12,10 @@ import pytest
 
 from ebooklet.adapters.remote.boto3 import Boto3RemoteStore
 from ebooklet.adapters.remote.boto3.client import ClientParameters
-from ebooklet.adapters.remote.boto3.retry import Retry
 from ebooklet.adapters.remote.http import HttpRemoteStore
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.adapters.remote.mirrored import MirroredRemoteStore
+from ebooklet.adapters.retry import Retry
 from ebooklet.errors import (
     AccessDenied,
     EBookletError,

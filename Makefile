@@ -15,10 +15,11 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help test demo lint types format bench clean
+.PHONY: help test large demo lint types format bench clean
 
 help:
 	@echo "make test    format check, lint, types, layers, then every test"
+	@echo "make large   the tests that move gigabytes, and take minutes"
 	@echo "make demo    run examples/demo.py against a real S3 server on this machine"
 	@echo "make lint    ruff and the layer contracts"
 	@echo "make types   mypy --strict"
@@ -39,6 +40,9 @@ $(READY): pyproject.toml constraints.txt
 
 test: lint types
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+large: $(READY)
+	$(BIN)/python -m pytest -m large -s
 
 demo: $(READY)
 	@$(BIN)/python examples/demo.py

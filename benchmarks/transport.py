@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -238,7 +239,7 @@ def measure(driver: str, server: S3Server, rounds: int) -> dict[str, tuple[float
         for number in range(rounds):
             # Who goes first changes from round to round.
             for side in (0, 1) if number % 2 else (1, 0):
-                spent[side].append(timed(lambda side=side, n=number: sides[side](n)))
+                spent[side].append(timed(partial(sides[side], number)))
         medians[name] = (median(spent[0]), median(spent[1]))
     ours.close()
     return medians

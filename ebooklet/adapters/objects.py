@@ -5,14 +5,7 @@ from __future__ import annotations
 from typing import BinaryIO, Final
 
 from ebooklet.errors import EBookletError, RemoteIntegrityError, StoreError, UnsupportedOperation
-from ebooklet.ports.remote_store import (
-    Body,
-    ByteRange,
-    IfMatch,
-    Origin,
-    RemoteStore,
-    StoredObject,
-)
+from ebooklet.ports.remote_store import Body, ByteRange, IfMatch, Origin, RemoteStore
 
 __all__ = [
     "MAX_KEY_BYTES",
@@ -21,10 +14,10 @@ __all__ = [
     "copies",
     "is_key",
     "no_copy",
+    "quoted",
     "read_body",
     "read_part",
     "same_etag",
-    "whole_part",
 ]
 
 MAX_KEY_BYTES: Final = 1024  # S3's own limit
@@ -84,25 +77,28 @@ def read_part(store: RemoteStore, part: ByteRange) -> bytes | EBookletError:
     an index, which says that the bytes exist.
     """
     try:
-        return whole_part(store.get(part.key, start=part.start, stop=part.stop), part)
+        found = store.get(part.key, start=part.start, stop=part.stop)
     except EBookletError as exc:
         return exc
-
-
-def whole_part(found: StoredObject, part: ByteRange) -> bytes:
-    """The body of a part that was found.
-
-    Raises:
-        RemoteIntegrityError: it reaches past the object's end.
-    """
     if len(found.body) != part.stop - part.start:
-        raise RemoteIntegrityError(
+        return RemoteIntegrityError(
             f"object ends at byte {found.meta.size}, but bytes {part.start} to {part.stop} of it "
             "are in use: it was truncated or replaced",
             op="get",
             key=part.key,
         )
     return found.body
+
+
+def quoted(etag: str | None) -> str:
+    """An ETag as RFC 9110 §8.8.3 writes it; "" for none.
+
+    Some servers leave the quotes out, rclone in lists only, and so do some libraries: one version
+    would have two names.
+    """
+    if not etag:
+        return ""
+    return etag if etag.endswith('"') else f'"{etag}"'
 
 
 def same_etag(condition: IfMatch, etag: str) -> bool:

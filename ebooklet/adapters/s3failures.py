@@ -29,6 +29,10 @@ __all__ = [
 ]
 
 
+class RangeNotSatisfiable(StoreError):
+    """416: the range begins at or beyond the object's end."""
+
+
 class Kind(Enum):
     """What a request does, and so what its failure leaves behind."""
 
@@ -104,6 +108,8 @@ def refused(
         if kind is Kind.CONDITIONAL:
             return error(PreconditionFailed, f"object to be replaced is not in {where}")
         return error(ObjectNotFound, f"no such object in {where}")
+    if status == 416 or code == "InvalidRange":
+        return error(RangeNotSatisfiable, f"the object in {where} ends before the range ({answer})")
     if code in _RIVAL_CODES:
         return error(RivalRequest, f"another request for the object is in flight in {where}")
     if status == 429 or code in _THROTTLED_CODES:

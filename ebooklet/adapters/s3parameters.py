@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from ebooklet.adapters.outgoing import MAX_PUT_BYTES
+from ebooklet.adapters.retry import Retry
 from ebooklet.connection import DEFAULT_THREADS, RemoteAddress, S3Connection
-from ebooklet.ports.remote_store import Origin
+from ebooklet.ports.remote_store import Capabilities, Origin
 
-__all__ = ["MAX_COPY_BYTES", "S3Parameters", "options_of", "truth_of"]
+__all__ = ["S3Parameters", "options_of", "truth_of"]
 
-MAX_COPY_BYTES: Final = 5 << 30  # S3's limit of one CopyObject
+_MAX_COPY_BYTES: Final = 5 << 30  # S3's limit of one CopyObject
 _TRUE: Final = ("", "1", "true", "yes")
 _FALSE: Final = ("0", "false", "no")
 
@@ -39,6 +41,33 @@ class S3Parameters:
             unsigned=unsigned,
             connections=connection.threads,
             read_timeout_s=connection.read_timeout,
+        )
+
+    @classmethod
+    def at(
+        cls,
+        address: RemoteAddress,
+        endpoint_url: str | None,
+        region: str | None,
+        *,
+        unsigned: bool,
+    ) -> tuple[S3Parameters, Retry]:
+        """Those of an address: its connection's, or what its URL says where it has none."""
+        if address.connection is not None:
+            return cls.of(address.connection, unsigned=unsigned), Retry(address.connection.retries)
+        return cls(endpoint_url, region, unsigned=unsigned), Retry()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What S3's protocol offers; servers differ in what they keep of it."""
+        return Capabilities(
+            conditional_put=True,
+            server_side_copy=not self.unsigned,
+            max_copy_bytes=_MAX_COPY_BYTES,
+            ranges=True,
+            writable=not self.unsigned,
+            max_put_bytes=MAX_PUT_BYTES,
+            shared=True,
         )
 
     def origin(self, endpoint: str, bucket: str, library: str) -> Origin:

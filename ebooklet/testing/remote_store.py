@@ -6,6 +6,8 @@ import io
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -30,7 +32,7 @@ from ebooklet.ports.remote_store import (
 )
 from ebooklet.testing.contract import Contract
 
-__all__ = ["RemoteStoreContract"]
+__all__ = ["RemoteStoreContract", "Wire"]
 
 T = TypeVar("T")
 
@@ -92,12 +94,23 @@ def _keys(metas: Iterable[ObjectMeta]) -> list[str]:
     return sorted(meta.key for meta in metas)
 
 
+@dataclass(frozen=True)
+class Wire:
+    """An empty store, and what passed between it and its server since the beginning."""
+
+    store: RemoteStore
+    bytes_moved: Callable[[], int]
+    conditions_sent: Callable[[], int]  # requests with If-Match or If-None-Match
+
+
 class RemoteStoreContract(Contract):
     """Tests of the promises in `ebooklet.ports.remote_store.RemoteStore`, by their numbers.
 
     Fixtures to provide:
         store: a `RemoteStore` that holds no object and that no other test uses.
         secrets: strings that must never be shown; none by default.
+        wire: a store of the same kind whose traffic is counted; None by default, where nothing
+            crosses any wire.
         neighbour: a second empty store of the same server and identity, in another bucket or
             folder; None by default, where a kind of store has no such thing.
     """
@@ -106,6 +119,11 @@ class RemoteStoreContract(Contract):
     def secrets(self) -> tuple[str, ...]:
         """Override where the store has credentials."""
         return ()
+
+    @pytest.fixture
+    def wire(self) -> Wire | None:
+        """Override where a store has a server: what crosses to it shows what the store can do."""
+        return None
 
     @pytest.fixture
     def neighbour(self) -> RemoteStore | None:
@@ -410,8 +428,9 @@ class RemoteStoreContract(Contract):
             assert store.get(key).body == key.encode()
         assert _keys(store.list("")) == sorted(_ODD_KEYS)
         assert _keys(store.list("%")) == ["%2F%25", "%41"]
-        store.copy("ünïcödé/日本語/🙂", "cöpy %20+")
-        assert store.get("cöpy %20+").body == "ünïcödé/日本語/🙂".encode()
+        if store.capabilities.server_side_copy:
+            store.copy("ünïcödé/日本語/🙂", "cöpy %20+")
+            assert store.get("cöpy %20+").body == "ünïcödé/日本語/🙂".encode()
         store.delete([*_ODD_KEYS, "cöpy %20+"])
         assert _keys(store.list("")) == []
 
@@ -505,6 +524,7 @@ class RemoteStoreContract(Contract):
 
     def test_copy(self, store: RemoteStore) -> None:
         """A copy has the body under its own version, replaces what stood there, and is apart."""
+        self._needs_copies(store)
         store.put("from/k", b"body")
         store.put("to/k", b"something longer")
         copied = store.copy("from/k", "to/k")
@@ -516,6 +536,7 @@ class RemoteStoreContract(Contract):
 
     def test_copy_of_nothing(self, store: RemoteStore) -> None:
         """Promise 5: copying what is absent is `ObjectNotFound`, and the target stays."""
+        self._needs_copies(store)
         store.put("to", b"body")
         with pytest.raises(ObjectNotFound):
             store.copy("absent", "to")
@@ -599,6 +620,50 @@ class RemoteStoreContract(Contract):
         assert store.capabilities.writable
         assert store.capabilities.max_put_bytes >= 65 << 20
 
+    def test_conditions_are_sent_or_refused(self, store: RemoteStore, wire: Wire | None) -> None:
+        """`conditional_put` tells the truth: conditions cross the wire, or are refused unsent."""
+        if not store.capabilities.conditional_put:
+            store.put("k", b"body")
+            for condition in (IfAbsent(), IfMatch(store.head("k").etag or '"etag"')):
+                for key in ("k", "new"):
+                    with pytest.raises(UnsupportedOperation):
+                        store.put(key, b"other", condition=condition)
+            assert _keys(store.list("")) == ["k"]
+            assert store.get("k").body == b"body"
+        if wire is not None:
+            before = wire.conditions_sent()
+            with suppress(UnsupportedOperation):
+                etag = wire.store.put("k", b"body", condition=IfAbsent()).etag
+                wire.store.put("k", b"other", condition=IfMatch(etag))
+            sent = wire.conditions_sent() - before
+            assert sent == (2 if store.capabilities.conditional_put else 0)
+
+    def test_parts_cost_their_own_bytes(self, wire: Wire | None) -> None:
+        """`ranges` tells the truth: a part of a large object moves little, or the whole."""
+        if wire is None:
+            pytest.skip("nothing crosses a wire")
+        store, body = wire.store, bytes(range(256)) * (4 << 10)
+        store.put("k", body)
+        before = wire.bytes_moved()
+        assert store.get("k", start=1000, stop=1100).body == body[1000:1100]
+        assert list(store.get_ranges([ByteRange("k", 7, 11)])) == [body[7:11]]
+        assert (wire.bytes_moved() - before < len(body) // 4) is store.capabilities.ranges
+
+    def test_copies_move_no_body(self, wire: Wire | None) -> None:
+        """`server_side_copy` tells the truth: a copy moves no body, or is refused."""
+        if wire is None:
+            pytest.skip("nothing crosses a wire")
+        store, body = wire.store, bytes(range(256)) * (4 << 10)
+        store.put("k", body)
+        before = wire.bytes_moved()
+        if store.capabilities.server_side_copy:
+            assert store.copy("k", "copy").size == len(body)
+            assert wire.bytes_moved() - before < len(body) // 4
+            assert store.get("copy").body == body
+        else:
+            with pytest.raises(UnsupportedOperation):
+                store.copy("k", "copy")
+
     def test_it_is_a_remote_store(self, store: RemoteStore) -> None:
         """The object has all of the port's methods."""
         assert isinstance(store, RemoteStore)
@@ -622,6 +687,10 @@ class RemoteStoreContract(Contract):
     def _needs_conditions(self, store: RemoteStore) -> None:
         if not store.capabilities.conditional_put:
             pytest.skip("this store cannot send conditions, and says so")
+
+    def _needs_copies(self, store: RemoteStore) -> None:
+        if not store.capabilities.server_side_copy:
+            pytest.skip("this store cannot copy, and says so")
 
     def _race(self, store: RemoteStore, condition: IfAbsent | IfMatch) -> None:
         def job(racer: int) -> Callable[[], ObjectMeta]:

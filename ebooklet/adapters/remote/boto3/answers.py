@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
+from ebooklet.adapters.objects import quoted
 from ebooklet.errors import RemoteIntegrityError, RemoteUnavailable
 from ebooklet.ports.remote_store import ObjectMeta, StoredObject
 
@@ -26,12 +27,8 @@ def in_ms(when: object) -> int:
 
 
 def etag_of(answer: Mapping[str, object]) -> str:
-    """The ETag of an answer, quoted as in RFC 9110 §8.8.3; "" when there is none.
-
-    Some servers leave the quotes out, and rclone only in lists: one version would have two names.
-    """
-    etag = str(answer.get("ETag") or "")
-    return etag if not etag or etag.endswith('"') else f'"{etag}"'
+    """The ETag of an answer; "" when there is none."""
+    return quoted(str(answer.get("ETag") or ""))
 
 
 def described(key: str, answer: Mapping[str, object], op: str) -> ObjectMeta:

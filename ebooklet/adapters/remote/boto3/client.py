@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
@@ -18,6 +16,7 @@ from botocore.loaders import create_loader
 from ebooklet.adapters.outgoing import content_md5
 from ebooklet.adapters.retry import CONNECT_TIMEOUT_S
 from ebooklet.adapters.s3parameters import S3Parameters
+from ebooklet.adapters.serverclock import ServerClock
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSRequest
@@ -41,7 +40,7 @@ class Client:
         self._lock = threading.Lock()
         self._client: S3Client | None = None
         self._owner = 0  # the process that made it: connections must not cross a fork
-        self._date = ("", 0.0)  # the last `Date` header, and `time.monotonic()` at its arrival
+        self.clock = ServerClock()
 
     @property
     def s3(self) -> S3Client:
@@ -61,15 +60,6 @@ class Client:
         parts = urlsplit(self.s3.meta.endpoint_url)
         port = f":{parts.port}" if parts.port else ""
         return f"{parts.scheme}://{parts.hostname}{port}"
-
-    def server_time_ms(self) -> int | None:
-        """Unix ms of the last `Date` header, carried forward by our own clock."""
-        text, arrived = self._date
-        try:
-            then = parsedate_to_datetime(text)
-        except (ValueError, TypeError, OverflowError):
-            return None
-        return int((then.timestamp() + time.monotonic() - arrived) * 1000)
 
     def close(self) -> None:
         """Close the connections; the next use opens new ones."""
@@ -112,7 +102,7 @@ class Client:
         headers = metadata.get("HTTPHeaders") if isinstance(metadata, Mapping) else None
         text = headers.get("date") if isinstance(headers, Mapping) else None
         if isinstance(text, str):
-            self._date = (text, time.monotonic())
+            self.clock.note(text)
 
 
 def _add_md5(request: AWSRequest, **_: object) -> None:

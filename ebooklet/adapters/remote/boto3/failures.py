@@ -32,7 +32,7 @@ from urllib3.exceptions import HTTPError
 from ebooklet.adapters.s3failures import Kind, lost, no_credentials, not_reached, refused
 from ebooklet.errors import EBookletError, StoreError
 
-__all__ = ["is_unsatisfiable_range", "translated"]
+__all__ = ["translated"]
 
 
 _NOT_CREDENTIALS: Final = (
@@ -103,12 +103,6 @@ def translated(op: str, key: str | None, where: str, kind: Kind) -> Iterator[Non
         raise StoreError(
             f"request to {where} was never sent: {type(exc).__name__}", op=op, key=key
         ) from exc
-
-
-def is_unsatisfiable_range(error: EBookletError) -> bool:
-    """Whether the server answered 416: the range begins at or beyond the object's end."""
-    cause = error.__cause__
-    return isinstance(cause, ClientError) and _status(cause) == 416
 
 
 def _is_circle(exc: BaseException) -> bool:

@@ -1,29 +1,21 @@
-"""Reading answers: what came back is checked against what was asked before it is believed."""
+"""Reading answers of urllib3: what came back is checked against what was asked for."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Final
 
 from urllib3.response import BaseHTTPResponse
 
+from ebooklet.adapters.objects import quoted
 from ebooklet.errors import RemoteIntegrityError, RemoteUnavailable
 from ebooklet.ports.remote_store import ObjectMeta, StoredObject
 
-__all__ = [
-    "UNKNOWN_SIZE",
-    "date_ms",
-    "described",
-    "length_of",
-    "part_of",
-    "read_whole",
-    "says_part",
-    "size_of",
-]
+__all__ = ["UNKNOWN_SIZE", "described", "leave", "length_of", "part_of"]
 
 UNKNOWN_SIZE: Final = -1
+_DRAINED: Final = 1 << 16  # bytes cheaper to read than a new connection is to open
 _CHUNK: Final = 1 << 20
 _MAX_UNSIZED: Final = 1 << 28  # bytes read of an answer that does not say how long it is
 _PART: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
@@ -31,7 +23,7 @@ _NO_PART: Final = re.compile(r"bytes \*/(\d{1,19})")
 _LENGTH: Final = re.compile(r"\d{1,19}")
 
 
-def date_ms(text: str | None) -> int:
+def _date_ms(text: str | None) -> int:
     """Unix ms of an HTTP date; 0 for anything else."""
     try:
         return int(parsedate_to_datetime(text or "").timestamp() * 1000)
@@ -95,40 +87,15 @@ def part_of(answer: BaseHTTPResponse, key: str, start: int, stop: int | None) ->
     return StoredObject(body, _meta(answer, key, total))
 
 
-def says_part(answer: BaseHTTPResponse) -> bool:
-    """Whether an answer is a part of an object, as far as it says."""
-    return answer.status == 206 or "Content-Range" in answer.headers
-
-
-def size_of(answer: BaseHTTPResponse) -> int:
-    """Length of the body, `UNKNOWN_SIZE` if the answer does not say it."""
-    length = length_of(answer)
-    return UNKNOWN_SIZE if length is None else length
-
-
-def read_whole(answer: BaseHTTPResponse, key: str, room: Callable[[int], bool]) -> bytearray | None:
-    """The body of an answer that is a whole object.
-
-    Args:
-        answer: status 200, its body not yet read.
-        key: the object.
-        room: asked, as the body grows, whether there is room for one of so many bytes.
-
-    Returns:
-        None if there was no room.
-
-    Raises:
-        RemoteIntegrityError: it is something made of the object, or breaks off.
-    """
-    _check_encoding(answer, key)
-    body = bytearray()
-    while piece := answer.read(_CHUNK, decode_content=False):
-        if not room(len(body) + len(piece)):
-            return None
-        body += piece
-    if size_of(answer) not in (len(body), UNKNOWN_SIZE):
-        raise RemoteIntegrityError(f"the body broke off after {len(body)} bytes", op="get", key=key)
-    return body
+def leave(answer: BaseHTTPResponse) -> None:
+    """Give the connection back, or up if too much of the answer is still to come."""
+    if not answer.closed:
+        length = length_of(answer)
+        if length is not None and length <= _DRAINED:
+            answer.drain_conn()
+        else:
+            answer.close()
+    answer.release_conn()
 
 
 def length_of(answer: BaseHTTPResponse) -> int | None:
@@ -158,7 +125,12 @@ def _cut(answer: BaseHTTPResponse, key: str, start: int, stop: int | None) -> St
     """The part of an answer that is the whole object; what follows the part is left unread."""
     length = length_of(answer)
     if length is None:
-        return _cut_unsized(answer, key, start, stop)
+        whole = _read(answer, _MAX_UNSIZED + 1)
+        if len(whole) > _MAX_UNSIZED:
+            raise RemoteIntegrityError(
+                "the server did not say the object's length, and it is large", op="get", key=key
+            )
+        return StoredObject(whole[start:stop], _meta(answer, key, len(whole)))
     end = length if stop is None else min(stop, length)
     start = min(start, end)
     if start < end:
@@ -171,24 +143,11 @@ def _cut(answer: BaseHTTPResponse, key: str, start: int, stop: int | None) -> St
     return StoredObject(body, _meta(answer, key, length))
 
 
-def _cut_unsized(answer: BaseHTTPResponse, key: str, start: int, stop: int | None) -> StoredObject:
-    """The part of a whole object of unknown length, which is read to its end to learn it."""
-    limit = _MAX_UNSIZED + 1
-    size = _skip(answer, min(start, limit))
-    wanted = limit if stop is None else stop - start
-    body = _read(answer, min(wanted, limit - size))
-    size += len(body)
-    size += _skip(answer, limit - size)
-    if size > _MAX_UNSIZED:
-        raise RemoteIntegrityError(
-            "the server did not say the object's length, and it is large", op="get", key=key
-        )
-    return StoredObject(body, _meta(answer, key, size))
-
-
 def _meta(answer: BaseHTTPResponse, key: str, size: int) -> ObjectMeta:
     headers = answer.headers
-    return ObjectMeta(key, size, headers.get("ETag", ""), date_ms(headers.get("Last-Modified")))
+    return ObjectMeta(
+        key, size, quoted(headers.get("ETag")), _date_ms(headers.get("Last-Modified"))
+    )
 
 
 def _check_encoding(answer: BaseHTTPResponse, key: str) -> None:
@@ -216,12 +175,9 @@ def _read(answer: BaseHTTPResponse, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _skip(answer: BaseHTTPResponse, count: int) -> int:
-    """Pass over `count` bytes, or all that come; returns how many."""
-    passed = 0
-    while passed < count:
-        piece = len(answer.read(min(count - passed, _CHUNK), decode_content=False))
-        if not piece:
-            break
-        passed += piece
-    return passed
+def _skip(answer: BaseHTTPResponse, count: int) -> None:
+    while count:
+        passed = len(answer.read(min(count, _CHUNK), decode_content=False))
+        if not passed:
+            return
+        count -= passed

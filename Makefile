@@ -15,10 +15,11 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help test servers demo lint types format bench clean
+.PHONY: help test large servers demo lint types format bench clean
 
 help:
 	@echo "make test    format check, lint, types, layers, then every test"
+	@echo "make large   the tests that move gigabytes, and take minutes"
 	@echo "make servers every adapter on every server, with a table at the end"
 	@echo "make demo    run examples/demo.py against a real S3 server on this machine"
 	@echo "make lint    ruff and the layer contracts"
@@ -40,6 +41,9 @@ $(READY): pyproject.toml constraints.txt
 
 test: lint types
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+large: $(READY)
+	$(BIN)/python -m pytest -m large -s
 
 servers: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS) --servers

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Generic, Never, Self, TypeVar, overload
+from typing import Any, Final, Generic, Never, Self, TypeVar, overload
 from uuid import UUID
 
 from ebooklet.core.keys import RESERVED_KEYS, check_key
@@ -22,12 +23,13 @@ from ebooklet.services.pull import PullResult, pull
 from ebooklet.services.push import PushResult, push
 from ebooklet.services.reopening import Mode
 from ebooklet.services.transfer import copy_database
-from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy
+from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy, forked
 from ebooklet.views import KeyRange, RangeItems, RangeKeys, RangeValues
 
 V = TypeVar("V")
 D = TypeVar("D")
 Timestamp = int | str | datetime | None
+_NO_DEFAULT: Final = object()
 
 
 class EBooklet(MutableMapping[str, V], Generic[V]):
@@ -68,12 +70,14 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
         self._local_set: Callable[[str, bytes, int], None] = copy.local.set
         self._now_us = copy.clock.now_us
         self._lock = copy.lock
-        self._acquire = copy.lock.acquire  # `with` on a lock takes twice as long
+        # `with` on a lock takes twice as long.
+        self._acquire: Callable[[], object] = copy.lock.acquire
         self._release = copy.lock.release
         self._touched = copy.pending.touched
         self._refuse_writes = not copy.settings.writable
         # A handle that is dropped, or lost at the interpreter's exit, is closed all the same.
         self._finalizer = weakref.finalize(self, close_copy, copy)
+        _OPEN[id(self)] = self
 
     # One key
 
@@ -93,6 +97,7 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
             self._copy.require_writable("set")
         if type(key) is not str or not key.isascii() or len(key) > 1000 or key in RESERVED_KEYS:
             check_key(key)
+            key = str.__str__(key)  # of a subclass, the text alone
         raw = self._dumps(value)
         self._acquire()
         try:
@@ -151,6 +156,7 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
         """
         self._copy.require_writable("set")
         check_key(key)
+        key = str.__str__(key)  # of a subclass, the text alone
         if encode_value:
             raw = self._dumps(value)
         elif isinstance(value, bytes):
@@ -219,8 +225,8 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
         Raises:
             EBookletError: a fetch failed.
         """
-        for key, found in reading.stream(self._copy, keys):
-            yield key, default if found is None else self._loads(found.value)
+        found = reading.stream(self._copy, keys)
+        return ((key, default if one is None else self._loads(one.value)) for key, one in found)
 
     def load_items(self, keys: Iterable[str] | None = None) -> dict[str, EBookletError]:
         """Fetch values into the local file, all or those of `keys`; unknown keys are ignored.
@@ -240,12 +246,57 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
         self._copy.require_writable("clear")
         writing.clear(self._copy)
 
+    # In one step, whatever other threads do
+
+    @overload
+    def pop(self, key: str, /) -> V: ...
+    @overload
+    def pop(self, key: str, /, default: V | D) -> V | D: ...
+    def pop(self, key: str, /, default: Any = _NO_DEFAULT) -> Any:
+        """Delete `key` and return its value; of many threads that try, one gets it.
+
+        Raises:
+            KeyError: it is absent, and no default was given.
+        """
+        self._copy.require_writable("pop")
+        taken = writing.take(self._copy, key, self._loads)
+        if taken is not None:
+            return taken[0]
+        if default is _NO_DEFAULT:
+            raise KeyError(key)
+        return default
+
+    def popitem(self) -> tuple[str, V]:
+        """Delete some key and return it with its value.
+
+        Raises:
+            KeyError: there is none.
+        """
+        self._copy.require_writable("popitem")
+        taken = writing.take_any(self._copy, self._loads)
+        if taken is None:
+            raise KeyError("the database is empty")
+        return taken
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """The value of `key`, after setting it to `default` if it is absent."""
+        self._copy.require_writable("setdefault")
+        check_key(key)
+        try:
+            return self[key]
+        except KeyError:
+            raw = self._dumps(default)
+        found = writing.set_if_absent(self._copy, str.__str__(key), raw, self._now_us())
+        return default if found is raw else self._loads(found)
+
     # Timestamps and metadata
 
     def timestamps(self, include_value: bool = False) -> Iterator[tuple[Any, ...]]:
         """Yield (key, timestamp) or (key, timestamp, value) for every key; timestamps in µs."""
-        for key, timestamp, raw in reading.iter_timestamps(self._copy, values=include_value):
-            yield (key, timestamp, self._loads(raw or b"")) if include_value else (key, timestamp)
+        found = reading.iter_timestamps(self._copy, values=include_value)
+        if include_value:
+            return ((key, timestamp, self._loads(raw or b"")) for key, timestamp, raw in found)
+        return ((key, timestamp) for key, timestamp, _ in found)
 
     def get_timestamp(
         self,
@@ -368,6 +419,7 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
     def sync(self, force_shutdown: bool = False) -> None:
         """Make local changes durable; makes no request."""
         if not self._copy.closed:
+            self._copy.require_open()
             self._copy.sync()
 
     def prune(self, timestamp: Timestamp = None, reindex: bool = False) -> int:
@@ -467,6 +519,10 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
 
     # Inside
 
+    def _abandon_in_child(self) -> None:
+        self._local_get = self._local_set = self._acquire = _inherited
+        self._copy.abandon_in_child()
+
     def _read_missing(self, key: object) -> bytes | None:
         self._copy.require_open()
         found = reading.read_missing(self._copy, key)
@@ -475,3 +531,17 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
 
 def _closed(*_: object) -> Never:
     raise ValueError("the database is closed")
+
+
+def _inherited(*_: object) -> Never:
+    raise forked()
+
+
+def _let_go() -> None:
+    """In a forked child: make every inherited handle refuse, before one deadlocks or does harm."""
+    for db in list(_OPEN.values()):
+        db._abandon_in_child()  # noqa: SLF001
+
+
+_OPEN: Final[weakref.WeakValueDictionary[int, EBooklet[Any]]] = weakref.WeakValueDictionary()
+os.register_at_fork(after_in_child=_let_go)

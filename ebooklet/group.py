@@ -43,6 +43,11 @@ class RemoteConnGroup(EBooklet[dict[str, Any]]):
             TypeError: not an S3Connection, or the key or `user_meta` of a wrong type.
             ValueError: the key has other characters.
         """
+        return self._add(remote_conn, key, user_meta, None)
+
+    def _add(
+        self, remote_conn: S3Connection, key: str | None, user_meta: Any, timestamp: Timestamp
+    ) -> str:
         self._copy.require_writable("add")
         if not isinstance(remote_conn, S3Connection):
             raise TypeError(f"a member is an S3Connection, not {type(remote_conn).__name__}")
@@ -68,7 +73,7 @@ class RemoteConnGroup(EBooklet[dict[str, Any]]):
         name = own_key if key is None else key
         if name != own_key and own_key in self:
             del self[own_key]
-        super().set(name, entry)
+        super().set(name, entry, timestamp)
         return name
 
     def __setitem__(self, key: str, value: Any) -> None:
@@ -77,8 +82,22 @@ class RemoteConnGroup(EBooklet[dict[str, Any]]):
     def set(
         self, key: str, value: Any, timestamp: Timestamp = None, encode_value: bool = True
     ) -> None:
-        """`add(value, key=key)`: entries are made from connections only."""
-        self.add(value, key=key)
+        """`add(value, key=key)`: entries are made from connections only.
+
+        Raises:
+            TypeError: no connection, or the key is no string.
+        """
+        if not encode_value:
+            raise TypeError("entries are made from connections, not from raw bytes")
+        if key is None:
+            raise TypeError("an entry's key is a string; add() takes the member's uuid")
+        self._add(value, key, None, timestamp)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """The entry of `key`, after adding the connection `default` if there is none."""
+        if key not in self:
+            self.set(key, default)
+        return self[key]
 
 
 def _check_entry_key(key: object) -> None:

@@ -22,7 +22,14 @@ class KeyRange:
 
     @classmethod
     def of(cls, prefix: str | None, start: str | None, stop: str | None) -> KeyRange:
-        """The keys that begin with `prefix` and lie in [start, stop)."""
+        """The keys that begin with `prefix` and lie in [start, stop).
+
+        Raises:
+            TypeError: one of them is no string.
+        """
+        for bound in (prefix, start, stop):
+            if bound is not None and not isinstance(bound, str):
+                raise TypeError(f"bounds of keys are strings, not {type(bound).__name__}")
         low, high = prefix_range(prefix) if prefix else ("", None)
         ends = [end for end in (high, stop) if end is not None]
         return cls(max(low, start or "") or None, min(ends) if ends else None)
@@ -63,9 +70,8 @@ class _RangeView:
         return reading.iterate(self._copy, self._range.start, self._range.stop)
 
     def _items(self) -> Iterator[tuple[str, Any]]:
-        for key, found in reading.stream(self._copy, self._keys()):
-            if found is not None:
-                yield key, self._loads(found.value)
+        items = reading.iterate_items(self._copy, self._range.start, self._range.stop)
+        return ((key, self._loads(found.value)) for key, found in items)
 
 
 class RangeKeys(_RangeView, KeysView[str]):

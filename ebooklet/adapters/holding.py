@@ -18,6 +18,7 @@ from ebooklet.ports.clock import Clock
 from ebooklet.ports.lock_service import LockInfo
 
 __all__ = [
+    "HEARTBEAT_THREAD",
     "MAX_RECORD_BYTES",
     "HeldLease",
     "HolderRecord",
@@ -28,6 +29,7 @@ __all__ = [
     "lock_timeout",
 ]
 
+HEARTBEAT_THREAD: Final = "ebooklet-lock"
 MAX_RECORD_BYTES: Final = 4096
 MAX_TTL_MS: Final = 600_000  # a record must not be able to block others for longer
 _NONCE_BYTES: Final = 16
@@ -207,7 +209,7 @@ class _Heart:
         self._every_s = every_s
         self._stop = threading.Event()
         self._free_at_end = False
-        self._thread = threading.Thread(target=self._run, name="ebooklet-lock", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=HEARTBEAT_THREAD, daemon=True)
         self._thread.start()
         _hearts.add(self)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -12,7 +13,16 @@ from ebooklet.adapters.objects import quoted
 from ebooklet.errors import RemoteIntegrityError, RemoteUnavailable
 from ebooklet.ports.remote_store import ObjectMeta, StoredObject
 
-__all__ = ["UNKNOWN_SIZE", "described", "leave", "length_of", "part_of"]
+__all__ = [
+    "UNKNOWN_SIZE",
+    "described",
+    "leave",
+    "length_of",
+    "part_of",
+    "read_whole",
+    "says_part",
+    "size_of",
+]
 
 UNKNOWN_SIZE: Final = -1
 _DRAINED: Final = 1 << 16  # bytes cheaper to read than a new connection is to open
@@ -87,6 +97,42 @@ def part_of(answer: BaseHTTPResponse, key: str, start: int, stop: int | None) ->
     return StoredObject(body, _meta(answer, key, total))
 
 
+def says_part(answer: BaseHTTPResponse) -> bool:
+    """Whether an answer is a part of an object, as far as it says."""
+    return answer.status == 206 or "Content-Range" in answer.headers
+
+
+def size_of(answer: BaseHTTPResponse) -> int:
+    """Length of the body, `UNKNOWN_SIZE` if the answer does not say it."""
+    length = length_of(answer)
+    return UNKNOWN_SIZE if length is None else length
+
+
+def read_whole(answer: BaseHTTPResponse, key: str, room: Callable[[int], bool]) -> bytearray | None:
+    """The body of an answer that is a whole object.
+
+    Args:
+        answer: status 200, its body not yet read.
+        key: the object.
+        room: asked, as the body grows, whether there is room for one of so many bytes.
+
+    Returns:
+        None if there was no room.
+
+    Raises:
+        RemoteIntegrityError: it is something made of the object, or breaks off.
+    """
+    _check_encoding(answer, key)
+    body = bytearray()
+    while piece := answer.read(_CHUNK, decode_content=False):
+        if not room(len(body) + len(piece)):
+            return None
+        body += piece
+    if size_of(answer) not in (len(body), UNKNOWN_SIZE):
+        raise RemoteIntegrityError(f"the body broke off after {len(body)} bytes", op="get", key=key)
+    return body
+
+
 def leave(answer: BaseHTTPResponse) -> None:
     """Give the connection back, or up if too much of the answer is still to come."""
     if not answer.closed:
@@ -125,12 +171,7 @@ def _cut(answer: BaseHTTPResponse, key: str, start: int, stop: int | None) -> St
     """The part of an answer that is the whole object; what follows the part is left unread."""
     length = length_of(answer)
     if length is None:
-        whole = _read(answer, _MAX_UNSIZED + 1)
-        if len(whole) > _MAX_UNSIZED:
-            raise RemoteIntegrityError(
-                "the server did not say the object's length, and it is large", op="get", key=key
-            )
-        return StoredObject(whole[start:stop], _meta(answer, key, len(whole)))
+        return _cut_unsized(answer, key, start, stop)
     end = length if stop is None else min(stop, length)
     start = min(start, end)
     if start < end:
@@ -141,6 +182,21 @@ def _cut(answer: BaseHTTPResponse, key: str, start: int, stop: int | None) -> St
             f"the body broke off after {start + len(body)} of {length} bytes", op="get", key=key
         )
     return StoredObject(body, _meta(answer, key, length))
+
+
+def _cut_unsized(answer: BaseHTTPResponse, key: str, start: int, stop: int | None) -> StoredObject:
+    """The part of a whole object of unknown length, which is read to its end to learn it."""
+    limit = _MAX_UNSIZED + 1
+    size = _skip(answer, min(start, limit))
+    wanted = limit if stop is None else stop - start
+    body = _read(answer, min(wanted, limit - size))
+    size += len(body)
+    size += _skip(answer, limit - size)
+    if size > _MAX_UNSIZED:
+        raise RemoteIntegrityError(
+            "the server did not say the object's length, and it is large", op="get", key=key
+        )
+    return StoredObject(body, _meta(answer, key, size))
 
 
 def _meta(answer: BaseHTTPResponse, key: str, size: int) -> ObjectMeta:
@@ -175,9 +231,12 @@ def _read(answer: BaseHTTPResponse, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _skip(answer: BaseHTTPResponse, count: int) -> None:
-    while count:
-        passed = len(answer.read(min(count, _CHUNK), decode_content=False))
-        if not passed:
-            return
-        count -= passed
+def _skip(answer: BaseHTTPResponse, count: int) -> int:
+    """Pass over `count` bytes, or all that come; returns how many."""
+    passed = 0
+    while passed < count:
+        piece = len(answer.read(min(count - passed, _CHUNK), decode_content=False))
+        if not piece:
+            break
+        passed += piece
+    return passed

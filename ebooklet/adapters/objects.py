@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import BinaryIO, Final
 
 from ebooklet.errors import EBookletError, RemoteIntegrityError, StoreError, UnsupportedOperation
-from ebooklet.ports.remote_store import Body, ByteRange, IfMatch, Origin, RemoteStore
+from ebooklet.ports.remote_store import (
+    Body,
+    ByteRange,
+    IfMatch,
+    Origin,
+    RemoteStore,
+    StoredObject,
+)
 
 __all__ = [
     "MAX_KEY_BYTES",
@@ -18,6 +25,7 @@ __all__ = [
     "read_body",
     "read_part",
     "same_etag",
+    "whole_part",
 ]
 
 MAX_KEY_BYTES: Final = 1024  # S3's own limit
@@ -77,11 +85,19 @@ def read_part(store: RemoteStore, part: ByteRange) -> bytes | EBookletError:
     an index, which says that the bytes exist.
     """
     try:
-        found = store.get(part.key, start=part.start, stop=part.stop)
+        return whole_part(store.get(part.key, start=part.start, stop=part.stop), part)
     except EBookletError as exc:
         return exc
+
+
+def whole_part(found: StoredObject, part: ByteRange) -> bytes:
+    """The body of a part that was found.
+
+    Raises:
+        RemoteIntegrityError: it reaches past the object's end.
+    """
     if len(found.body) != part.stop - part.start:
-        return RemoteIntegrityError(
+        raise RemoteIntegrityError(
             f"object ends at byte {found.meta.size}, but bytes {part.start} to {part.stop} of it "
             "are in use: it was truncated or replaced",
             op="get",

@@ -16,11 +16,15 @@ __all__ = [
     "canonical_name",
     "decoding_failed",
     "encoding_failed",
+    "inflated_limit",
     "split_name",
 ]
 
 MAX_NAME_CHARS: Final = 64
 _MAX_REASON_CHARS: Final = 200
+
+FREE_INFLATION: Final = 128 << 20  # bytes that any stored value may inflate to
+MAX_INFLATION: Final = 1024  # beyond that: bytes out per byte in
 
 BOOKLET_NAMES: Final = (
     None,  # 1
@@ -88,6 +92,14 @@ def split_name(name: str | None) -> tuple[str, str | None]:
     if base in _WRAPPED:
         raise UnknownNameError(f"not a serializer's name: {name!r}; {base!r} is wrapped already")
     return base, wrapper or None
+
+
+def inflated_limit(stored_bytes: int) -> int:
+    """Largest size in bytes that a compressed value of `stored_bytes` may inflate to.
+
+    A few bytes from a stranger may claim, or truly inflate to, terabytes; no useful value does.
+    """
+    return max(FREE_INFLATION, stored_bytes * MAX_INFLATION)
 
 
 def encoding_failed(name: str, value: object, cause: BaseException) -> SerializationError:

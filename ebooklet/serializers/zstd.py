@@ -12,14 +12,18 @@ from typing import Any, Final
 
 import zstandard
 
-from ebooklet.core.serialization import canonical_name, decoding_failed, encoding_failed
+from ebooklet.core.serialization import (
+    MAX_INFLATION,
+    canonical_name,
+    decoding_failed,
+    encoding_failed,
+    inflated_limit,
+)
 from ebooklet.ports.serializer import Serializer
 
-__all__ = ["ZstdSerializer", "output_limit", "wrap"]
+__all__ = ["ZstdSerializer", "wrap"]
 
 _LEVEL: Final = 1  # Booklet's
-_FREE_OUTPUT: Final = 128 << 20  # bytes that any frame may inflate to
-_MAX_RATIO: Final = 1024  # beyond that: bytes out per byte in
 _FIRST_GUESS: Final = 64 << 10  # bytes, for a frame that does not say its size
 _SKIPPABLE_MAGIC: Final = 0x184D2A50  # RFC 8878 §3.1.2
 _SKIPPABLE_HEADER: Final = 8  # bytes
@@ -34,11 +38,6 @@ class _Contexts(threading.local):
 
 
 _contexts: Final = _Contexts()
-
-
-def output_limit(compressed_bytes: int) -> int:
-    """Largest size in bytes that a stored value of `compressed_bytes` may inflate to."""
-    return max(_FREE_OUTPUT, compressed_bytes * _MAX_RATIO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +63,12 @@ class ZstdSerializer:
             frame = _contexts.compress(plain)
         except (zstandard.ZstdError, MemoryError) as exc:
             raise encoding_failed(self.name, value, exc) from exc
-        if len(plain) > _FREE_OUTPUT and len(plain) > output_limit(len(frame)):
-            return frame + _padding(len(plain) // _MAX_RATIO + 1 - len(frame))
+        if len(plain) > inflated_limit(len(frame)):
+            return frame + _padding(len(plain) // MAX_INFLATION + 1 - len(frame))
         return frame
 
     def loads(self, data: bytes, /) -> Any:
-        """Decompress within `output_limit`, then deserialise.
+        """Decompress within `inflated_limit`, then deserialise.
 
         Only the first frame counts, and what follows it is ignored, as in Booklet.
         """
@@ -86,7 +85,7 @@ def wrap(inner: Serializer) -> Serializer:
 
 
 def _decompress(data: bytes) -> bytes:
-    limit = output_limit(len(data))
+    limit = inflated_limit(len(data))
     size = zstandard.frame_content_size(data)
     if size >= 0:
         if size > limit:

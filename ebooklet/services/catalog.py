@@ -9,6 +9,7 @@ from uuid import UUID
 import orjson
 
 from ebooklet.core.head import DatabaseType
+from ebooklet.services.metadata import metadata_of
 from ebooklet.services.place import RemotePlace
 
 
@@ -26,7 +27,7 @@ def look_at(place: RemotePlace) -> Member | None:
     """Read a database's head; None when there is none.
 
     One request in mode cas; a second one, for the other copy of the head, in mode lock and where
-    no head is found.
+    no head is found; and one for metadata too large for the head.
 
     Raises:
         UnsupportedFormatError: the object is not a database of ours.
@@ -36,5 +37,6 @@ def look_at(place: RemotePlace) -> Member | None:
     if snapshot is None:
         return None
     head = snapshot.head
-    metadata = None if head.metadata is None else orjson.loads(head.metadata)
+    found = metadata_of(place.store, place.db_key, head)
+    metadata = None if found is None else orjson.loads(found[0])
     return Member(head.uuid, head.type, head.ms * 1000, metadata)

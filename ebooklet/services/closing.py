@@ -13,6 +13,10 @@ def close_copy(copy: WorkingCopy) -> None:
     """Sync, release the remote lock, close both halves; idempotent, never pushes."""
     if copy.closed:
         return
+    if copy.forked:
+        # File, lock and connections are the parent's, and what is not synced it will sync.
+        copy.closed = True
+        return
     with ExitStack() as stack:
         if copy.remote is not None and copy.owns_remote:
             stack.callback(copy.remote.close)

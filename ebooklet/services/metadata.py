@@ -10,7 +10,7 @@ from ebooklet.core.head import Head
 from ebooklet.core.names import segment_key
 from ebooklet.core.segment import check_block
 from ebooklet.errors import RemoteIntegrityError
-from ebooklet.ports.remote_store import ByteRange
+from ebooklet.ports.remote_store import ByteRange, RemoteStore
 from ebooklet.services.parts import checked
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -61,6 +61,11 @@ def get_metadata(copy: WorkingCopy, *, include_timestamp: bool) -> Any:
 
 
 def committed_metadata(copy: WorkingCopy, head: Head) -> tuple[bytes, int] | None:
+    """The metadata of a head of this database, as JSON with its timestamp (µs)."""
+    return metadata_of(copy.reachable_remote(), copy.db_key, head)
+
+
+def metadata_of(remote: RemoteStore, db_key: str, head: Head) -> tuple[bytes, int] | None:
     """The metadata that a head holds or points to, as JSON with its timestamp (µs)."""
     timestamp = head.metadata_timestamp or 0
     if head.metadata is not None:
@@ -68,10 +73,9 @@ def committed_metadata(copy: WorkingCopy, head: Head) -> tuple[bytes, int] | Non
     ref = head.metadata_ref
     if ref is None:
         return None
-    key = segment_key(copy.db_key, ref.sid)
+    key = segment_key(db_key, ref.sid)
     if ref.length > MAX_METADATA_BYTES:
         raise RemoteIntegrityError("the metadata are above the limit; run fsck", op="get", key=key)
-    remote = copy.reachable_remote()
     part = ByteRange(key, ref.offset, ref.offset + ref.length)
     (body,) = remote.get_ranges([part])
 

@@ -36,7 +36,7 @@ class PendingChanges:
         self.delta = 0  # keys added minus keys deleted, exact when nothing is unresolved
         self.unwritten: dict[str, None] = {}  # sets that the journal does not hold yet
         self._in_base: dict[str, bool] = {}
-        self._unresolved: dict[str, None] = {}
+        self.undecided: dict[str, None] = {}  # pending keys of which the base was not asked yet
         self._since: dict[str, None] | None = None  # keys changed since the push under way began
 
     def __bool__(self) -> bool:
@@ -89,7 +89,7 @@ class PendingChanges:
         self.delete_times.pop(key, None)
         self.unwritten.pop(key, None)
         self._in_base.pop(key, None)
-        self._unresolved.pop(key, None)
+        self.undecided.pop(key, None)
         self.delta -= before
 
     def may_count(self, key: str) -> bool:
@@ -105,7 +105,7 @@ class PendingChanges:
     def unresolved(self) -> list[str]:
         """Pending keys whose presence in the base is not known yet."""
         self.absorb()
-        return list(self._unresolved)
+        return list(self.undecided)
 
     def resolve(self, keys: Iterable[str], entries: Mapping[str, Entry]) -> None:
         """Learn which of `keys` the base commit has."""
@@ -158,13 +158,13 @@ class PendingChanges:
         for table in (self.sets, self.deletes, self.delete_times, self.unwritten):
             table.clear()
         self._in_base.clear()
-        self._unresolved.clear()
+        self.undecided.clear()
         self.delta = 0
 
     def _set_presence(self, key: str, present: bool) -> None:
         before = self._contribution(key)
         self._in_base[key] = present
-        self._unresolved.pop(key, None)
+        self.undecided.pop(key, None)
         after = self._contribution(key)
         self.delta += after - before
         if after != before:
@@ -173,7 +173,7 @@ class PendingChanges:
     def _account(self, key: str, before: int) -> None:
         self.delta += self._contribution(key) - before
         if key not in self._in_base:
-            self._unresolved[key] = None
+            self.undecided[key] = None
 
     def _contribution(self, key: str) -> int:
         present = self._in_base.get(key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from operator import itemgetter
 from typing import Final, TypeVar
 
@@ -208,7 +208,7 @@ def length(copy: WorkingCopy) -> int:
 
 def shape(copy: WorkingCopy) -> int:
     """A number that changes when the set of keys does; overwriting a key leaves it alone."""
-    if copy.pending.touched:
+    if copy.pending.touched or copy.pending.undecided:
         copy.resolve_pending()
     return copy.pending.shape
 
@@ -222,26 +222,50 @@ def iterate(copy: WorkingCopy, start: str | None = None, stop: str | None = None
     return _while_unchanged(copy, iter_keys(copy, start, stop))
 
 
+def iterate_items(
+    copy: WorkingCopy, start: str | None = None, stop: str | None = None
+) -> Iterator[tuple[str, LocalValue]]:
+    """Yield the keys in [start, stop) with their values, sorted; fetches as `stream` does.
+
+    Raises:
+        RuntimeError: a key was added or deleted under the iteration, at its next step.
+        EBookletError: a fetch failed.
+    """
+    keys = chain.from_iterable(iter_keys(copy, start, stop))
+    items = _while_unchanged(copy, (stream(copy, keys),))
+    # A key without a value is one that was deleted meanwhile, which the next step reports.
+    return ((key, found) for key, found in items if found is not None)
+
+
 def _while_unchanged(copy: WorkingCopy, pages: Iterable[Iterable[T]]) -> Iterator[T]:
-    """Yield what the pages hold as long as the set of keys stands still.
+    """Yield what the pages hold as long as the set of keys stands as it does at this call.
 
     `pages` must look at the pending changes only once they are asked for the first page.
 
     Raises:
-        RuntimeError: a key was added or deleted under the iteration, at its next step.
+        RuntimeError: a key was added or deleted since, at the next step, the last included.
     """
     copy.require_open()
     # Before the shape is noted: what is resolved later, by a `len`, changes it without any key.
     copy.resolve_pending()
-    began = shape(copy)
-    pending = copy.pending
+    return _watched(copy, pages, shape(copy))
+
+
+def _watched(copy: WorkingCopy, pages: Iterable[Iterable[T]], began: int) -> Iterator[T]:
+    pending, undecided = copy.pending, copy.pending.undecided
     for page in pages:
         for item in page:
-            if pending.touched or pending.shape != began:
-                copy.require_open()  # closing changes the shape as well
-                if shape(copy) != began:
-                    raise RuntimeError("keys of the database were added or deleted meanwhile")
+            if pending.touched or undecided or pending.shape != began:
+                _check_shape(copy, began)
             yield item
+    _check_shape(copy, began)
+
+
+def _check_shape(copy: WorkingCopy, began: int) -> None:
+    if copy.closed:
+        copy.require_open()  # closing changes the shape as well
+    if shape(copy) != began:
+        raise RuntimeError("keys of the database were added or deleted during iteration")
 
 
 def stream(copy: WorkingCopy, keys: Iterable[str]) -> Iterator[tuple[str, LocalValue | None]]:
@@ -253,14 +277,18 @@ def stream(copy: WorkingCopy, keys: Iterable[str]) -> Iterator[tuple[str, LocalV
     Raises:
         EBookletError: a fetch failed.
     """
+    copy.require_open()
+    return _streamed(copy, iter(check_keys(keys)))
+
+
+def _streamed(copy: WorkingCopy, keys: Iterator[str]) -> Iterator[tuple[str, LocalValue | None]]:
     window = _FIRST_WINDOW
-    iterator = iter(check_keys(keys))
-    while batch := list(islice(iterator, window)):
+    while batch := list(islice(keys, window)):
         found = read_many(copy, batch)
         for key in batch:
             if copy.closed:
                 copy.require_open()
-            yield key, found.get(key)
+            yield key, found.get(key) if is_key(key) else None
         window = min(window * 4, _WINDOW)
 
 
@@ -329,12 +357,10 @@ def iter_timestamps(copy: WorkingCopy, *, values: bool) -> Iterator[tuple[str, i
         EBookletError: a fetch failed.
     """
     if values:
-        for key, found in stream(copy, iterate(copy)):
-            if found is not None:
-                yield key, found.timestamp, found.value
-        return
-    for key, timestamp in _while_unchanged(copy, _timestamp_pages(copy)):
-        yield key, timestamp, None
+        items = iterate_items(copy)
+        return ((key, timestamp, value) for key, (timestamp, value) in items)
+    pages = _timestamp_pages(copy)
+    return ((key, timestamp, None) for key, timestamp in _while_unchanged(copy, pages))
 
 
 def _timestamp_pages(copy: WorkingCopy) -> Iterator[list[tuple[str, int]]]:
@@ -385,7 +411,7 @@ def _missing_batches(copy: WorkingCopy, keys: Iterable[str] | None) -> Iterator[
     if keys is None:
         pages: Iterable[Iterable[Entry]] = iter_entries(copy)
     else:
-        pages = (entries_of(copy, check_keys(keys)).values(),)
+        pages = (entries_of(copy, filter(is_key, check_keys(keys))).values(),)
     batch: list[Entry] = []
     size = 0
     for page in pages:

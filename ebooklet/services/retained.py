@@ -17,6 +17,7 @@ from ebooklet.errors import EBookletError, RemoteIntegrityError
 from ebooklet.ports.remote_store import ByteRange, RemoteStore
 from ebooklet.services.log import log_segments
 from ebooklet.services.nodes import NodeReader
+from ebooklet.services.parts import checked
 
 _BATCH: Final = 256  # records asked for at once; they are far smaller than their limit
 
@@ -102,31 +103,34 @@ class HistoryReader:
         """The records of these commits, in order; each that cannot be read as its error."""
         tip = self._head.branch.commit.id  # the head brings its record along
         asked = [
-            ref.block for ref in refs if ref.id != tip and ref.block.length <= MAX_COMMIT_BYTES
+            self._part(ref)
+            for ref in refs
+            if ref.id != tip and ref.block.length <= MAX_COMMIT_BYTES
         ]
-        bodies = iter(
-            self._remote.get_ranges(
-                [
-                    ByteRange(segment_key(self._db_key, b.sid), b.offset, b.offset + b.length)
-                    for b in asked
-                ]
-            )
-        )
+        bodies = iter(self._remote.get_ranges(asked))
         for ref in refs:
             if ref.id == tip:
                 yield self._head.tip
             elif ref.block.length > MAX_COMMIT_BYTES:
                 yield self._unreadable(ref, "it is above the size limit")
             else:
-                yield self._decoded(ref, next(bodies))
+                yield self._record(ref, next(bodies))
 
-    def _decoded(self, ref: CommitRef, body: bytes | EBookletError) -> Commit | EBookletError:
-        if isinstance(body, EBookletError):
-            return body
+    def _part(self, ref: CommitRef) -> ByteRange:
+        block = ref.block
+        key = segment_key(self._db_key, block.sid)
+        return ByteRange(key, block.offset, block.offset + block.length)
+
+    def _record(self, ref: CommitRef, body: bytes | EBookletError) -> Commit | EBookletError:
+        part = self._part(ref)
+
+        def decoded(data: bytes) -> Commit:
+            check_block(data, ref.block, part.key)
+            return decode_commit(data, ref.id)
+
         try:
-            check_block(body, ref.block, segment_key(self._db_key, ref.block.sid))
-            commit = decode_commit(body, ref.id)
-        except RemoteIntegrityError as exc:
+            commit = checked(self._remote, part, body, decoded)
+        except EBookletError as exc:
             return exc
         if commit.seq != ref.seq:
             return self._unreadable(ref, f"it says seq {commit.seq}")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import BinaryIO, Final, cast
@@ -34,10 +34,12 @@ from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.upload import SEGMENT_CACHE_CONTROL
 
 DEFAULT_LOCK_TIMEOUT_S: Final = 300.0
-_IN_FLIGHT: Final = 8  # objects
-_BYTES_IN_FLIGHT: Final = 128 * 1024 * 1024
-# What a streamed object holds in memory at most: what is larger travels in parts.
-_MAX_WEIGHT: Final = 80 * 1024 * 1024
+_COPIES: Final = 8  # at once, by the server
+# Each thread that moves large buffers leaves the allocator some 50 MB to keep; three are enough,
+# as what is larger than a segment travels in parts of which four go at once.
+_STREAMS: Final = 3
+_BYTES_IN_FLIGHT: Final = 96 * 1024 * 1024
+_MAX_WEIGHT: Final = 80 * 1024 * 1024  # what one stream holds in memory at most
 
 
 def copy_database(
@@ -197,7 +199,7 @@ class _Transfer:
         self._lease = lease
         self._budget = _Budget(_BYTES_IN_FLIGHT)
         self._failed = threading.Event()
-        self._by_server = target.store.copies_from(source.store.origin)
+        self._refused = False  # the server was asked to copy, and does not
 
     def run(self) -> None:
         """Copy all of them.
@@ -205,58 +207,78 @@ class _Transfer:
         Raises:
             EBookletError: what failed first; the others were stopped.
         """
-        with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="ebooklet-copy") as pool:
-            flights = [pool.submit(self._copy, sid) for sid in sorted(self._sizes)]
-            try:
-                done, _ = wait(flights, return_when=FIRST_EXCEPTION)
-            finally:
-                self._failed.set()  # for those that have not begun; the others end by themselves
-                pool.shutdown(cancel_futures=True)
-            for flight in done:
-                flight.result()
+        sids = sorted(self._sizes)
+        if self._target.store.copies_from(self._source.store.origin):
+            sids = self._without(self._copied, sids, _COPIES)
+        self._without(self._streamed, sids, _STREAMS)
         self._check_arrived()
 
-    def _copy(self, sid: bytes) -> None:
-        if self._failed.is_set():
-            return
-        try:
-            self._send(sid)
-        except BaseException:
-            self._failed.set()
-            raise
+    def _without(self, move: Callable[[bytes], bool], sids: list[bytes], n: int) -> list[bytes]:
+        """Move segments, `n` at once, and return those that `move` could not."""
 
-    def _send(self, sid: bytes) -> None:
-        if self._lease is not None:
-            self._lease.check()
-        origin, place = self._source.store, self._target.store
-        key, target_key = self._key(self._source, sid), self._key(self._target, sid)
+        def attempt(sid: bytes) -> bool:
+            if self._failed.is_set():
+                return True
+            try:
+                if self._lease is not None:
+                    self._lease.check()
+                return move(sid)
+            except BaseException:
+                self._failed.set()  # for those that have not begun; the others end by themselves
+                raise
+
+        with ThreadPoolExecutor(n, thread_name_prefix="ebooklet-copy") as pool:
+            moved = list(pool.map(attempt, sids))
+        return [sid for sid, done in zip(sids, moved, strict=True) if not done]
+
+    def _copied(self, sid: bytes) -> bool:
+        """Have the server copy a segment, unless it refuses or the segment is too large."""
+        source, target = self._source, self._target
+        size = self._size(sid)
+        if self._refused or size > target.store.capabilities.max_copy_bytes:
+            return False
+        key = segment_key(source.db_key, sid)
+        try:
+            copied = target.store.copy(
+                key, segment_key(target.db_key, sid), origin=source.store.origin
+            )
+        except (AccessDenied, UnsupportedOperation):
+            self._refused = True  # some policies and servers allow reading, but not copying
+            return False
+        if copied.size != size:
+            raise RemoteIntegrityError(
+                f"a segment of {size} bytes was copied as {copied.size} bytes; nothing was "
+                "created. Run fsck on the source",
+                op="copy",
+                key=key,
+            )
+        return True
+
+    def _streamed(self, sid: bytes) -> bool:
+        """Read a segment here and write it there."""
+        size = self._size(sid)
+        reader = RangedReader(self._source.store, segment_key(self._source.db_key, sid), size)
+        with self._budget.held(min(size, _MAX_WEIGHT)):
+            self._target.store.put(
+                segment_key(self._target.db_key, sid),
+                cast("BinaryIO", reader),
+                cache_control=SEGMENT_CACHE_CONTROL,
+            )
+        return True
+
+    def _size(self, sid: bytes) -> int:
         size = self._sizes[sid]
         if size is None:
-            size = self._sizes[sid] = origin.head(key).size
-        if self._by_server and size <= place.capabilities.max_copy_bytes:
-            try:
-                copied = place.copy(key, target_key, origin=origin.origin)
-            except (AccessDenied, UnsupportedOperation):
-                self._by_server = False  # some policies and servers allow reading, not copying
-            else:
-                if copied.size != size:
-                    raise RemoteIntegrityError(
-                        f"a segment of {size} bytes was copied as {copied.size} bytes; nothing "
-                        "was created. Run fsck on the source",
-                        op="copy",
-                        key=key,
-                    )
-                return
-        with self._budget.held(min(size, _MAX_WEIGHT)):
-            body = cast("BinaryIO", RangedReader(origin, key, size))
-            place.put(target_key, body, cache_control=SEGMENT_CACHE_CONTROL)
+            size = self._source.store.head(segment_key(self._source.db_key, sid)).size
+            self._sizes[sid] = size
+        return size
 
     def _check_arrived(self) -> None:
         """Compare lengths: by one list, and where that differs by asking for the object."""
         store = self._target.store
         listed = {meta.key: meta.size for meta in store.list(segment_prefix(self._target.db_key))}
         for sid, size in self._sizes.items():
-            key = self._key(self._target, sid)
+            key = segment_key(self._target.db_key, sid)
             if listed.get(key) == size:
                 continue
             try:
@@ -270,10 +292,6 @@ class _Transfer:
                     op="copy",
                     key=key,
                 )
-
-    @staticmethod
-    def _key(place: RemotePlace, sid: bytes) -> str:
-        return segment_key(place.db_key, sid)
 
 
 class _Budget:

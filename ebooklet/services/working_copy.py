@@ -15,6 +15,7 @@ from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import NodeRef
 from ebooklet.errors import (
     EBookletError,
+    ForkedProcessError,
     LockTimeout,
     ObjectNotFound,
     OfflineError,
@@ -52,6 +53,13 @@ MAX_FETCHED_BYTES: Final = 4 * 1024 * 1024  # values a reader holds back before 
 BORROW_TIMEOUT_S: Final = 5.0
 
 ConflictPolicy: TypeAlias = Literal["error", "ours", "theirs"]
+
+
+def forked() -> ForkedProcessError:
+    """What a handle says in a process that inherited it."""
+    return ForkedProcessError(
+        "the database was opened before this process was forked: open it again here"
+    )
 
 
 def check_policy(policy: object) -> None:
@@ -119,6 +127,7 @@ class WorkingCopy:
         self.owns_local = True
         self.owns_remote = True
         self.closed = False
+        self.forked = False  # in a process forked from the one that opened it
         self.connect()
 
     # Where things are
@@ -168,6 +177,8 @@ class WorkingCopy:
 
     def require_open(self) -> None:
         """Raise `ValueError` once the handle is closed; let a reader notice its neighbours."""
+        if self.forked:
+            raise forked()
         if self.closed:
             raise ValueError("the database is closed")
         if not self.local.writable and self.local.changed_elsewhere:
@@ -191,6 +202,16 @@ class WorkingCopy:
                 op=op,
                 key=self.db_key,
             )
+
+    def abandon_in_child(self) -> None:
+        """After a fork, in the child: refuse from here on, and leave all that is held alone.
+
+        A thread that the child does not have may hold the old locks.
+        """
+        self.forked = True
+        self.lock = threading.RLock()
+        self.push_lock = threading.Lock()
+        self.base_lock = threading.RLock()
 
     # The base
 

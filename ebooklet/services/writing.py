@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import chain, islice
+from typing import TypeVar
 
 from ebooklet.core.keys import check_keys, is_key
 from ebooklet.errors import PushInProgressError
@@ -11,6 +13,8 @@ from ebooklet.services.conflicts import drop_changes
 from ebooklet.services.metadata import committed_metadata
 from ebooklet.services.working_copy import WorkingCopy
 
+T = TypeVar("T")
+
 
 def delete(copy: WorkingCopy, key: object) -> bool:
     """Delete one key; the deletion is journalled before this returns.
@@ -18,19 +22,77 @@ def delete(copy: WorkingCopy, key: object) -> bool:
     Returns:
         Whether the key was there.
     """
-    if not is_key(key) or not reading.contains(copy, key):
-        return False
-    with copy.lock:
-        copy.require_writable("delete")
-        copy.pending.absorb()
-        if key in copy.pending.deletes:
+    while is_key(key):
+        seen = _state(copy)
+        if not reading.contains(copy, key):
             return False
-        copy.pending.mark_deleted(key, copy.clock.now_us())
-        # Journalled first: a crash between the two leaves a deletion that is found again, where
-        # the other order would leave a key that is merely not cached.
-        copy.journal.deleted(copy.pending, (key,))
-        copy.local.delete((key,))
-    return True
+        with copy.lock:
+            if _state(copy) == seen or copy.local.contains(key):
+                _remove(copy, key)
+                return True
+    return False
+
+
+def take(copy: WorkingCopy, key: object, loads: Callable[[bytes], T]) -> tuple[T] | None:
+    """Delete one key and return its value, None when it is absent; one of many threads gets it.
+
+    What `loads` raises for the value leaves the key where it is.
+    """
+    while is_key(key):
+        seen = _state(copy)
+        found = reading.read(copy, key)
+        if found is None:
+            return None
+        with copy.lock:
+            here = copy.local.get_entry(key)
+            if here is not None or _state(copy) == seen:
+                value = loads((here or found).value)
+                _remove(copy, key)
+                return (value,)
+    return None
+
+
+def take_any(copy: WorkingCopy, loads: Callable[[bytes], T]) -> tuple[str, T] | None:
+    """Delete some key and return it with its value; None when there is none."""
+    with copy.lock:
+        copy.pending.absorb()
+        newest = list(islice(reversed(copy.pending.sets), 1))  # no need to look at the index
+    for key in chain(newest, chain.from_iterable(reading.iter_keys(copy))):
+        taken = take(copy, key, loads)
+        if taken is not None:
+            return key, *taken
+    return None
+
+
+def set_if_absent(copy: WorkingCopy, key: str, value: bytes, moment: int) -> bytes:
+    """Write a value (timestamp in µs) unless the key is there; return what then stands there."""
+    while True:
+        seen = _state(copy)
+        found = reading.read(copy, key)
+        if found is not None:
+            return found.value
+        with copy.lock:
+            copy.require_writable("setdefault")
+            if _state(copy) == seen and not copy.local.contains(key):
+                copy.pending.touched[key] = None
+                copy.local.set(key, value, moment)
+                return value
+
+
+def _state(copy: WorkingCopy) -> tuple[object, int]:
+    """What stays the same as long as no key comes or goes, but for those set and not absorbed."""
+    with copy.lock:
+        copy.pending.absorb()
+        return copy.view_root, copy.pending.shape
+
+
+def _remove(copy: WorkingCopy, key: str) -> None:
+    copy.require_writable("delete")
+    copy.pending.mark_deleted(key, copy.clock.now_us())
+    # Journalled first: a crash between the two leaves a deletion that is found again, where
+    # the other order would leave a key that is merely not cached.
+    copy.journal.deleted(copy.pending, (key,))
+    copy.local.delete((key,))
 
 
 def restamp(copy: WorkingCopy, key: str, moment: int) -> bool:
@@ -40,14 +102,14 @@ def restamp(copy: WorkingCopy, key: str, moment: int) -> bool:
         Whether the key was there.
     """
     while True:
-        base = copy.base
+        seen = _state(copy)
         found = reading.read(copy, key)
         if found is None:
             return False
         with copy.lock:
             copy.require_writable("set_timestamp")
             here = copy.local.get_entry(key)
-            if here is None and (copy.base is not base or key in copy.pending):
+            if here is None and _state(copy) != seen:
                 continue  # deleted, or another commit's by now: look again
             copy.pending.touched[key] = None
             copy.local.set(key, (here or found).value, moment)
@@ -84,7 +146,7 @@ def discard(copy: WorkingCopy, keys: Iterable[str] | None) -> None:
                 copy.local.set_metadata(*(theirs or (b"null", 0)))
             copy.journal.rewrite(copy.pending)
         else:
-            drop_changes(copy, list(dict.fromkeys(check_keys(keys))))
+            drop_changes(copy, list(dict.fromkeys(filter(is_key, check_keys(keys)))))
 
 
 def prune(copy: WorkingCopy, older_than: int | None) -> int:

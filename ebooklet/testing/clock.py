@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["ManualClock"]
+from ebooklet.ports.clock import Clock
+
+__all__ = ["ManualClock", "SkewedClock"]
 
 _START_US: Final = 1_700_000_000_000_000
 
@@ -76,3 +79,32 @@ class ManualClock:
         """Set the wall clock forward or back, as an administrator would."""
         with self._lock:
             self._wall_us += round(seconds * 1e6)
+
+
+@dataclass(frozen=True, slots=True)
+class SkewedClock:
+    """Another clock on a machine whose wall time is wrong.
+
+    Args:
+        clock: what else it does.
+        seconds: how far the wall time is ahead.
+    """
+
+    clock: Clock
+    seconds: float
+
+    def now_us(self) -> int:
+        """The wrong wall time, µs since the Unix epoch."""
+        return self.clock.now_us() + round(self.seconds * 1e6)
+
+    def monotonic(self) -> float:
+        """The other clock's."""
+        return self.clock.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """The other clock's."""
+        self.clock.sleep(seconds)
+
+    def token_bytes(self, n: int) -> bytes:
+        """The other clock's."""
+        return self.clock.token_bytes(n)

@@ -7,31 +7,47 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final, Protocol
 from uuid import uuid4
 
 import pytest
 
+from ebooklet.adapters.clock import SystemClock
+from ebooklet.adapters.holding import HEARTBEAT_THREAD
 from ebooklet.errors import LockLostError, LockTimeout
+from ebooklet.ports.clock import Clock
 from ebooklet.ports.lock_service import Lease, LockService
+from ebooklet.testing.clock import SkewedClock
 from ebooklet.testing.contract import Contract
 
-__all__ = ["LockServiceContract", "OpenService"]
+__all__ = ["LockServiceContract", "OpenService", "Traces"]
 
-OpenService = Callable[[bool], LockService]
 
-_LONG_S = 60.0  # longer than any test waits when all is well
+class OpenService(Protocol):
+    """Opens another client of the store that a contract's test uses."""
+
+    def __call__(self, brisk: bool, clock: Clock = ...) -> LockService:
+        """With `brisk`, a dead holder should block others for a second or two at most."""
+        ...
+
+
+Traces = Callable[[str], list[str]]
+
+_LONG_S: Final = 60.0  # longer than any test waits when all is well
 
 
 class LockServiceContract(Contract):
-    """Every lock service passes this: subclass it and give it two fixtures.
+    """Every lock service passes this: subclass it and give it three fixtures.
 
-    - `open_service(brisk)` opens another client of the same store. With `brisk`, a dead holder
-      should block others for a second or two at most.
+    - `open_service(brisk, clock)` opens another client of the same store, by default with the
+      machine's own clock. With `brisk`, a dead holder should block others for a second or two at
+      most.
+    - `traces(name)` lists what the store holds of a lock: objects, files.
     - `worker_source` is Python text that defines the same function for other processes, or None
       where no other process can reach the store; those tests are skipped then.
 
@@ -39,6 +55,7 @@ class LockServiceContract(Contract):
     """
 
     contenders: ClassVar[int] = 16  # threads; fewer where a change of holder is slow
+    processes: ClassVar[int] = 16
     takes_from_suspended: ClassVar[bool] = True  # False where only force can
 
     @pytest.fixture
@@ -138,12 +155,51 @@ class LockServiceContract(Contract):
         self, worker_source: str | None, name: str, tmp_path: Path
     ) -> None:
         """1, 2: real processes are inside one at a time, with growing tokens."""
-        with _Worker.many(worker_source, 2, "count", name, "2", str(tmp_path)) as workers:
+        arguments = ("count", name, "2", str(tmp_path))
+        with _Worker.many(worker_source, self.processes, *arguments) as workers:
             answers = [worker.answer()["tokens"] for worker in workers]
-        assert [len(tokens) for tokens in answers if isinstance(tokens, list)] == [2, 2]
+        assert [len(told) for told in answers if isinstance(told, list)] == [2] * self.processes
         tokens = [int(line) for line in (tmp_path / "tokens").read_text().splitlines()]
         assert tokens == sorted(set(tokens))
-        assert len(tokens) == 4
+        assert len(tokens) == 2 * self.processes
+
+    @pytest.mark.parametrize("ahead_h", [-7, 5])
+    def test_wall_clocks_wrong_by_hours(
+        self, open_service: OpenService, name: str, ahead_h: int
+    ) -> None:
+        """4: a client whose clock is hours off waits as all do, and is followed as all are."""
+        wrong = open_service(False, SkewedClock(SystemClock(), 3600 * ahead_h))
+        first = open_service(False).acquire(name, timeout=_LONG_S)
+        with pytest.raises(LockTimeout):
+            wrong.acquire(name, timeout=0)
+        assert wrong.break_lock(name, older_than_s=1800) == []
+        first.verify()
+        first.release()
+        second = wrong.acquire(name, timeout=_LONG_S)
+        assert second.token > first.token
+        with pytest.raises(LockTimeout):
+            open_service(False).acquire(name, timeout=0)
+        assert open_service(False).break_lock(name, older_than_s=1800) == []
+        second.verify()
+        second.release()
+        third = open_service(False).acquire(name, timeout=_LONG_S)
+        assert third.token > second.token
+        third.release()
+
+    def test_what_stays_behind_does_not_grow(
+        self, open_service: OpenService, traces: Traces, name: str
+    ) -> None:
+        """6: holders and those who waited in vain leave one trace at most, and no thread."""
+        for _ in range(3):
+            lease = open_service(False).acquire(name, timeout=_LONG_S)
+            with pytest.raises(LockTimeout):
+                open_service(False).acquire(name, timeout=0)
+            lease.release()
+        assert len(traces(name)) <= 1
+        hearts = [thread for thread in threading.enumerate() if thread.name == HEARTBEAT_THREAD]
+        for thread in hearts:
+            thread.join(_LONG_S)
+        assert not any(thread.is_alive() for thread in hearts)
 
     def test_names_do_not_touch_each_other(self, open_service: OpenService, name: str) -> None:
         """Locks of neighbouring names are held at once, and freed alone."""

@@ -66,6 +66,10 @@ class SerializerContract(Contract):
     unreadable: tuple[bytes, ...] = ()
     """Bytes the format cannot read."""
 
+    def same(self, one: Any, other: Any) -> bool:
+        """Whether a value came back as it was; replace it where `==` does not answer that."""
+        return bool(one == other)
+
     @pytest.fixture
     def serializer(self) -> Serializer:
         """The serializer under test."""
@@ -78,7 +82,7 @@ class SerializerContract(Contract):
         value = data.draw(self.values)
         stored = serializer.dumps(value)
         assert type(stored) is bytes
-        assert serializer.loads(stored) == value
+        assert self.same(serializer.loads(stored), value)
 
     @_bounded
     @given(data=st.data())
@@ -132,7 +136,7 @@ class SerializerContract(Contract):
         if serializer.safe:
             assert "sEcReT" not in _complaint(serializer, b"\xff\x00sEcReT" * 3)
 
-    @settings(_bounded, max_examples=10)
+    @settings(_bounded, max_examples=5)
     @given(data=st.data())
     def test_threads_do_not_disturb_each_other(
         self, serializer: Serializer, data: st.DataObject
@@ -140,13 +144,13 @@ class SerializerContract(Contract):
         """One serializer serves many threads at once."""
         values = data.draw(st.lists(self.values, min_size=2, max_size=4))
         interval = sys.getswitchinterval()
-        sys.setswitchinterval(1e-6)
+        sys.setswitchinterval(1e-5)
         try:
             with ThreadPoolExecutor(4) as pool:
                 back = list(pool.map(lambda v: serializer.loads(serializer.dumps(v)), values * 4))
         finally:
             sys.setswitchinterval(interval)
-        assert back == values * 4
+        assert all(map(self.same, back, values * 4))
 
     def test_the_name_is_canonical(self, serializer: Serializer) -> None:
         """The name it gives is the one that is stored and compared."""

@@ -33,8 +33,9 @@ INSIDE = [
     if path.exists()
 ]
 NEVER_AT_IMPORT = (
-    *("booklet", "boto3", "botocore", "cbor2", "fasteners", "fsspec", "lmdb", "minio", "numpy"),
-    *("obstore", "orjson", "pluggy", "rich", "sqlite3", "typer", "urllib3", "zstandard"),
+    *("booklet", "boto3", "botocore", "cbor2", "fasteners", "fsspec", "geopandas", "lmdb", "minio"),
+    *("numpy", "obstore", "orjson", "pandas", "pluggy", "pyarrow", "rich", "shapely", "sqlite3"),
+    *("typer", "urllib3", "zstandard"),
     *("asyncio", "importlib.metadata", "multiprocessing", "ssl"),
 )
 

@@ -5,20 +5,40 @@ from __future__ import annotations
 from pathlib import Path
 
 import booklet
+import geopandas as gpd
+import numpy as np
+import pandas as pd
 import pytest
+import shapely
 from booklet import serializers as theirs
+from geopandas.testing import assert_geodataframe_equal
 
 from ebooklet.core.serialization import BOOKLET_NAMES
 from ebooklet.ports.serializer import Serializer
+from ebooklet.serializers.feather.geopandas import GEOPANDAS
+from ebooklet.serializers.feather.pandas import PANDAS
+from ebooklet.serializers.integer import IntegerSerializer
 from ebooklet.serializers.json import JSON
 from ebooklet.serializers.msgpack import MSGPACK
+from ebooklet.serializers.numpy import NumpyIntegerSerializer
 from ebooklet.serializers.orjson import ORJSON
 from ebooklet.serializers.pickle import PICKLE
 from ebooklet.serializers.raw import BYTES
 from ebooklet.serializers.text import STR
+from ebooklet.serializers.wkb import WKB
 from ebooklet.serializers.zstd import ZstdSerializer
 
 JSONISH = {"a": [1, 2.5, None, "é"], "b": {"c": "x" * 500}}
+GEOMETRY = shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.Point(5, 5).buffer(1)])
+FRAME = pd.DataFrame(
+    {
+        "number": np.arange(300),
+        "text": ["ü", None, "x"] * 100,
+        "kind": pd.Categorical(["a", "b", "a"] * 100),
+        "list": [[1, 2], [], [3]] * 100,
+        "when": pd.date_range("2026-01-01", periods=300, tz="Europe/Berlin"),
+    }
+)
 CASES: list[tuple[str, Serializer, object]] = [
     ("bytes", BYTES, b"\x00\xff" * 100),
     ("str", STR, "grüße"),
@@ -30,7 +50,43 @@ CASES: list[tuple[str, Serializer, object]] = [
     ("orjson_zstd", ZstdSerializer(ORJSON), JSONISH),
     ("msgpack", MSGPACK, {**JSONISH, "bytes": b"\x00"}),
     ("msgpack_zstd", ZstdSerializer(MSGPACK), {**JSONISH, "bytes": b"\x00" * 100}),
+    *(
+        (f"uint{width}", IntegerSerializer(width, signed=False), (1 << 8 * width) - 1)
+        for width in (1, 2, 4, 5, 8)
+    ),
+    *(
+        (f"int{width}", IntegerSerializer(width, signed=True), -(1 << 8 * width - 1))
+        for width in (1, 2, 4, 5, 8)
+    ),
+    *(
+        (f"numpy_int{width}", NumpyIntegerSerializer(width), np.array([-128, 0, 127], "i8"))
+        for width in (1, 2, 4, 8)
+    ),
+    *(
+        (
+            f"numpy_int{width}_zstd",
+            ZstdSerializer(NumpyIntegerSerializer(width)),
+            np.arange(1000) % 99,
+        )
+        for width in (2, 4, 8)
+    ),
+    ("pd_zstd", PANDAS, FRAME),
+    ("gpd_zstd", GEOPANDAS, gpd.GeoDataFrame({"a": [1]}, geometry=[GEOMETRY], crs=2056)),
+    ("wkb", WKB, GEOMETRY),
+    ("wkb_zstd", ZstdSerializer(WKB), GEOMETRY),
 ]
+
+
+def assert_same(one: object, other: object) -> None:
+    """Compare what has no plain `==` as its library does."""
+    if isinstance(other, gpd.GeoDataFrame):
+        assert_geodataframe_equal(one, other)
+    elif isinstance(other, pd.DataFrame):
+        pd.testing.assert_frame_equal(one, other)
+    elif isinstance(other, np.ndarray):
+        np.testing.assert_array_equal(one, other)
+    else:
+        assert one == other
 
 
 @pytest.mark.parametrize(("name", "ours", "value"), CASES, ids=[case[0] for case in CASES])
@@ -53,7 +109,7 @@ class TestBothWays:
         with booklet.open(path, "n", key_serializer="str", value_serializer=name) as file:
             file.set("k", ours.dumps(value), encode_value=False)
         with booklet.open(path) as file:
-            assert file["k"] == value
+            assert_same(file["k"], value)
 
     def test_we_read_what_booklet_writes(
         self, name: str, ours: Serializer, value: object, tmp_path: Path
@@ -64,7 +120,12 @@ class TestBothWays:
             file["k"] = value
         with booklet.open(path) as file:
             _, raw = file.get_timestamp("k", include_value=True, decode_value=False)
-        assert ours.loads(raw) == value
+        assert_same(ours.loads(raw), value)
+
+
+def test_every_name_has_a_case() -> None:
+    """None of Booklet's serializers is left out."""
+    assert {name for name, _, _ in CASES} == set(booklet.available_serializers) - {None}
 
 
 def test_booklets_numbers_are_ours() -> None:

@@ -5,20 +5,29 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import uuid
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import geopandas as gpd
+import numpy as np
+import pandas as pd
 import pytest
+import shapely
 from hypothesis import strategies as st
 
 from ebooklet.ports.serializer import Serializer
 from ebooklet.serializers.cbor import CBOR
 from ebooklet.serializers.custom import CustomSerializer
+from ebooklet.serializers.feather.geopandas import GEOPANDAS
+from ebooklet.serializers.feather.pandas import PANDAS
+from ebooklet.serializers.integer import IntegerSerializer
 from ebooklet.serializers.json import JSON
 from ebooklet.serializers.msgpack import MSGPACK
+from ebooklet.serializers.numpy import NumpyIntegerSerializer
 from ebooklet.serializers.orjson import ORJSON
 from ebooklet.serializers.pickle import PICKLE
 from ebooklet.serializers.raw import BYTES
 from ebooklet.serializers.text import STR
+from ebooklet.serializers.wkb import WKB
 from ebooklet.serializers.zstd import ZstdSerializer
 from ebooklet.testing.serializer import JSON_VALUES, SerializerContract
 
@@ -45,6 +54,36 @@ CBOR_VALUES = st.recursive(
     ),
     max_leaves=20,
 )
+
+ARRAYS = st.lists(st.integers(-128, 127), max_size=20).map(lambda items: np.array(items, "i8"))
+
+POINTS = st.tuples(st.floats(-180, 180), st.floats(-90, 90)).map(shapely.Point)
+GEOMETRIES = st.recursive(
+    POINTS | POINTS.map(lambda point: point.buffer(1)),
+    lambda inner: st.lists(inner, max_size=3).map(shapely.GeometryCollection),
+    max_leaves=5,
+)
+
+ROWS = st.lists(
+    st.tuples(
+        st.integers(-(2**63), 2**63 - 1),
+        st.floats(allow_nan=False),
+        st.booleans(),
+        st.text(max_size=9) | st.none(),
+        st.sampled_from(["a", "b"]),
+        st.datetimes(dt.datetime(1700, 1, 1), dt.datetime(2200, 1, 1), timezones=st.just(dt.UTC)),
+    ),
+    max_size=6,
+)
+
+
+def _frame(rows: list[tuple[object, ...]]) -> pd.DataFrame:
+    kinds = ("int64", "float64", "bool", "str", "category", "datetime64[us, UTC]")
+    columns = list(zip(*rows, strict=True)) or [()] * len(kinds)
+    names = "abcdef"
+    return pd.DataFrame(
+        {n: pd.Series(list(c), dtype=k) for n, c, k in zip(names, columns, kinds, strict=True)}
+    )
 
 
 class _Reversed:
@@ -139,6 +178,106 @@ class TestMsgpack(SerializerContract):
     @pytest.fixture
     def serializer(self) -> Serializer:
         return MSGPACK
+
+
+class TestInteger(SerializerContract):
+    values = st.integers(0, 127)
+    refused = (1 << 64, -1 << 64, 1.0, "1", None, [1])
+    unreadable = (b"", bytes(3), bytes(9))
+
+    @pytest.fixture(params=[(w, signed) for w in (1, 2, 4, 5, 8) for signed in (False, True)])
+    def serializer(self, request: pytest.FixtureRequest) -> Serializer:
+        width, signed = request.param
+        return IntegerSerializer(width, signed=signed)
+
+
+class TestNumpyInteger(SerializerContract):
+    values = ARRAYS
+    refused = (
+        *(1, [1], None, np.array(["1"]), np.array([1j]), np.array([object()], object)),
+        *(np.array([2.5]), np.array([np.nan]), np.array([2.0**63]), np.array([1 << 63], "u8")),
+        *(np.array([0], "M8[s]"), np.ma.array([1, 2], mask=[True, False])),
+    )
+
+    @pytest.fixture(params=[1, 2, 4, 8])
+    def serializer(self, request: pytest.FixtureRequest) -> Serializer:
+        return NumpyIntegerSerializer(request.param)
+
+    def same(self, one: Any, other: Any) -> bool:
+        return np.array_equal(one, other)
+
+
+class TestNumpyIntegerZstd(SerializerContract):
+    values = ARRAYS
+    refused = ([1],)
+    unreadable = (b"", b"x")
+
+    @pytest.fixture
+    def serializer(self) -> Serializer:
+        return ZstdSerializer(NumpyIntegerSerializer(8))
+
+    def same(self, one: Any, other: Any) -> bool:
+        return np.array_equal(one, other)
+
+
+class TestPandas(SerializerContract):
+    values = ROWS.map(_frame)
+    refused = (
+        *({}, None, pd.Series([1]), gpd.GeoDataFrame(geometry=[shapely.Point(1, 2)])),
+        *(pd.DataFrame({"a": [object()]}), pd.DataFrame({"a": [1, "x"]})),
+        pd.DataFrame({"a": [1j]}),
+    )
+    unreadable = (b"", b"ARROW1", b"FEA1" + bytes(40) + b"FEA1", b"ARROW1\0\0" * 5 + b"ARROW1")
+
+    @pytest.fixture
+    def serializer(self) -> Serializer:
+        return PANDAS
+
+    def same(self, one: Any, other: Any) -> bool:
+        return type(one) is type(other) and bool(one.equals(other))
+
+
+class TestGeopandas(SerializerContract):
+    values = st.lists(st.tuples(st.text(max_size=9), GEOMETRIES | st.none()), max_size=4).map(
+        lambda rows: gpd.GeoDataFrame(
+            {"name": pd.Series([name for name, _ in rows], dtype="str")},
+            geometry=[geometry for _, geometry in rows],
+            crs="EPSG:4326",
+        )
+    )
+    refused = ({}, None, pd.DataFrame({"a": [1]}), shapely.Point(1, 2))
+    unreadable = (b"", b"ARROW1", PANDAS.dumps(pd.DataFrame({"a": [1]})))
+
+    @pytest.fixture
+    def serializer(self) -> Serializer:
+        return GEOPANDAS
+
+    def same(self, one: Any, other: Any) -> bool:
+        return type(one) is type(other) and one.crs == other.crs and bool(one.equals(other))
+
+
+class TestWkb(SerializerContract):
+    values = GEOMETRIES
+    refused = ("POINT (1 2)", None, (1, 2), b"\x01")
+    unreadable = (
+        *(b"", b"\x01", b"\x01\x0f\x00\x00\x00" + bytes(20), b"POINT (1 2)"),
+        b"\x01\x02\x00\x00\x00\xff\xff\xff\x7f",
+        b"\x01\x07\x00\x00\x00\x01\x00\x00\x00" * 200_000,
+    )
+
+    @pytest.fixture
+    def serializer(self) -> Serializer:
+        return WKB
+
+
+class TestWkbZstd(SerializerContract):
+    values = GEOMETRIES
+    refused = ("POINT (1 2)",)
+    unreadable = (b"", b"x")
+
+    @pytest.fixture
+    def serializer(self) -> Serializer:
+        return ZstdSerializer(WKB)
 
 
 class TestJsonZstd(SerializerContract):

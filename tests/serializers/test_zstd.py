@@ -8,10 +8,11 @@ import tracemalloc
 import pytest
 import zstandard
 
+from ebooklet.core import serialization
+from ebooklet.core.serialization import inflated_limit
 from ebooklet.errors import SerializationError
-from ebooklet.serializers import zstd
 from ebooklet.serializers.raw import BYTES
-from ebooklet.serializers.zstd import ZstdSerializer, output_limit
+from ebooklet.serializers.zstd import ZstdSerializer
 
 ZSTD = ZstdSerializer(BYTES)
 MIB = 1 << 20
@@ -54,19 +55,19 @@ def test_a_claimed_size_allocates_nothing(claim: int) -> None:
 
 def test_a_bomb_without_content_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small frame that truly inflates beyond the limit stops at the limit."""
-    monkeypatch.setattr(zstd, "_FREE_OUTPUT", 64 << 10)
+    monkeypatch.setattr(serialization, "FREE_INFLATION", 64 << 10)
     bomb = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(8 * MIB))
-    assert output_limit(len(bomb)) < 8 * MIB
+    assert inflated_limit(len(bomb)) < 8 * MIB
     with pytest.raises(SerializationError):
         ZSTD.loads(bomb)
 
 
 def test_what_compresses_too_well_is_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A value beyond the largest ratio is stored padded: we, Booklet and zstd all read it."""
-    monkeypatch.setattr(zstd, "_FREE_OUTPUT", 64 << 10)
+    monkeypatch.setattr(serialization, "FREE_INFLATION", 64 << 10)
     plain = bytes(8 * MIB)
     stored = ZSTD.dumps(plain)
-    assert len(plain) <= output_limit(len(stored))
+    assert len(plain) <= inflated_limit(len(stored))
     assert len(stored) <= len(plain) // 1000
     assert ZSTD.loads(stored) == plain
     assert zstandard.decompress(stored) == plain

@@ -47,7 +47,7 @@ class _Record:
     pid: int
     purpose: str
     state: str
-    since_us: int  # wall clock of that host; compared on that host only
+    since_s: float  # that host's monotonic clock: a live holder's has not been reset since
 
 
 _FIELDS: Final[dict[str, type]] = {
@@ -57,7 +57,7 @@ _FIELDS: Final[dict[str, type]] = {
     "pid": int,
     "purpose": str,
     "state": str,
-    "since_us": int,
+    "since_s": float,
 }
 
 
@@ -142,6 +142,7 @@ class FileLockService:
             LocalFileError: the folder cannot be written to.
         """
         path = self._path(name)
+        began = self._clock.monotonic()
         record = _Record(
             token=fence,
             owner=self._clock.token_bytes(16).hex(),
@@ -149,9 +150,8 @@ class FileLockService:
             pid=os.getpid(),
             purpose=purpose[:100],
             state="held",
-            since_us=self._clock.now_us(),
+            since_s=began,
         )
-        began = self._clock.monotonic()
         poll_s = _POLL_FIRST_S
         looks = 0
         while True:
@@ -202,9 +202,13 @@ class FileLockService:
         return Path(os.path.realpath(self._folder)) / f"{spelt}.lock"
 
     def _info(self, record: _Record) -> LockInfo:
-        """The holder; its age is told where the clock is the one it was acquired by."""
+        """The holder; its age is told where the clock is the one it was acquired by.
+
+        The monotonic one, which no administrator sets: it starts anew with the machine, but so
+        does every process that could hold a lock.
+        """
         if record.state == "held" and record.host == host_name():
-            return _info(record, max(0, self._clock.now_us() - record.since_us) / 1e6)
+            return _info(record, max(0.0, self._clock.monotonic() - record.since_s))
         return _info(record, None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,47 +14,68 @@ from ebooklet.adapters.locks.lease import LeaseLockService, LeaseTiming
 from ebooklet.adapters.locks.ticket import TicketLockService, TicketTiming
 from ebooklet.adapters.remote.filesystem import FilesystemRemoteStore
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
+from ebooklet.core.names import lock_key
+from ebooklet.ports.clock import Clock
 from ebooklet.ports.lock_service import LockService
-from ebooklet.testing.lock_service import LockServiceContract, OpenService
+from ebooklet.ports.remote_store import RemoteStore
+from ebooklet.testing.lock_service import LockServiceContract, OpenService, Traces
 
+CLOCK = SystemClock()
 LEASE = LeaseTiming(poll_first_s=0.01, poll_max_s=0.05)
 BRISK_LEASE = LeaseTiming(ttl_s=1.2, poll_first_s=0.05, poll_max_s=0.1)
 TICKET = TicketTiming(settle_s=0.03, poll_max_s=0.03)
 BRISK_TICKET = TicketTiming(settle_s=0.03, poll_max_s=0.05, stale_s=1.2, quiet_s=0.2)
 
 
+def traces_in(remote: RemoteStore, name: str) -> list[str]:
+    """The objects of a lock."""
+    return [meta.key for meta in remote.list(lock_key(name))]
+
+
 class TestLeaseInMemory(LockServiceContract):
     """Conditional writes at their fastest."""
 
     @pytest.fixture
-    def open_service(self) -> OpenService:
-        remote = MemoryRemoteStore()
+    def remote(self) -> RemoteStore:
+        return MemoryRemoteStore()
 
-        def opened(brisk: bool) -> LockService:
-            return LeaseLockService(remote, SystemClock(), BRISK_LEASE if brisk else LEASE)
+    @pytest.fixture
+    def open_service(self, remote: RemoteStore) -> OpenService:
+        def opened(brisk: bool, clock: Clock = CLOCK) -> LockService:
+            return LeaseLockService(remote, clock, BRISK_LEASE if brisk else LEASE)
 
         return opened
 
     @pytest.fixture
     def worker_source(self) -> str | None:
         return None
+
+    @pytest.fixture
+    def traces(self, remote: RemoteStore) -> Traces:
+        return partial(traces_in, remote)
 
 
 class TestTicketInMemory(LockServiceContract):
     """The queue on a store whose listings are exact to the millisecond."""
 
     @pytest.fixture
-    def open_service(self) -> OpenService:
-        remote = MemoryRemoteStore()
+    def remote(self) -> RemoteStore:
+        return MemoryRemoteStore()
 
-        def opened(brisk: bool) -> LockService:
-            return TicketLockService(remote, SystemClock(), BRISK_TICKET if brisk else TICKET)
+    @pytest.fixture
+    def open_service(self, remote: RemoteStore) -> OpenService:
+        def opened(brisk: bool, clock: Clock = CLOCK) -> LockService:
+            return TicketLockService(remote, clock, BRISK_TICKET if brisk else TICKET)
 
         return opened
 
     @pytest.fixture
     def worker_source(self) -> str | None:
         return None
+
+    @pytest.fixture
+    def traces(self, remote: RemoteStore) -> Traces:
+        return partial(traces_in, remote)
 
 
 class TestLeaseInFolder(LockServiceContract):
@@ -64,9 +86,9 @@ class TestLeaseInFolder(LockServiceContract):
         root = tmp_path / "root"
         root.mkdir()
 
-        def opened(brisk: bool) -> LockService:
+        def opened(brisk: bool, clock: Clock = CLOCK) -> LockService:
             remote = FilesystemRemoteStore(root)
-            return LeaseLockService(remote, SystemClock(), BRISK_LEASE if brisk else LEASE)
+            return LeaseLockService(remote, clock, BRISK_LEASE if brisk else LEASE)
 
         return opened
 
@@ -82,6 +104,10 @@ def open_service(brisk):
     return LeaseLockService(remote, SystemClock(), {BRISK_LEASE} if brisk else {LEASE})
 """
 
+    @pytest.fixture
+    def traces(self, tmp_path: Path) -> Traces:
+        return partial(traces_in, FilesystemRemoteStore(tmp_path / "root"))
+
 
 class TestFile(LockServiceContract):
     """The operating system's locks."""
@@ -90,8 +116,8 @@ class TestFile(LockServiceContract):
 
     @pytest.fixture
     def open_service(self, tmp_path: Path) -> OpenService:
-        def opened(brisk: bool) -> LockService:
-            return FileLockService(tmp_path / "locks", SystemClock())
+        def opened(brisk: bool, clock: Clock = CLOCK) -> LockService:
+            return FileLockService(tmp_path / "locks", clock)
 
         return opened
 
@@ -105,3 +131,7 @@ from ebooklet.adapters.locks.file import FileLockService
 def open_service(brisk):
     return FileLockService(Path({str(tmp_path / "locks")!r}), SystemClock())
 """
+
+    @pytest.fixture
+    def traces(self, tmp_path: Path) -> Traces:
+        return lambda name: [path.name for path in (tmp_path / "locks").glob(f"{name}*")]

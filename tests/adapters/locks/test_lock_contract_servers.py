@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import ClassVar
 
 import pytest
@@ -13,12 +14,15 @@ from ebooklet.adapters.locks.lease import LeaseLockService, LeaseTiming
 from ebooklet.adapters.locks.ticket import TicketLockService, TicketTiming
 from ebooklet.adapters.remote.boto3 import open_store
 from ebooklet.connection import S3Connection
+from ebooklet.core.names import lock_key
+from ebooklet.ports.clock import Clock
 from ebooklet.ports.lock_service import LockService
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.testing.counting_proxy import CountingProxy
-from ebooklet.testing.lock_service import LockServiceContract, OpenService
+from ebooklet.testing.lock_service import LockServiceContract, OpenService, Traces
 from ebooklet.testing.servers import S3Server
 
+CLOCK = SystemClock()
 LEASE = LeaseTiming(poll_first_s=0.02, poll_max_s=0.1)
 BRISK_LEASE = LeaseTiming(ttl_s=1.2, poll_first_s=0.05, poll_max_s=0.2)
 # This server lists times in milliseconds; one that lists seconds needs a whole one to settle.
@@ -37,6 +41,11 @@ def open_service(brisk):
     remote, _ = open_store(S3Connection(**json.loads({parameters!r})).address())
     return {service}(remote, SystemClock(), {brisk} if brisk else {patient})
 """
+
+
+def traces_in(remote: RemoteStore, name: str) -> list[str]:
+    """The objects of a lock."""
+    return [meta.key for meta in remote.list(lock_key(name))]
 
 
 def parameters(connection: S3Connection) -> str:
@@ -77,15 +86,23 @@ def remote(place: tuple[S3Connection, RemoteStore]) -> RemoteStore:
     return place[1]
 
 
-class LeaseOnServer(LockServiceContract):
-    """Conditional writes of a real server."""
+class OnServer(LockServiceContract):
+    """A bucket of a real server."""
 
     contenders: ClassVar[int] = 6
 
     @pytest.fixture
+    def traces(self, remote: RemoteStore) -> Traces:
+        return partial(traces_in, remote)
+
+
+class LeaseOnServer(OnServer):
+    """Conditional writes of a real server."""
+
+    @pytest.fixture
     def open_service(self, remote: RemoteStore) -> OpenService:
-        def opened(brisk: bool) -> LockService:
-            return LeaseLockService(remote, SystemClock(), BRISK_LEASE if brisk else LEASE)
+        def opened(brisk: bool, clock: Clock = CLOCK) -> LockService:
+            return LeaseLockService(remote, clock, BRISK_LEASE if brisk else LEASE)
 
         return opened
 
@@ -115,10 +132,8 @@ class TestLeaseOnMoto(LeaseOnServer):
         return moto
 
 
-class TestTicketOnRclone(LockServiceContract):
+class TestTicketOnRclone(OnServer):
     """A server that ignores conditions."""
-
-    contenders: ClassVar[int] = 6
 
     @pytest.fixture
     def server(self, rclone: S3Server) -> S3Server:
@@ -126,8 +141,8 @@ class TestTicketOnRclone(LockServiceContract):
 
     @pytest.fixture
     def open_service(self, remote: RemoteStore) -> OpenService:
-        def opened(brisk: bool) -> LockService:
-            return TicketLockService(remote, SystemClock(), BRISK_TICKET if brisk else TICKET)
+        def opened(brisk: bool, clock: Clock = CLOCK) -> LockService:
+            return TicketLockService(remote, clock, BRISK_TICKET if brisk else TICKET)
 
         return opened
 

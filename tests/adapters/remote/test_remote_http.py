@@ -6,8 +6,10 @@ import gzip
 import json
 import socket
 import ssl
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -355,6 +357,99 @@ def test_unsatisfiable_without_a_size() -> None:
         assert store.get("db", start=4000, stop=4001).meta.size == len(BODY)
         with pytest.raises(RemoteUnavailable, match="changed"):
             store.get("db", start=4, stop=9)
+
+
+# Servers that send whole objects, whatever was asked for.
+
+WHOLE = {name: bytes([n]) * 50_000 + bytes(range(256)) * 1000 for n, name in enumerate("abc")}
+
+
+def whole(handler: BaseHTTPRequestHandler, *, length: int | None = -1) -> None:
+    saying(200, WHOLE[handler.path[-1]], length=length)(handler)
+
+
+def sample(keys: str, count: int = 40) -> tuple[list[ByteRange], list[bytes]]:
+    """Parts of these objects, and what they hold."""
+    parts = [
+        ByteRange(f"db.d/{k}", n * 7000, n * 7000 + 99 + n) for k in keys for n in range(count)
+    ]
+    return parts, [WHOLE[part.key[-1]][part.start : part.stop] for part in parts]
+
+
+@pytest.mark.parametrize("length", [-1, None], ids=["", "without a length"])
+def test_an_object_that_comes_whole_is_fetched_once(length: int | None) -> None:
+    """Many threads, many parts, one request an object; later parts of it cost none."""
+    parts, expected = sample("abc")
+    with playing(partial(whole, length=length)) as server:
+        store = patient(f"{server.url}/db", threads=8)
+        assert list(store.get_ranges(parts)) == expected
+        assert list(store.get_ranges(parts[::-1])) == expected[::-1]
+        assert [list(store.get_ranges([part])) for part in parts[:5]] == [[e] for e in expected[:5]]
+        assert len(server.asked) == 3
+        [beyond] = store.get_ranges([ByteRange("db.d/a", 0, 1 << 20)])
+        assert isinstance(beyond, RemoteIntegrityError)
+        store.close()
+        assert list(store.get_ranges(parts[:1])) == expected[:1]
+        assert len(server.asked) == 5
+
+
+def test_what_is_kept_of_whole_objects_is_bounded() -> None:
+    """The one longest unused goes first; one that is too large is never kept."""
+    parts, expected = sample("abcab", 3)
+    with playing(whole) as server:
+        store = patient(f"{server.url}/db", threads=1, kept_bytes=2 * len(WHOLE["a"]))
+        assert list(store.get_ranges(parts)) == expected
+        assert [path[-1] for _, path, _ in server.asked] == ["a", "b", "c", "a", "b"]
+        store = patient(f"{server.url}/db", kept_bytes=len(WHOLE["a"]) - 1)
+        server.asked.clear()
+        assert list(store.get_ranges(parts)) == expected
+        assert len(server.asked) == len(parts)
+        store.close()
+
+
+@pytest.mark.parametrize("length", [200 << 20, None])
+def test_a_part_of_a_large_whole_object_takes_little_memory(length: int | None) -> None:
+    """What comes before and after the part is passed over as it comes."""
+    block = bytes(1 << 20)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        saying(200, b"", length=length)(handler)
+        for _ in range(150):
+            handler.wfile.write(block)
+        handler.wfile.write(b"the part" + block)
+        for _ in range(49):
+            handler.wfile.write(block)
+
+    with playing(answer) as server:
+        store = patient(f"{server.url}/db", kept_bytes=1 << 20)
+        tracemalloc.start()
+        try:
+            start = 150 << 20
+            assert list(store.get_ranges([ByteRange("db.d/x", start, start + 8)])) == [b"the part"]
+            assert tracemalloc.get_traced_memory()[1] < 16 << 20
+        finally:
+            tracemalloc.stop()
+        store.close()
+
+
+def test_a_server_that_turns_to_parts_is_asked_for_them() -> None:
+    """A cache that sent an object whole once, and then sends parts, costs no more whole objects."""
+    parts, expected = sample("abc", 6)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if len(server.asked) == 1:
+            whole(handler)
+            return
+        start, last = map(int, handler.headers["Range"].removeprefix("bytes=").split("-"))
+        body = WHOLE[handler.path[-1]]
+        place = f"bytes {start}-{last}/{len(body)}"
+        saying(206, body[start : last + 1], Content_Range=place)(handler)
+
+    with playing(answer) as server:
+        store = patient(f"{server.url}/db", threads=1)
+        assert list(store.get_ranges(parts)) == expected
+        assert len(server.asked) == 1 + 6 + 6
+        store.close()
 
 
 # Addresses and certificates.

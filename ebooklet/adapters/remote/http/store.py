@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import re
-import ssl
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import BinaryIO, Final, NoReturn, TypeVar
-from urllib.parse import quote, unquote, urljoin, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import quote, unquote, urlsplit
 
-import urllib3
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationValueError, SSLError
 from urllib3.response import BaseHTTPResponse
 
-from ebooklet.adapters.httpanswers import (
-    UNKNOWN_SIZE,
-    described,
-    leave,
-    part_of,
-)
-from ebooklet.adapters.objects import check_key, check_span, read_part
+from ebooklet.adapters.httpanswers import UNKNOWN_SIZE, described, part_of
+from ebooklet.adapters.objects import check_key, check_span, read_part, whole_part
 from ebooklet.adapters.parallel import ordered_map
-from ebooklet.adapters.retry import CONNECT_TIMEOUT_S, NotAccepted, Retry
-from ebooklet.adapters.serverclock import ServerClock
+from ebooklet.adapters.remote.http.client import NO_HEAD, Client
+from ebooklet.adapters.remote.http.whole import MAX_KEPT_BYTES, WholeObjects
 from ebooklet.connection import DEFAULT_THREADS, RemoteAddress
 from ebooklet.errors import (
-    AccessDenied,
     EBookletError,
-    ObjectNotFound,
     ReadOnlyError,
     RemoteUnavailable,
-    StoreError,
     UnsupportedOperation,
 )
 from ebooklet.ports.remote_store import (
@@ -52,12 +37,6 @@ __all__ = ["HttpRemoteStore", "open_store"]
 
 T = TypeVar("T")
 
-_MAX_REDIRECTS: Final = 5
-_DENIED: Final = (401, 403, 407)
-_GONE: Final = (404, 410)
-_OVERLOADED: Final = (429, 500, 502, 503, 504)
-_REDIRECTS: Final = (301, 302, 303, 307, 308)
-_NO_HEAD: Final = (403, 405, 501)  # moto's answers to HEAD of a public object; others know no HEAD
 _STRAY_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _URL_PATH: Final = "/%:@!$&'()*+,;=~"  # what a path may hold as it is (RFC 3986 §3.3)
 _NO_QUERY: Final = (
@@ -90,6 +69,7 @@ class HttpRemoteStore:
         read_timeout_s: seconds of silence after which a request is given up.
         retries: how often a request is repeated.
         sleep: how to wait between attempts, in seconds.
+        kept_bytes: of objects kept in memory, should the server send whole objects for ranges.
 
     Raises:
         ValueError: the URL is of another kind, names no object, or carries a query.
@@ -108,6 +88,7 @@ class HttpRemoteStore:
         read_timeout_s: float = 60,
         retries: int = 3,
         sleep: Callable[[float], None] = time.sleep,
+        kept_bytes: int = MAX_KEPT_BYTES,
     ) -> None:
         parts = urlsplit(db_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
@@ -122,14 +103,15 @@ class HttpRemoteStore:
         self._spelled = name
         self._db_key = unquote(name)
         self._threads = threads
-        self._timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_timeout_s)
-        self._retry = Retry(retries, sleep)
-        self._lock = threading.Lock()
-        self._manager: urllib3.PoolManager | None = None
-        self._pool: ThreadPoolExecutor | None = None
-        self._owner = 0  # the process that made both: connections must not cross a fork
-        self._clock = ServerClock()
+        self._client = Client(
+            self._folder,
+            threads=threads,
+            read_timeout_s=read_timeout_s,
+            retries=retries,
+            sleep=sleep,
+        )
         self._knows_head = True
+        self._whole = WholeObjects(kept_bytes)
 
     def __repr__(self) -> str:
         return f"HttpRemoteStore({self._folder + self._spelled!r})"
@@ -169,10 +151,12 @@ class HttpRemoteStore:
             return StoredObject(b"", self.head(key))
         if start == 0 and stop is None:
             return self._ask("GET", key, None, partial(part_of, key=key, start=0, stop=None))
-        last = "" if stop is None else stop - 1
-        found = self._ask(
-            "GET", key, f"bytes={start}-{last}", partial(part_of, key=key, start=start, stop=stop)
-        )
+        read: Callable[[BaseHTTPResponse], StoredObject]
+        if stop is None:
+            read = partial(part_of, key=key, start=start, stop=None)
+        else:
+            read = partial(self._part_of, ByteRange(key, start, stop))
+        found = self._ask("GET", key, _span(start, stop), read)
         if found.meta.size != UNKNOWN_SIZE:
             return found
         meta = self.head(key)
@@ -183,11 +167,10 @@ class HttpRemoteStore:
         return StoredObject(b"", meta)
 
     def get_ranges(self, ranges: Sequence[ByteRange]) -> Iterator[bytes | EBookletError]:
-        """See `RemoteStore.get_ranges`."""
-        read = partial(read_part, self)
+        """See `RemoteStore.get_ranges`; from a server that ignores ranges, each object once."""
         if len(ranges) < 2:
-            return map(read, ranges)
-        return ordered_map(self._opened()[1], read, ranges, ahead=self._threads)
+            return map(self._part, ranges)
+        return ordered_map(self._client.pool, self._part, ranges, ahead=self._threads)
 
     def head(self, key: str) -> ObjectMeta:
         """See `RemoteStore.head`; by a GET of one byte from servers that refuse HEAD."""
@@ -202,18 +185,12 @@ class HttpRemoteStore:
 
     def server_time_ms(self) -> int | None:
         """See `RemoteStore.server_time_ms`."""
-        return self._clock.now_ms()
+        return self._client.server_time_ms()
 
     def close(self) -> None:
-        """End the threads and close the connections; a later call opens them anew."""
-        with self._lock:
-            pool, self._pool = self._pool, None
-            manager, self._manager = self._manager, None
-            owned = self._owner == os.getpid()
-        if owned and pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
-        if owned and manager is not None:
-            manager.clear()
+        """End the threads, close the connections; a later call opens them anew."""
+        self._client.close()
+        self._whole.clear()
 
     # What a public URL cannot do.
 
@@ -254,132 +231,69 @@ class HttpRemoteStore:
             key=key,
         )
 
-    # How requests are made.
+    # Servers that send parts, and servers that do not.
+
+    def _part(self, part: ByteRange) -> bytes | EBookletError:
+        """One range; beside others only where the server is known to send parts."""
+        if part.start < part.stop and not self._whole.sends_parts:
+            with self._whole.turn:
+                if not self._whole.sends_parts:
+                    return self._part_or_whole(part)
+        return read_part(self, part)
+
+    def _part_or_whole(self, part: ByteRange) -> bytes | EBookletError:
+        """One range, from an object that came whole before or comes so now."""
+        kept = self._whole.find(part.key)
+        try:
+            # One that ends too early may have broken off where nothing said how long it is.
+            if kept is not None and part.stop <= len(kept):
+                return whole_part(_cut_out(kept, part), part)
+            check_key(part.key, "get")
+            check_span(part.start, part.stop, part.key)
+            span = _span(part.start, part.stop)
+            found = self._ask("GET", part.key, span, partial(self._keep_whole, part))
+            return read_part(self, part) if found is None else whole_part(found, part)
+        except EBookletError as exc:
+            return exc
+
+    def _keep_whole(self, part: ByteRange, answer: BaseHTTPResponse) -> StoredObject | None:
+        """The part, of an object that is kept if it came whole; None if that was too large."""
+        if not self._whole.fits(answer):
+            return self._part_of(part, answer)
+        self._whole.note(answer, part.stop - part.start)
+        body = self._whole.take(answer, part.key)
+        return None if body is None else _cut_out(body, part)
+
+    def _part_of(self, part: ByteRange, answer: BaseHTTPResponse) -> StoredObject:
+        self._whole.note(answer, part.stop - part.start)
+        return part_of(answer, part.key, part.start, part.stop)
 
     def _url(self, key: str) -> str:
         if key.startswith(self._db_key):
             return self._folder + self._spelled + quote(key[len(self._db_key) :], safe="/")
         return self._folder + quote(key, safe="/")
 
-    def _opened(self) -> tuple[urllib3.PoolManager, ThreadPoolExecutor]:
-        with self._lock:
-            manager, pool = self._manager, self._pool
-            if manager is None or pool is None or self._owner != os.getpid():
-                manager = self._manager = _manager(self._folder, self._threads, self._timeout)
-                pool = self._pool = ThreadPoolExecutor(
-                    self._threads, thread_name_prefix="ebooklet-http"
-                )
-                self._owner = os.getpid()
-            return manager, pool
-
     def _ask(
         self, method: str, key: str, span: str | None, read: Callable[[BaseHTTPResponse], T]
     ) -> T:
-        """Make a request, again where that may help, and read its answer."""
-        return self._retry.run(partial(self._once, method, key, span, read))
+        return self._client.ask(method, self._url(key), key, span, read)
 
-    def _once(
-        self, method: str, key: str, span: str | None, read: Callable[[BaseHTTPResponse], T]
-    ) -> T:
-        op = method.lower()
-        try:
-            answer = self._answer(method, key, span)
-            try:
-                self._clock.note(answer.headers.get("Date"))
-                if method != "HEAD" or answer.status not in _NO_HEAD:
-                    self._check_status(answer.status, op, key)
-                return read(answer)
-            finally:
-                leave(answer)
-        except SSLError as exc:
-            if isinstance(exc.args[0] if exc.args else exc, ssl.SSLCertVerificationError):
-                raise StoreError(
-                    f"{self._folder}: its TLS certificate was not accepted; SSL_CERT_FILE names "
-                    "a file of authorities to trust instead",
-                    op=op,
-                    key=key,
-                ) from exc
-            raise self._unanswered(exc, op, key) from exc
-        except LocationValueError as exc:
-            raise StoreError(f"{self._folder} is no usable URL", op=op, key=key) from exc
-        except (HTTPError, OSError) as exc:
-            if isinstance(exc, EBookletError):
-                raise
-            raise self._unanswered(exc, op, key) from exc
 
-    def _answer(self, method: str, key: str, span: str | None) -> BaseHTTPResponse:
-        """The answer to one request, redirects followed."""
-        manager = self._opened()[0]
-        # A compressed answer has other offsets than the object.
-        headers = {"Accept-Encoding": "identity", "User-Agent": "ebooklet"}
-        if span is not None:
-            headers["Range"] = span
-        url = self._url(key)
-        for _ in range(_MAX_REDIRECTS + 1):
-            answer = manager.urlopen(
-                method, url, headers=headers, redirect=False, retries=False, preload_content=False
-            )
-            if answer.status not in _REDIRECTS:
-                return answer
-            leave(answer)
-            url = self._redirected(url, answer.headers.get("Location", ""), key)
-        raise StoreError(f"{self._folder} redirects in circles", op="get", key=key)
+def _span(start: int, stop: int | None) -> str:
+    """The Range header of [start, stop), `start` < `stop`."""
+    return f"bytes={start}-{'' if stop is None else stop - 1}"
 
-    def _redirected(self, url: str, location: str, key: str) -> str:
-        try:
-            target = urljoin(url, location)
-            parts = urlsplit(target)
-        except ValueError:
-            parts = None
-        if not location or parts is None or parts.scheme not in ("http", "https"):
-            raise StoreError(f"{self._folder} redirects to no web address", op="get", key=key)
-        if urlsplit(url).scheme == "https" and parts.scheme == "http":
-            raise StoreError(
-                f"{self._folder} redirects from https to plain http, which is not followed",
-                op="get",
-                key=key,
-            )
-        return target
 
-    def _check_status(self, status: int, op: str, key: str) -> None:
-        if status in (200, 206, 416):
-            return
-        if status in _GONE:
-            raise ObjectNotFound(f"no such object below {self._folder}", op=op, key=key)
-        if status in _DENIED:
-            raise AccessDenied(
-                f"{self._folder} refused to give this object without credentials (status "
-                f"{status}): make it public, or open the database with an S3Connection",
-                op=op,
-                key=key,
-            )
-        if status in _OVERLOADED:
-            raise RemoteUnavailable(
-                f"{self._folder} cannot answer now (status {status}): try again", op=op, key=key
-            )
-        raise StoreError(f"{self._folder} answered with status {status}", op=op, key=key)
-
-    def _unanswered(self, exc: BaseException, op: str, key: str) -> RemoteUnavailable:
-        made = NotAccepted if isinstance(exc, ConnectTimeoutError) else RemoteUnavailable
-        return made(
-            f"no answer from {self._folder} ({type(exc).__name__}): check the network and the URL",
-            op=op,
-            key=key,
+def _cut_out(body: bytearray, part: ByteRange) -> StoredObject:
+    with memoryview(body) as view:
+        return StoredObject(
+            bytes(view[part.start : part.stop]), ObjectMeta(part.key, len(body), "", 0)
         )
 
 
 def _described(answer: BaseHTTPResponse, key: str) -> ObjectMeta | None:
     """What a HEAD says; None if the server refuses it, or leaves out the length."""
-    return None if answer.status in _NO_HEAD else described(answer, key)
-
-
-def _manager(url: str, threads: int, timeout: urllib3.Timeout) -> urllib3.PoolManager:
-    """Connections to a URL's host, through the environment's proxy if it names one."""
-    parts = urlsplit(url)
-    proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
-    if proxy:
-        return urllib3.ProxyManager(proxy, maxsize=threads, timeout=timeout)
-    return urllib3.PoolManager(maxsize=threads, timeout=timeout)
+    return None if answer.status in NO_HEAD else described(answer, key)
 
 
 def open_store(address: RemoteAddress) -> tuple[HttpRemoteStore, str]:

@@ -1,0 +1,45 @@
+"""Geometries in well-known binary (WKB), by shapely, as Booklet's `wkb`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import shapely
+import shapely.wkb
+
+from ebooklet.core.serialization import decoding_failed, encoding_failed
+from ebooklet.core.wkb import check_nesting
+
+__all__ = ["WKB", "WkbSerializer"]
+
+
+class WkbSerializer:
+    """Geometries of shapely, with Z and M coordinates.
+
+    As in Booklet, the SRID is not kept, and a linear ring comes back as a line string.
+    """
+
+    name: Final = "wkb"
+    safe: Final = True
+
+    def dumps(self, value: Any, /) -> bytes:
+        """Encode a geometry whose parts nest at most 200 levels deep."""
+        if not isinstance(value, shapely.Geometry):
+            raise encoding_failed(self.name, value, TypeError("only shapely's geometries can"))
+        try:
+            data: bytes = shapely.wkb.dumps(value)
+            check_nesting(data)
+        except Exception as exc:  # GEOS's errors, and those of kinds that WKB does not have
+            raise encoding_failed(self.name, value, exc) from exc
+        return data
+
+    def loads(self, data: bytes, /) -> shapely.Geometry:
+        """Decode; lengths that the bytes only claim cost nothing."""
+        try:
+            check_nesting(data)
+            return shapely.wkb.loads(data)
+        except Exception as exc:  # GEOS's errors
+            raise decoding_failed(self.name, data, exc) from exc
+
+
+WKB: Final = WkbSerializer()

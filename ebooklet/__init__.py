@@ -12,7 +12,7 @@ from importlib import import_module
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ebooklet import errors, remote
-    from ebooklet.bootstrap import open, open_ebooklet, open_rcg  # noqa: A004  the dbm name
+    from ebooklet.bootstrap import fsck, open, open_ebooklet, open_rcg  # noqa: A004  the dbm name
     from ebooklet.connection import S3Connection
     from ebooklet.database import EBooklet
     from ebooklet.database import EBooklet as EVariableLengthValue
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         UUIDMismatchError,
     )
     from ebooklet.group import RemoteConnGroup
+    from ebooklet.services.fsck import FsckReport
     from ebooklet.services.packing import DEFAULT_GROUP_BYTES
     from ebooklet.services.pull import PullResult
     from ebooklet.services.push import PushResult
@@ -68,6 +69,7 @@ __all__ = [
     "EVariableLengthValue",
     "Error",
     "ForkedProcessError",
+    "FsckReport",
     "GroupTooLargeError",
     "InvalidKeyError",
     "LocalFileError",
@@ -99,6 +101,7 @@ __all__ = [
     "UnsupportedOperation",
     "__version__",
     "errors",
+    "fsck",
     "open",
     "open_ebooklet",
     "open_rcg",
@@ -110,10 +113,12 @@ _HOMES = {
     "DEFAULT_GROUP_BYTES": "ebooklet.services.packing",
     "EBooklet": "ebooklet.database",
     "EVariableLengthValue": "ebooklet.database:EBooklet",
+    "FsckReport": "ebooklet.services.fsck",
     "PullResult": "ebooklet.services.pull",
     "PushResult": "ebooklet.services.push",
     "RemoteConnGroup": "ebooklet.group",
     "S3Connection": "ebooklet.connection",
+    "fsck": "ebooklet.bootstrap",
     "open": "ebooklet.bootstrap",
     "open_ebooklet": "ebooklet.bootstrap",
     "open_rcg": "ebooklet.bootstrap",

@@ -9,18 +9,16 @@ import errno
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypedDict, Unpack
 
 import ebooklet
 from ebooklet.adapters.clock import SystemClock
 from ebooklet.adapters.probecache import ProbeCache
-from ebooklet.adapters.remote.mirrored import MirroredRemoteStore
 from ebooklet.adapters.remote.probe import probe
 from ebooklet.connection import RemoteAddress, S3Connection
-from ebooklet.core.head import MAX_HEAD_BYTES, DatabaseType, Proto
-from ebooklet.core.names import segment_prefix
+from ebooklet.core.head import DatabaseType, Proto
 from ebooklet.core.serialization import canonical_name
 from ebooklet.database import EBooklet
 from ebooklet.errors import SerializationError
@@ -33,7 +31,7 @@ from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.ports.serializer import Serializer
 from ebooklet.serializers.custom import CUSTOM_NAME, as_serializer
 from ebooklet.services.closing import close_copy
-from ebooklet.services.mirrors import LookAtMirror
+from ebooklet.services.fsck import DEFAULT_MIN_AGE_MS, FsckReport, examine, sweep
 from ebooklet.services.opening import (
     FLAGS,
     Flag,
@@ -47,13 +45,16 @@ from ebooklet.services.place import OpenPlace, RemoteLike, RemotePlace
 from ebooklet.services.reopening import Mode, reopen_copy
 from ebooklet.services.working_copy import ConflictPolicy, Settings, WorkingCopy, check_policy
 
-__all__ = ["open", "open_ebooklet", "open_rcg"]
+__all__ = ["fsck", "open", "open_ebooklet", "open_rcg"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
 DEFAULT_SERIALIZER: Final = "pickle"
 DEFAULT_N_BUCKETS: Final = 12_007  # Booklet's own
 DEFAULT_BUFFER_SIZE: Final = 1 << 22  # bytes
 DEFAULT_LOCK_TIMEOUT_S: Final = 300.0
+DEFAULT_FSCK_LOCK_TIMEOUT_S: Final = 60.0
+DEFAULT_MIN_AGE: Final = timedelta(milliseconds=DEFAULT_MIN_AGE_MS)
+_LONGEST_AGE_S: Final = 100 * 365 * 24 * 3600.0
 Offline: TypeAlias = bool | Literal["auto"]
 
 _registry = Registry()
@@ -68,7 +69,6 @@ class _Remote:
     scheme: str = ""
     folder: Path | None = None  # of a file:// remote
     trusted: bool = True  # pickles from it may be read
-    mirror: LookAtMirror | None = None
     owned: bool = True  # built here, so closed here
 
 
@@ -133,8 +133,7 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
         offline: True makes no requests at all, and needs flag "r" and an existing local file.
             "auto" does the same, with a warning, where the remote cannot be reached; with flags
             "w" and "c" what is written then stays pending until the next open that reaches it.
-        allow_pickle: whether pickled values are read from a remote opened without credentials.
-            None: only if `value_serializer` names them.
+        allow_pickle: read pickled values even from a remote opened without credentials.
         conflict: what a push does with keys changed on both sides: "error", "ours", "theirs".
         group_bytes: an option of EBooklet 0.11, accepted and without effect, as are
             `push_packers` and `num_groups`, of which only None ever remained.
@@ -319,15 +318,15 @@ def _opened(given: _Arguments) -> EBooklet[Any]:
     remote = _resolve_remote(given.remote_conn, registry)
     try:
         _check_apart(given.file_path, remote)
-        accept = partial(_accepted, given, remote, registry)
-        request = _request(given, explicit, remote, clock, registry, accept)
+        request = _request(given, explicit, remote, clock, registry)
         copy = open_copy(request)
     except BaseException:
         if remote is not None and remote.owned:
             remote.store.close()
         raise
     try:
-        serializer = accept(copy.settings.value_serializer)
+        serializer = _serializer(given.value_serializer, copy.settings.value_serializer, registry)
+        _check_trust(serializer, remote, given.allow_pickle)
     except BaseException:
         close_copy(copy)
         raise
@@ -353,7 +352,6 @@ def _request(
     remote: _Remote | None,
     clock: Clock,
     registry: Registry,
-    accept: Callable[[str], Serializer],
 ) -> Request:
     """What the services are asked to open."""
     return Request(
@@ -373,11 +371,9 @@ def _request(
         db_key=remote.db_key if remote else "local",
         locks=_locks(given.lock, remote, clock, registry),
         probe=None if remote is None else _prober(remote, clock),
-        mirror=None if remote is None else remote.mirror,
         lock_timeout=given.lock_timeout,
         force_lock=given.force_lock,
         explicit_serializer=None if given.kind == "group" else explicit,
-        accept_serializer=accept,
         only=given.kind if given.only else None,
         group_bytes=given.group_bytes,
         falls_back=given.offline == "auto",
@@ -394,6 +390,55 @@ def _request(
             version=ebooklet.__version__,
         ),
     )
+
+
+def fsck(
+    remote_conn: RemoteLike,
+    delete_orphans: bool = False,
+    min_age: timedelta | float = DEFAULT_MIN_AGE,
+    check_objects: bool = False,
+    lock_timeout: float = DEFAULT_FSCK_LOCK_TIMEOUT_S,
+) -> FsckReport:
+    """Compare a remote database with its objects, and sweep those that nothing needs.
+
+    Without `delete_orphans` nothing is changed and no lock is taken; it may run beside writers.
+
+    Args:
+        remote_conn: the database, named as for `open`; its place has to be one that can be listed,
+            which a plain URL is not.
+        delete_orphans: delete, under the write lock, the orphans that are at least `min_age` old.
+            Nothing is deleted from a database that is damaged or missing.
+        min_age: a timedelta, or seconds.
+        check_objects: also read every segment in use, and compare it with its checksums and with
+            what the index says of it: costs as much as downloading the database.
+        lock_timeout: seconds to wait for the lock.
+
+    Raises:
+        ReadOnlyError: `delete_orphans` without credentials.
+        LockTimeout: another writer has the lock.
+        UnsupportedFormatError: what stands there is no database of ours.
+        UnsupportedOperation: the place cannot be listed.
+        EBookletError: a request failed.
+
+    Example:
+        >>> import ebooklet
+        >>> with ebooklet.open("memory://checked", flag="c", value_serializer="json") as db:
+        ...     db["a"] = 1
+        ...     _ = db.push()
+        >>> report = ebooklet.fsck("memory://checked", check_objects=True)
+        >>> report.db_object_exists, report.ok, report.orphans
+        (True, True, ())
+    """
+    seconds = min_age.total_seconds() if isinstance(min_age, timedelta) else min_age
+    if not seconds >= 0:
+        raise ValueError("min_age must be 0 or more")
+    min_age_ms = round(min(seconds, _LONGEST_AGE_S) * 1000)
+    with _place_opener(SystemClock(), _registry)(remote_conn) as place:
+        if not delete_orphans:
+            return examine(place, min_age_ms=min_age_ms, check_objects=check_objects)
+        return sweep(
+            place, min_age_ms=min_age_ms, check_objects=check_objects, lock_timeout=lock_timeout
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -444,15 +489,15 @@ def _resolve_remote(remote_conn: RemoteLike | None, registry: Registry) -> _Remo
                 "'remote_conn' of a group entry must be a dict of connection parameters"
             )
         remote_conn = S3Connection(**{k: v for k, v in inner.items() if v is not None})
-    if isinstance(remote_conn, RemoteStore):
-        trusted = remote_conn.capabilities.writable
-        return _Remote(remote_conn, "db", trusted=trusted, owned=False)
     if isinstance(remote_conn, S3Connection):
-        address = remote_conn.address()
+        address, trusted = remote_conn.address(), remote_conn.has_credentials
     elif isinstance(remote_conn, str):
         address = RemoteAddress.parse(remote_conn)
+        trusted = address.scheme not in ("http", "https")
     elif isinstance(remote_conn, RemoteAddress):
-        address = remote_conn
+        address, trusted = remote_conn, True
+    elif isinstance(remote_conn, RemoteStore):
+        return _Remote(remote_conn, "db", owned=False)
     else:
         raise TypeError(
             "remote_conn must be an S3Connection, a URL, a dict of parameters or a RemoteStore, "
@@ -460,27 +505,7 @@ def _resolve_remote(remote_conn: RemoteLike | None, registry: Registry) -> _Remo
         )
     store, db_key = registry.remote_store(address.scheme)(address)
     folder = Path(address.path).parent if address.scheme == "file" else None
-    # What anybody may read and nobody may write was opened without credentials.
-    trusted = store.capabilities.writable
-    there = None if address.connection is None else address.connection.mirror_address()
-    if there is None:
-        return _Remote(store, db_key, address.scheme, folder, trusted)
-    mirrored, look = _mirrored(store, db_key, there, registry)
-    return _Remote(mirrored, db_key, address.scheme, folder, trusted, look)
-
-
-def _mirrored(
-    store: RemoteStore, db_key: str, there: RemoteAddress, registry: Registry
-) -> tuple[RemoteStore, LookAtMirror]:
-    """A store whose segments are read elsewhere, and how to look at the head there."""
-    mirror, mirror_key = registry.remote_store(there.scheme)(there)
-    mirrored = MirroredRemoteStore(
-        store,
-        mirror,
-        prefix=segment_prefix(db_key),
-        mirror_prefix=segment_prefix(mirror_key),
-    )
-    return mirrored, partial(mirrored.look, mirror_key, stop=MAX_HEAD_BYTES + 1)
+    return _Remote(store, db_key, address.scheme, folder, trusted)
 
 
 def _place_opener(clock: Clock, registry: Registry) -> OpenPlace:
@@ -545,20 +570,14 @@ def _serializer(given: Any, stored: str, registry: Registry) -> Serializer:
     return as_serializer(given)
 
 
-def _accepted(
-    given: _Arguments, remote: _Remote | None, registry: Registry, stored: str
-) -> Serializer:
-    """The serializer of this name, if values may be read with it (decision 0018)."""
-    serializer = _serializer(given.value_serializer, stored, registry)
-    chosen = given.value_serializer
-    named = chosen is not None and _serializer_name(chosen) == serializer.name
-    allowed = named if given.allow_pickle is None else given.allow_pickle
-    if serializer.safe or allowed or remote is None or remote.trusted:
-        return serializer
+def _check_trust(serializer: Serializer, remote: _Remote | None, allow_pickle: bool | None) -> None:
+    if serializer.safe or allow_pickle or remote is None or remote.trusted:
+        return
+    if allow_pickle is None and serializer.name == CUSTOM_NAME:
+        return  # the caller's own class: they vouch for it by passing it
     raise SerializationError(
         f"values of this remote are serialised with {serializer.name!r}, which can run code, and "
-        "it was opened without credentials; if you trust its author, pass allow_pickle=True, or "
-        "name that serializer as value_serializer",
+        "it was opened without credentials; pass allow_pickle=True if you trust its author",
         op="open",
     )
 

@@ -18,6 +18,7 @@ from ebooklet.ports.serializer import Serializer
 from ebooklet.services import metadata, reading, writing
 from ebooklet.services.changes import Changes
 from ebooklet.services.closing import close_copy
+from ebooklet.services.fsck import DEFAULT_MIN_AGE_MS, FsckReport, examine
 from ebooklet.services.place import OpenPlace, RemoteLike, place_of
 from ebooklet.services.pull import PullResult, pull
 from ebooklet.services.push import PushResult, push
@@ -413,6 +414,21 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
         self._copy.require_writable("copy_remote")
         with self._open_place(remote_conn) as target:
             copy_database(place_of(self._copy), target)
+
+    def fsck(self, *, check_objects: bool = False) -> FsckReport:
+        """Compare the remote with its objects; changes nothing. `ebooklet.fsck` can also sweep.
+
+        Args:
+            check_objects: read every segment in use as well.
+
+        Raises:
+            RemoteMissingError: this database has no remote.
+            EBookletError: a request failed.
+        """
+        self._copy.require_open()
+        return examine(
+            place_of(self._copy), min_age_ms=DEFAULT_MIN_AGE_MS, check_objects=check_objects
+        )
 
     # Life
 

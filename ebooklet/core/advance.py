@@ -9,7 +9,7 @@ from uuid import UUID
 
 from ebooklet.core.commit import Commit, SegmentRow
 from ebooklet.core.entry import Entry
-from ebooklet.core.head import Branch, DatabaseType, Head, Proto, Recent
+from ebooklet.core.head import Branch, DatabaseType, Head, Proto, Recent, spill
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import BlockRef, CommitRef, NodeRef
 
@@ -98,6 +98,28 @@ def next_head(
         recent=recent,
         log=log,
         hsegs=tuple(sorted(log_sids)),
+        **changes,  # type: ignore[arg-type]  # dataclasses.replace checks the names at run time
+    )
+
+
+def amended(head: Head, *, write_id: bytes, ms: int, **changes: object) -> Head:
+    """The head that says something else about the same commits.
+
+    Args:
+        head: the head being replaced.
+        write_id: of this write, 16 bytes.
+        ms: now, Unix ms.
+        changes: the fields of `Head` to set.
+    """
+    row = Recent(write_id, head.seq + 1, ms, head.default_branch, head.branch.commit)
+    kept, spilled = spill((*head.recent, row))
+    return replace(
+        head,
+        seq=head.seq + 1,
+        write_id=write_id,
+        # No room: only a commit moves rows into the log. A lost answer to this write is not found
+        # in the history then, and the write is repeated, which does no harm.
+        recent=head.recent if spilled else kept,
         **changes,  # type: ignore[arg-type]  # dataclasses.replace checks the names at run time
     )
 

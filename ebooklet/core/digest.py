@@ -20,6 +20,11 @@ def value_digest(value: Body) -> bytes:
     return state.digest()
 
 
+def value_hasher() -> blake2b:
+    """What `value_digest` is made with, for values that come in pieces."""
+    return _VALUE_STATE.copy()
+
+
 def digest32(person: bytes, data: Body) -> bytes:
     """B2(32, person) of the data."""
     return blake2b(data, digest_size=NODE_DIGEST_BYTES, person=person).digest()

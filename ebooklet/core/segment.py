@@ -37,6 +37,7 @@ __all__ = [
     "SegmentWriter",
     "Trailer",
     "check_block",
+    "check_frame",
     "check_header",
     "frame_value",
     "join_sids",
@@ -300,6 +301,26 @@ def read_footer(footer: bytes, trailer: Trailer) -> tuple[Run, ...]:
     return tuple(runs)
 
 
+def check_frame(header: SegmentHeader, trailer: Trailer, footer: bytes) -> tuple[Run, ...]:
+    """Read what a segment holds, and check that its two ends and its kind agree on it.
+
+    Args:
+        header: see `check_header`.
+        trailer: see `read_trailer`.
+        footer: the bytes that the trailer names.
+
+    Raises:
+        RemoteIntegrityError: damaged.
+    """
+    if trailer.write_id != header.write_id:
+        raise _damaged("its two ends belong to different writes")
+    runs = read_footer(footer, trailer)
+    types = {run.type == BlockType.VALUES for run in runs}
+    if not types <= _HOLDS_VALUES[header.kind]:
+        raise _damaged("it holds what its kind does not")
+    return runs
+
+
 def verify_segment(data: bytes, uuids: Collection[bytes], sid: bytes) -> tuple[Run, ...]:
     """Check every byte of a whole segment, and return what it holds.
 
@@ -309,14 +330,9 @@ def verify_segment(data: bytes, uuids: Collection[bytes], sid: bytes) -> tuple[R
     """
     header = check_header(data, uuids, sid)
     trailer = read_trailer(data[-TRAILER_BYTES:], len(data))
-    if trailer.write_id != header.write_id:
-        raise _damaged("its two ends belong to different writes")
     view = memoryview(data)
     start = trailer.footer_offset
-    runs = read_footer(bytes(view[start : start + trailer.footer_length]), trailer)
-    types = {run.type == BlockType.VALUES for run in runs}
-    if not types <= _HOLDS_VALUES[header.kind]:
-        raise _damaged("it holds what its kind does not")
+    runs = check_frame(header, trailer, bytes(view[start : start + trailer.footer_length]))
     for run in runs:
         if crc32(view[run.offset : run.offset + run.length]) != run.crc:
             raise _damaged(f"the bytes at {run.offset} do not match their checksum")

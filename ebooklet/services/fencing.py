@@ -7,9 +7,8 @@ its token there, and the other's next move of the head meets it.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from ebooklet.core.head import Recent, encode_head, spill
+from ebooklet.core.advance import amended
+from ebooklet.core.head import encode_head
 from ebooklet.errors import LockLostError
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.lock_service import Lease
@@ -37,13 +36,12 @@ def raise_fence(
         The head that now stands, with the same commits as before.
     """
     while True:
-        head = current.head
-        seq, write_id = head.seq + 1, clock.token_bytes(16)
-        row = Recent(write_id, seq, clock.now_us() // 1000, head.default_branch, head.branch.commit)
-        kept, spilled = spill((*head.recent, row))
-        if spilled:
-            kept = head.recent  # no room: only a commit moves rows into the log
-        fenced = replace(head, seq=seq, write_id=write_id, fence=lease.token, recent=kept)
+        fenced = amended(
+            current.head,
+            write_id=clock.token_bytes(16),
+            ms=clock.now_us() // 1000,
+            fence=lease.token,
+        )
         try:
             return heads.commit(fenced, encode_head(fenced), current, lease)
         except HeadMoved as moved:

@@ -12,7 +12,7 @@ from ebooklet.core.index.lookup import scan
 from ebooklet.core.names import segment_key
 from ebooklet.core.refs import CommitRef
 from ebooklet.core.retention import RetainedCommits, RetainedSegments
-from ebooklet.core.segment import check_block
+from ebooklet.core.segment import check_block, split_sids
 from ebooklet.errors import EBookletError, RemoteIntegrityError
 from ebooklet.ports.remote_store import ByteRange, RemoteStore
 from ebooklet.services.log import log_segments
@@ -34,6 +34,7 @@ class HistoryReader:
         nodes: reads the trees of this head.
         problems: what could not be read. While there are any, what was yielded is not all, and
             nothing may be deleted on the strength of it.
+        unread: segments of the retained records among them.
     """
 
     def __init__(self, remote: RemoteStore, db_key: str, head: Head) -> None:
@@ -43,6 +44,7 @@ class HistoryReader:
         self.nodes = NodeReader(remote, db_key)
         self.nodes.params = head.params
         self.problems: list[EBookletError] = []
+        self.unread: set[bytes] = set()
 
     def commits(self) -> Iterator[tuple[CommitRef, Commit]]:
         """Yield every retained commit once, newest first; see `problems` when it is through."""
@@ -56,6 +58,7 @@ class HistoryReader:
                     continue
                 if isinstance(found, EBookletError):
                     self.problems.append(found)
+                    self.unread.add(ref.block.sid)
                     history.follow(ref, ())
                     continue
                 history.follow(ref, found.parents)
@@ -80,6 +83,21 @@ class HistoryReader:
         except EBookletError as exc:
             self.problems.append(exc)
             return set()
+
+    def dropped(self) -> set[bytes]:
+        """Segments that gc has dropped and will delete when their grace has passed."""
+        sids: set[bytes] = set()
+        for batch in self._head.gc.pending:
+            key, block = segment_key(self._db_key, batch.sids.sid), batch.sids
+            try:
+                data = self._remote.get(
+                    key, start=block.offset, stop=block.offset + block.length
+                ).body
+                check_block(data, block, key)
+                sids.update(split_sids(data))
+            except EBookletError as exc:
+                self.problems.append(exc)
+        return sids
 
     def _refs(self) -> list[CommitRef]:
         """Where the records of all known commits are, newest first."""

@@ -179,6 +179,9 @@ class Life(RuleBasedStateMachine):
         sizes = {meta.key.rpartition("/")[2]: meta.size for meta in store.list("")}
         for row in base.commit.segs:
             assert sizes[sid_text(row.sid)] == row.length
+        report = self.book.fsck(check_objects=True)
+        assert report.ok, report
+        assert report.orphans == ()
 
     def teardown(self) -> None:
         if self.db is not None:

@@ -10,15 +10,18 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypedDict, Unpack
 
 import ebooklet
 from ebooklet.adapters.clock import SystemClock
 from ebooklet.adapters.probecache import ProbeCache
+from ebooklet.adapters.remote.mirrored import MirroredRemoteStore
 from ebooklet.adapters.remote.probe import probe
 from ebooklet.connection import RemoteAddress, S3Connection
-from ebooklet.core.head import DatabaseType, Proto
+from ebooklet.core.head import MAX_HEAD_BYTES, DatabaseType, Proto
+from ebooklet.core.names import segment_prefix
 from ebooklet.core.serialization import canonical_name
 from ebooklet.database import EBooklet
 from ebooklet.errors import SerializationError
@@ -32,6 +35,7 @@ from ebooklet.ports.serializer import Serializer
 from ebooklet.serializers.custom import CUSTOM_NAME, as_serializer
 from ebooklet.services.closing import close_copy
 from ebooklet.services.fsck import DEFAULT_MIN_AGE_MS, FsckReport, examine, sweep
+from ebooklet.services.mirrors import LookAtMirror
 from ebooklet.services.opening import (
     FLAGS,
     Flag,
@@ -69,6 +73,7 @@ class _Remote:
     scheme: str = ""
     folder: Path | None = None  # of a file:// remote
     trusted: bool = True  # pickles from it may be read
+    mirror: LookAtMirror | None = None
     owned: bool = True  # built here, so closed here
 
 
@@ -133,7 +138,8 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
         offline: True makes no requests at all, and needs flag "r" and an existing local file.
             "auto" does the same, with a warning, where the remote cannot be reached; with flags
             "w" and "c" what is written then stays pending until the next open that reaches it.
-        allow_pickle: read pickled values even from a remote opened without credentials.
+        allow_pickle: whether pickled values are read from a remote opened without credentials.
+            None: only if `value_serializer` names them.
         conflict: what a push does with keys changed on both sides: "error", "ours", "theirs".
         group_bytes: an option of EBooklet 0.11, accepted and without effect, as are
             `push_packers` and `num_groups`, of which only None ever remained.
@@ -318,15 +324,15 @@ def _opened(given: _Arguments) -> EBooklet[Any]:
     remote = _resolve_remote(given.remote_conn, registry)
     try:
         _check_apart(given.file_path, remote)
-        request = _request(given, explicit, remote, clock, registry)
+        accept = partial(_accepted, given, remote, registry)
+        request = _request(given, explicit, remote, clock, registry, accept)
         copy = open_copy(request)
     except BaseException:
         if remote is not None and remote.owned:
             remote.store.close()
         raise
     try:
-        serializer = _serializer(given.value_serializer, copy.settings.value_serializer, registry)
-        _check_trust(serializer, remote, given.allow_pickle)
+        serializer = accept(copy.settings.value_serializer)
     except BaseException:
         close_copy(copy)
         raise
@@ -352,6 +358,7 @@ def _request(
     remote: _Remote | None,
     clock: Clock,
     registry: Registry,
+    accept: Callable[[str], Serializer],
 ) -> Request:
     """What the services are asked to open."""
     return Request(
@@ -371,9 +378,11 @@ def _request(
         db_key=remote.db_key if remote else "local",
         locks=_locks(given.lock, remote, clock, registry),
         probe=None if remote is None else _prober(remote, clock),
+        mirror=None if remote is None else remote.mirror,
         lock_timeout=given.lock_timeout,
         force_lock=given.force_lock,
         explicit_serializer=None if given.kind == "group" else explicit,
+        accept_serializer=accept,
         only=given.kind if given.only else None,
         group_bytes=given.group_bytes,
         falls_back=given.offline == "auto",
@@ -489,15 +498,15 @@ def _resolve_remote(remote_conn: RemoteLike | None, registry: Registry) -> _Remo
                 "'remote_conn' of a group entry must be a dict of connection parameters"
             )
         remote_conn = S3Connection(**{k: v for k, v in inner.items() if v is not None})
+    if isinstance(remote_conn, RemoteStore):
+        trusted = remote_conn.capabilities.writable
+        return _Remote(remote_conn, "db", trusted=trusted, owned=False)
     if isinstance(remote_conn, S3Connection):
-        address, trusted = remote_conn.address(), remote_conn.has_credentials
+        address = remote_conn.address()
     elif isinstance(remote_conn, str):
         address = RemoteAddress.parse(remote_conn)
-        trusted = address.scheme not in ("http", "https")
     elif isinstance(remote_conn, RemoteAddress):
-        address, trusted = remote_conn, True
-    elif isinstance(remote_conn, RemoteStore):
-        return _Remote(remote_conn, "db", owned=False)
+        address = remote_conn
     else:
         raise TypeError(
             "remote_conn must be an S3Connection, a URL, a dict of parameters or a RemoteStore, "
@@ -505,7 +514,27 @@ def _resolve_remote(remote_conn: RemoteLike | None, registry: Registry) -> _Remo
         )
     store, db_key = registry.remote_store(address.scheme)(address)
     folder = Path(address.path).parent if address.scheme == "file" else None
-    return _Remote(store, db_key, address.scheme, folder, trusted)
+    # What anybody may read and nobody may write was opened without credentials.
+    trusted = store.capabilities.writable
+    there = None if address.connection is None else address.connection.mirror_address()
+    if there is None:
+        return _Remote(store, db_key, address.scheme, folder, trusted)
+    mirrored, look = _mirrored(store, db_key, there, registry)
+    return _Remote(mirrored, db_key, address.scheme, folder, trusted, look)
+
+
+def _mirrored(
+    store: RemoteStore, db_key: str, there: RemoteAddress, registry: Registry
+) -> tuple[RemoteStore, LookAtMirror]:
+    """A store whose segments are read elsewhere, and how to look at the head there."""
+    mirror, mirror_key = registry.remote_store(there.scheme)(there)
+    mirrored = MirroredRemoteStore(
+        store,
+        mirror,
+        prefix=segment_prefix(db_key),
+        mirror_prefix=segment_prefix(mirror_key),
+    )
+    return mirrored, partial(mirrored.look, mirror_key, stop=MAX_HEAD_BYTES + 1)
 
 
 def _place_opener(clock: Clock, registry: Registry) -> OpenPlace:
@@ -570,14 +599,20 @@ def _serializer(given: Any, stored: str, registry: Registry) -> Serializer:
     return as_serializer(given)
 
 
-def _check_trust(serializer: Serializer, remote: _Remote | None, allow_pickle: bool | None) -> None:
-    if serializer.safe or allow_pickle or remote is None or remote.trusted:
-        return
-    if allow_pickle is None and serializer.name == CUSTOM_NAME:
-        return  # the caller's own class: they vouch for it by passing it
+def _accepted(
+    given: _Arguments, remote: _Remote | None, registry: Registry, stored: str
+) -> Serializer:
+    """The serializer of this name, if values may be read with it (decision 0018)."""
+    serializer = _serializer(given.value_serializer, stored, registry)
+    chosen = given.value_serializer
+    named = chosen is not None and _serializer_name(chosen) == serializer.name
+    allowed = named if given.allow_pickle is None else given.allow_pickle
+    if serializer.safe or allowed or remote is None or remote.trusted:
+        return serializer
     raise SerializationError(
         f"values of this remote are serialised with {serializer.name!r}, which can run code, and "
-        "it was opened without credentials; pass allow_pickle=True if you trust its author",
+        "it was opened without credentials; if you trust its author, pass allow_pickle=True, or "
+        "name that serializer as value_serializer",
         op="open",
     )
 

@@ -17,6 +17,7 @@ _DRIVER_SCHEMES: Final = {
 }
 _PUBLIC_FIELDS: Final = ("db_key", "bucket", "endpoint_url", "db_url")
 DEFAULT_THREADS: Final = 16
+_MIRROR_RETRIES: Final = 1
 
 
 def _check_http_url(name: str, url: str) -> None:
@@ -43,7 +44,9 @@ class S3Connection:
         db_key: object key of the database in the bucket.
         bucket: name of the bucket.
         endpoint_url: the server, for anything but AWS.
-        db_url: public URL of the database object, for reading without credentials.
+        db_url: public URL of the database object: all that is needed to read it. With
+            credentials too, values come from there, and the head, locks and writes go to the
+            bucket.
         threads: largest number of transfers at once.
         read_timeout: seconds of silence after which a request is given up.
         retries: how often a request is repeated after transport errors and after 429, 500, 502,
@@ -115,6 +118,19 @@ class S3Connection:
                 connection=self,
             )
         return replace(RemoteAddress.parse(self.db_url or ""), connection=self)
+
+    def mirror_address(self) -> RemoteAddress | None:
+        """Where the objects can be read for less than at `address`, without credentials.
+
+        None without credentials, as `address` is that place then, and without a `db_url`. Whoever
+        reads there has the bucket to fall back on, and so repeats a request once at most.
+        """
+        if not self.has_credentials or not self.db_url:
+            return None
+        public = replace(
+            self, access_key_id=None, access_key=None, retries=min(self.retries, _MIRROR_RETRIES)
+        )
+        return public.address()
 
 
 @dataclass(frozen=True)

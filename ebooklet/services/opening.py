@@ -27,6 +27,7 @@ from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.attaching import attach, attach_anew, stored_kind
 from ebooklet.services.fencing import raise_fence
 from ebooklet.services.heads import HeadStore
+from ebooklet.services.mirrors import LookAtMirror, check_mirror, uuid_at
 from ebooklet.services.packing import UNSET, GroupBytes, settle_group_bytes
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import Settings, WorkingCopy
@@ -71,11 +72,15 @@ class Request:
     db_key: str = "db"
     locks: Callable[[Proto], LockService | None] = lambda _: None  # by the way heads are moved
     probe: Callable[[], Proto] | None = None  # finds out how heads can be moved
+    mirror: LookAtMirror | None = None  # where the database is read too
     lock_timeout: float = 300  # s
     force_lock: bool = False
     settings: Settings = field(default_factory=Settings)
     falls_back: bool = False  # offline, where the remote cannot be reached
     explicit_serializer: str | None = None  # the caller insists on this one
+    accept_serializer: Callable[[str], object] = lambda _: (
+        None
+    )  # raises for one that is not to be used
     only: DatabaseType | None = None  # and on this kind
     group_bytes: GroupBytes = UNSET
     owns_local: bool = True  # opened for this handle, and closed with it
@@ -146,10 +151,12 @@ def _open_whole(request: Request) -> WorkingCopy:
 
 def _open(request: Request, undo: ExitStack) -> WorkingCopy:
     writes = request.flag != "r"
-    current = read_remote(request)
+    current, shown = read_both(request)
     _check_exists(request, current)
     check_head(request, current)
     claim = Claim(None if current is None else current.head.proto, None, current)
+    if current is not None or request.flag == "n" or not request.open_local.exists:
+        check_mirror(shown, current.head.uuid if current else None, request.db_key)
     if writes:
         claim = claim_writing(request, current, undo)
         current = claim.current
@@ -165,6 +172,8 @@ def _open(request: Request, undo: ExitStack) -> WorkingCopy:
             f"{local.location} was opened for reading only, and is to be written to", op="open"
         )
     settings = replace(_settle_settings(request, local, current), group_bytes=group_bytes)
+    if request.flag != "n":
+        check_mirror(shown, local.uuid, request.db_key)
     copy = WorkingCopy(
         local=local,
         remote=request.remote,
@@ -220,6 +229,17 @@ def read_remote(request: Request) -> Snapshot | None:
     if request.remote is None or request.settings.offline:
         return None
     return _heads(request.remote, request).read()
+
+
+def read_both(request: Request) -> tuple[Snapshot | None, UUID | None]:
+    """The head, and for a writer the database that the mirror shows, if it has one."""
+    current = read_remote(request)
+    if request.flag == "r" or request.mirror is None or request.settings.offline:
+        return current, None
+    shown = uuid_at(request.mirror, request.db_key)
+    if shown is not None and (current is None or current.head.uuid != shown):
+        current = read_remote(request)  # it may have been made just now
+    return current, shown
 
 
 def _heads(remote: RemoteStore, request: Request) -> HeadStore:
@@ -279,6 +299,7 @@ def check_head(request: Request, current: Snapshot | None) -> None:
             f"this database's values are serialised with {stored!r}, not "
             f"{request.explicit_serializer!r}; leave value_serializer out"
         )
+    request.accept_serializer(stored)
     if request.flag != "r" and (reason := current.head.read_only_reason):
         raise UnsupportedFormatError(
             f"this database can only be opened with flag 'r': {reason}",
@@ -330,6 +351,7 @@ def _settle_settings(request: Request, local: LocalStore, current: Snapshot | No
                 f"{local.location} holds values serialised with {stored!r}, not {explicit!r}; "
                 "leave value_serializer out"
             )
+        request.accept_serializer(stored)
         settings = replace(settings, value_serializer=stored)
     kind = stored_kind(local)
     if kind is not None and request.flag != "n":

@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias, get_args
 from ebooklet.errors import PushInProgressError, RemoteUnavailable
 from ebooklet.services.attaching import attach
 from ebooklet.services.closing import settle_writes
+from ebooklet.services.mirrors import check_mirror
 from ebooklet.services.opening import (
     Request,
     check_flag,
@@ -23,7 +24,7 @@ from ebooklet.services.opening import (
     check_writable,
     claim_writing,
     offline,
-    read_remote,
+    read_both,
     warn_of_fallback,
 )
 from ebooklet.services.working_copy import WorkingCopy
@@ -109,8 +110,9 @@ def _begin_as(copy: WorkingCopy, request: Request) -> None:
     writes = request.flag == "w"
     before = copy.settings
     with ExitStack() as undo:
-        current = read_remote(request)
+        current, shown = read_both(request)
         check_head(request, current)
+        check_mirror(shown, copy.uuid if current is None else current.head.uuid, request.db_key)
         lease = None
         if writes:
             proto, lease, current = claim_writing(request, current, undo)

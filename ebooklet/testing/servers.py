@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "S3Server",
+    "start_http_server",
     "start_juicefs",
     "start_ministack",
     "start_moto",
@@ -264,6 +265,20 @@ def start_rclone_http(folder: Path) -> Iterator[str]:
         ]
 
     with _running(command, 1, "/", folder / "rclone-http.log") as base_url:
+        yield base_url
+
+
+@contextmanager
+def start_http_server(folder: Path, log: Path) -> Iterator[str]:
+    """Python's own `http.server` over a folder: HTTP/1.0, ranges ignored. Yields the base URL."""
+
+    def command(ports: Sequence[int]) -> list[str]:
+        return [
+            *[sys.executable, "-m", "http.server", str(ports[0])],
+            *["--bind", "127.0.0.1", "--directory", str(folder)],
+        ]
+
+    with _running(command, 1, "/", log) as base_url:
         yield base_url
 
 

@@ -12,6 +12,7 @@ from typing import BinaryIO, Final
 from zlib import crc32
 
 from ebooklet.adapters.objects import read_part
+from ebooklet.core.callers import stacklevel
 from ebooklet.errors import EBookletError, ObjectNotFound, RemoteUnavailable
 from ebooklet.ports.remote_store import (
     Body,
@@ -199,7 +200,7 @@ class MirroredRemoteStore:
                 f"the mirror {self._mirror.location} {what} read from {self.location} instead. "
                 "Correct db_url or what is published there, or leave db_url out",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=stacklevel(),
             )
 
     # The primary's own.

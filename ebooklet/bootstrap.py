@@ -22,6 +22,7 @@ from ebooklet.adapters.remote.probe import probe
 from ebooklet.connection import RemoteAddress, S3Connection
 from ebooklet.core.head import MAX_HEAD_BYTES, DatabaseType, Proto
 from ebooklet.core.names import segment_prefix
+from ebooklet.core.numbers import check_whole
 from ebooklet.core.serialization import canonical_name
 from ebooklet.database import EBooklet
 from ebooklet.errors import SerializationError
@@ -44,7 +45,7 @@ from ebooklet.services.opening import (
     check_flag,
     open_copy,
 )
-from ebooklet.services.packing import UNSET, GroupBytes, check_packing, check_whole
+from ebooklet.services.packing import UNSET, GroupBytes, check_packing
 from ebooklet.services.place import OpenPlace, RemoteLike, RemotePlace
 from ebooklet.services.reopening import Mode, reopen_copy
 from ebooklet.services.working_copy import ConflictPolicy, Settings, WorkingCopy, check_policy

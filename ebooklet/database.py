@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping
+from concurrent.futures import Executor
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Generic, Never, Self, TypeVar, overload
@@ -24,11 +25,13 @@ from ebooklet.services.pull import PullResult, pull
 from ebooklet.services.push import PushResult, push
 from ebooklet.services.reopening import Mode
 from ebooklet.services.transfer import copy_database
+from ebooklet.services.workers import map_items
 from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy, forked
 from ebooklet.views import KeyRange, RangeItems, RangeKeys, RangeValues
 
 V = TypeVar("V")
 D = TypeVar("D")
+Result = TypeVar("Result")
 Timestamp = int | str | datetime | None
 _NO_DEFAULT: Final = object()
 
@@ -236,6 +239,45 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
             The failures by key, empty when all went well.
         """
         return reading.load(self._copy, keys)
+
+    def map(
+        self,
+        func: Callable[[str, V], Result | None],
+        keys: Iterable[str] | None = None,
+        n_workers: int | None = None,
+        *,
+        executor: Executor | None = None,
+    ) -> Generator[Result, None, None]:
+        """Run `func(key, value)` for many items at once, and yield its results as they finish.
+
+        By default in new processes, so a script that calls it needs `if __name__ == "__main__":`
+        around what it does, and `func`, like a serializer class of your own, must be defined at
+        the top of a module. Writing to the database meanwhile is allowed; what is written is not
+        seen by an iteration that has begun.
+
+        Args:
+            func: returns whatever is to be yielded, by custom a pair (key, value); None is
+                skipped.
+            keys: which; unknown ones are skipped. None: all.
+            n_workers: number of processes, by default as many as processors; or of an executor's
+                workers to be kept busy.
+            executor: runs the function instead: threads, processes, or other machines. It stays
+                open.
+
+        Raises:
+            TypeError: without an executor, for a function that cannot be pickled.
+            BaseException: what `func` raised; what was not begun by then is not run.
+
+        Example:
+            >>> import ebooklet
+            >>> from concurrent.futures import ThreadPoolExecutor
+            >>> with ebooklet.open("memory://squares", flag="c", value_serializer="json") as db:
+            ...     db.update({"a": 2, "b": 3})
+            ...     with ThreadPoolExecutor() as pool:
+            ...         sorted(db.map(lambda key, value: (key, value**2), executor=pool))
+            [('a', 4), ('b', 9)]
+        """
+        return map_items(self._copy, self._serializer, func, keys, n_workers, executor)
 
     def update(self, other: Any = (), /, **kwargs: V) -> None:
         """Set many keys, from a mapping, pairs or keywords; what is set before an error stays."""

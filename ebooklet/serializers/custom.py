@@ -35,6 +35,10 @@ class CustomSerializer:
         self._dumps = _function(source, "dumps")
         self._loads = _function(source, "loads")
 
+    def __reduce__(self) -> tuple[type[CustomSerializer], tuple[object]]:
+        """Travel to another process by the class alone, which may hold what cannot be pickled."""
+        return CustomSerializer, (self.source,)
+
     def dumps(self, value: Any, /) -> bytes:
         """Call the class's `dumps`, which must give bytes."""
         try:

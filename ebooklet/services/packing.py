@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Final, Literal, TypeAlias
 
 from ebooklet.core.callers import stacklevel
+from ebooklet.core.numbers import check_whole
 
 DEFAULT_GROUP_BYTES: Final = 32 * 1024 * 1024
 """Size of a group of values in EBooklet 0.11 unless one was chosen, in bytes."""
@@ -72,16 +73,3 @@ def settle_group_bytes(given: GroupBytes, *, replacing: bool) -> int:
         stacklevel=stacklevel(),
     )
     return DEFAULT_GROUP_BYTES
-
-
-def check_whole(name: str, number: object, *, largest: int | None = None) -> None:
-    """Refuse anything but a whole number from 1 to `largest`.
-
-    Raises:
-        TypeError, ValueError: naming the option `name`.
-    """
-    if not isinstance(number, int) or isinstance(number, bool):
-        raise TypeError(f"{name} must be a whole number, not {type(number).__name__}")
-    if number < 1 or (largest is not None and number > largest):
-        upto = "1 or more" if largest is None else f"between 1 and {largest}"
-        raise ValueError(f"{name} must be {upto}, not {number}")

@@ -17,12 +17,14 @@ from ebooklet.errors import EBookletError, ObjectNotFound, RemoteIntegrityError
 from ebooklet.ports.local_store import LocalValue
 from ebooklet.ports.remote_store import ByteRange
 from ebooklet.services.parts import read_again
+from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
 
 T = TypeVar("T")
 
 _BATCH_BYTES: Final = 64 * 1024 * 1024  # values planned at once by a bulk read
 _BATCH_KEYS: Final = 80_000
+_PART_BYTES: Final = 16 * 1024 * 1024  # values that an iteration holds at once, but for the last
 _LISTED_KEYS: Final = 500_000
 _FIRST_WINDOW: Final = 16  # keys
 _WINDOW: Final = 4096
@@ -284,45 +286,78 @@ def stream(copy: WorkingCopy, keys: Iterable[str]) -> Iterator[tuple[str, LocalV
 def _streamed(copy: WorkingCopy, keys: Iterator[str]) -> Iterator[tuple[str, LocalValue | None]]:
     window = _FIRST_WINDOW
     while batch := list(islice(keys, window)):
-        found = read_many(copy, batch)
-        for key in batch:
-            if copy.closed:
-                copy.require_open()
-            yield key, found.get(key) if is_key(key) else None
+        for part, found in read_many(copy, batch):
+            for key in part:
+                if copy.closed:
+                    copy.require_open()
+                yield key, found.get(key) if is_key(key) else None
         window = min(window * 4, _WINDOW)
 
 
-def read_many(copy: WorkingCopy, keys: Sequence[str]) -> Mapping[str, LocalValue]:
-    """The values of `keys`, from here or fetched in parallel; absent ones are missing.
+def read_many(
+    copy: WorkingCopy, keys: Sequence[str]
+) -> Iterator[tuple[Sequence[str], Mapping[str, LocalValue]]]:
+    """Yield `keys` in parts with the values of each, from here or fetched in parallel.
+
+    A part's values are about as many bytes as are held at once, however large they are. Absent
+    keys are missing.
 
     Raises:
         EBookletError: the first fetch that failed.
     """
     copy.require_open()
     found: dict[str, LocalValue] = {}
-    missing: list[str] = []
-    for key in keys:
+    begin = size = 0
+    for end, key in enumerate(keys, 1):
         if not is_key(key):
             continue
         value = copy.local.get_entry(key) or copy.fetched.get(key)
-        if value is None:
-            missing.append(key)
-        else:
+        if value is not None:
             found[key] = value
+            size += len(value.value)
+            if size >= _PART_BYTES:
+                yield from _completed(copy, keys[begin:end], found)
+                begin, size, found = end, 0, {}
+    if begin < len(keys):
+        yield from _completed(copy, keys[begin:], found)
+
+
+def _completed(
+    copy: WorkingCopy, keys: Sequence[str], found: dict[str, LocalValue]
+) -> Iterator[tuple[Sequence[str], Mapping[str, LocalValue]]]:
+    """Fetch what `found` does not have of `keys`; in several parts where it is much."""
+    missing = [key for key in keys if is_key(key) and key not in found]
+    if missing:
+        with copy.lock:
+            copy.pending.absorb()
+            base = copy.base
+            missing = [key for key in missing if key not in copy.pending.deletes]
     if not missing:
-        return found
-    with copy.lock:
-        copy.pending.absorb()
-        base = copy.base
-        missing = [key for key in missing if key not in copy.pending.deletes]
-    fetched: list[tuple[str, LocalValue]] = []
-    for entry, value_or_error in fetch_values(copy, entries_of(copy, missing).values()):
-        if isinstance(value_or_error, EBookletError):
-            raise value_or_error
-        fetched.append((entry.key, LocalValue(entry.timestamp, value_or_error)))
-    copy.keep_fetched(base, fetched)
-    found.update(fetched)
-    return found
+        yield keys, found
+        return
+    entries = entries_of(copy, missing)
+    wanted: dict[str, Entry] = {}
+    begin = size = 0
+    for end, key in enumerate(keys, 1):
+        if is_key(key) and key in entries and key not in wanted:
+            wanted[key] = entries[key]
+            size += entries[key].length
+        if size >= _PART_BYTES or end == len(keys):
+            fetched = _fetched(copy, base, wanted.values())
+            yield keys[begin:end], {**found, **fetched}
+            begin, size, wanted = end, 0, {}
+
+
+def _fetched(
+    copy: WorkingCopy, base: Snapshot | None, entries: Iterable[Entry]
+) -> dict[str, LocalValue]:
+    fetched: dict[str, LocalValue] = {}
+    for entry, value in fetch_values(copy, entries):
+        if isinstance(value, EBookletError):
+            raise value
+        fetched[entry.key] = LocalValue(entry.timestamp, value)
+    copy.keep_fetched(base, list(fetched.items()))
+    return fetched
 
 
 def read(copy: WorkingCopy, key: object) -> LocalValue | None:

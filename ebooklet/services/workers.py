@@ -1,0 +1,171 @@
+"""Running a function over many items, in worker processes or in any executor (CONTRACT §5, `map`).
+
+Values travel as they are stored, and are decoded where the function runs. Items go in batches, few
+of them at a time: what is under way is bounded, however large the database and however slow the
+workers or whoever takes the results.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+from queue import SimpleQueue
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+
+from ebooklet.core.keys import check_keys
+from ebooklet.core.numbers import check_whole
+from ebooklet.ports.serializer import Serializer
+from ebooklet.services.reading import iter_keys, stream
+from ebooklet.services.working_copy import WorkingCopy
+
+Result = TypeVar("Result")
+Item: TypeAlias = tuple[str, bytes]
+
+_BATCHES_A_WORKER: Final = 2  # one that it works on, and one that waits for it
+_BATCH_BYTES: Final = 1 << 20
+_BATCH_ITEMS: Final = 256
+_QUICK_S: Final = 0.02  # a batch that took less costs more to send than it need
+
+
+class _Done(NamedTuple):
+    results: list[Any]
+    seconds: float
+
+
+def map_items(
+    copy: WorkingCopy,
+    serializer: Serializer,
+    func: Callable[[str, Any], Result | None],
+    keys: Iterable[str] | None,
+    n_workers: int | None,
+    executor: Executor | None,
+) -> Generator[Result, None, None]:
+    """Yield what `func(key, value)` returns, as it finishes; None is left out.
+
+    Args:
+        copy: the working copy.
+        serializer: of the values.
+        func: called where the executor runs it.
+        keys: which; those without a value are left out. None: all that there are when the
+            iteration begins.
+        n_workers: number of processes, or of an executor's workers to be kept busy.
+        executor: stays open; None starts processes, and ends them with the iteration.
+
+    Raises:
+        TypeError: there is no executor, and `func` cannot be sent to another process.
+        BaseException: whatever `func` raised; what was not begun by then is not run.
+    """
+    copy.require_open()
+    if n_workers is not None:
+        check_whole("n_workers", n_workers)
+    n_workers = n_workers or os.cpu_count() or 1
+    if executor is None:
+        _check_can_travel(func, serializer)
+    names = chain.from_iterable(iter_keys(copy)) if keys is None else check_keys(keys)
+    values = stream(copy, names)
+    items = ((key, found.value) for key, found in values if found is not None)
+    return _run(copy, items, serializer, func, n_workers, executor)
+
+
+def _run(
+    copy: WorkingCopy,
+    items: Iterator[Item],
+    serializer: Serializer,
+    func: Callable[[str, Any], Result | None],
+    n_workers: int,
+    executor: Executor | None,
+) -> Generator[Result, None, None]:
+    done: SimpleQueue[Future[_Done]] = SimpleQueue()
+    under_way: set[Future[_Done]] = set()
+    limit = 1  # items of a batch; grows while batches are quick
+    with ExitStack() as stack:
+        pool = stack.enter_context(_processes(n_workers)) if executor is None else executor
+        stack.callback(_cancel, under_way)
+        exhausted = False
+        while True:
+            while not exhausted and len(under_way) < _BATCHES_A_WORKER * n_workers:
+                batch, exhausted = _take(items, limit)
+                if batch:
+                    future = pool.submit(_apply, func, serializer, batch)
+                    under_way.add(future)
+                    future.add_done_callback(done.put)
+            if not under_way:
+                return
+            finished = done.get()
+            under_way.discard(finished)
+            copy.require_open()
+            results, seconds = _result(finished)
+            if seconds < _QUICK_S:
+                limit = min(2 * limit, _BATCH_ITEMS)
+            yield from results
+
+
+def _apply(func: Callable[[str, Any], Any], serializer: Serializer, batch: Sequence[Item]) -> _Done:
+    """What runs in the worker."""
+    began = time.perf_counter()
+    results = [func(key, serializer.loads(raw)) for key, raw in batch]
+    return _Done([one for one in results if one is not None], time.perf_counter() - began)
+
+
+def _take(items: Iterator[Item], limit: int) -> tuple[list[Item], bool]:
+    """The next batch, and whether it was the last."""
+    batch: list[Item] = []
+    size = 0
+    for item in items:
+        batch.append(item)
+        size += len(item[1])
+        if len(batch) >= limit or size >= _BATCH_BYTES:
+            return batch, False
+    return batch, True
+
+
+def _result(finished: Future[_Done]) -> _Done:
+    try:
+        return finished.result()
+    except BrokenExecutor as exc:
+        exc.add_note(
+            "A worker process ended at once, or was killed. Processes import the program anew: what "
+            "starts them belongs under `if __name__ == '__main__':`, and the function in a module "
+            "or a script, not in an interactive session"
+        )
+        raise
+
+
+def _cancel(under_way: set[Future[_Done]]) -> None:
+    for future in under_way:
+        future.cancel()
+
+
+def _check_can_travel(func: object, serializer: Serializer) -> None:
+    for what, thing in (("func", func), ("the value_serializer", serializer)):
+        try:
+            pickle.dumps(thing)
+        except Exception as exc:  # pickling runs foreign code, which may raise anything
+            raise TypeError(
+                f"{what} cannot be sent to another process ({exc}): it must be defined at the top "
+                "of a module, and be no lambda or inner function. Or pass an executor that needs "
+                "no pickling, as executor=ThreadPoolExecutor()"
+            ) from exc
+
+
+@contextmanager
+def _processes(n_workers: int) -> Iterator[Executor]:
+    """New processes, which end with the block; work not yet begun is dropped.
+
+    Never forked ones: a forked child shares the position in the database's file with its parent,
+    and holds copies of locks that nobody will release in it.
+    """
+    # Here, as they load much that only those need who start processes.
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    pool = ProcessPoolExecutor(n_workers, mp_context=get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

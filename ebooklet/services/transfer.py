@@ -21,6 +21,7 @@ from ebooklet.errors import (
     RemoteIntegrityError,
     RemoteMissingError,
     SnapshotExpired,
+    StoreError,
     UnsupportedFormatError,
     UnsupportedOperation,
     UUIDMismatchError,
@@ -245,6 +246,10 @@ class _Transfer:
         except (AccessDenied, UnsupportedOperation):
             self._refused = True  # some policies and servers allow reading, but not copying
             return False
+        except StoreError as exc:
+            if type(exc) is not StoreError:
+                raise
+            return False  # this one does not suit the server: some have lower limits than S3
         if copied.size != size:
             raise RemoteIntegrityError(
                 f"a segment of {size} bytes was copied as {copied.size} bytes; nothing was "

@@ -26,10 +26,12 @@ from ebooklet.errors import (
     AccessDenied,
     EBookletError,
     LockLostError,
+    LockTimeout,
     ObjectNotFound,
     RemoteDeleted,
     RemoteIntegrityError,
     SnapshotExpired,
+    StoreError,
     UnsupportedFormatError,
     UnsupportedOperation,
 )
@@ -39,7 +41,7 @@ from ebooklet.services import transfer
 from ebooklet.services.place import RemotePlace
 from ebooklet.services.transfer import copy_database
 from ebooklet.testing.clock import ManualClock
-from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
+from ebooklet.testing.faulty import Call, FaultyRemoteStore, StoreFault, StoreRule
 from ebooklet.testing.servers import S3Server
 
 CONTENT = {"inline": 1, "value": "x" * 500, "large": "y" * 50_000, "é": None}
@@ -209,6 +211,41 @@ def test_a_server_that_refuses_to_copy_is_read_instead(error: type[Exception]) -
     copy_database(place(filled()), place(store))
     assert 1 <= store.asked <= 8
     assert opens_whole(store)
+
+
+def test_an_object_that_does_not_suit_the_server_is_read() -> None:
+    """A refusal without a finer reason concerns that object; the others are still asked for."""
+
+    inner = filled()
+    first = sids(inner)[0]
+
+    class Picky(FaultyRemoteStore):
+        def copy(self, source: str, target: str, *, origin: Origin | None = None) -> Any:
+            if source == first:
+                self.calls.append(Call("refused", target))
+                raise StoreError("status 400, EntityTooLarge", op="copy", key=source)
+            return super().copy(source, target, origin=origin)
+
+    store = Picky(MemoryRemoteStore())
+    copy_database(place(inner), place(store))
+    ops = [call.op for call in store.calls if call.key.startswith("db.d/")]
+    assert sorted(ops) == ["copy"] * 3 + ["list", "put", "refused"]
+    assert opens_whole(store)
+
+
+def test_the_target_is_locked() -> None:
+    """Whoever holds its lock is waited for, and nothing is copied before."""
+    store = MemoryRemoteStore()
+    locks = LeaseLockService(store, ManualClock())
+    lease = locks.acquire("db", timeout=0)
+    target = place(store, locks=LeaseLockService(store, ManualClock(seed=1)))
+    with pytest.raises(LockTimeout):
+        copy_database(place(filled()), target, lock_timeout=0)
+    assert not sids(store)
+    lease.release()
+    copy_database(place(filled()), target, lock_timeout=0)
+    assert opens_whole(store)
+    assert locks.acquire("db", timeout=0).token > 2
 
 
 def test_what_one_copy_cannot_take_is_streamed() -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 from ebooklet.core.head import MAX_HEAD_BYTES, Head, decode_head
 from ebooklet.core.names import alternate_key
 from ebooklet.errors import (
+    AccessDenied,
     EBookletError,
     LockLostError,
     ObjectNotFound,
@@ -82,6 +83,10 @@ class HeadStore:
         try:
             second = self._read_one(alternate_key(self._key))
         except (RemoteIntegrityError, UnsupportedFormatError):
+            second = None
+        except AccessDenied:  # published without it; a reader can do with the first
+            if first is None and self._remote.capabilities.writable:
+                raise
             second = None
         candidates = [one for one in (first, second) if one is not None]
         if not candidates:

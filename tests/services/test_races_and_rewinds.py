@@ -13,10 +13,12 @@ from ebooklet.adapters.clock import SystemClock
 from ebooklet.adapters.locks.null import NullLockService
 from ebooklet.core.head import Proto
 from ebooklet.database import EBooklet
+from ebooklet.errors import AccessDenied
 from ebooklet.services import conflicts, reading
 from ebooklet.services.heads import HeadStore
 from ebooklet.services.journal import HEAD_SLOT
-from tests.services.conftest import Opener
+from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
+from tests.services.conftest import Opener, store_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -278,3 +280,17 @@ def test_a_deletion_killed_half_way_is_finished(
         assert db.push().updated
     with opener("killed", "w") as db:
         assert dict(db.items()) == {}
+
+
+def test_a_second_head_that_is_not_published(locked: Opener, url: str) -> None:
+    """Readers who are refused the second copy go by the first; without it, nobody guesses."""
+    with locked("a") as db:
+        db["k"] = 1
+        assert db.push()
+    store = FaultyRemoteStore(store_of(url))
+    store.add(StoreRule(StoreFault.DENY, key=lambda key: key.endswith(".alt"), times=None))
+    with bootstrap.open(store) as db:
+        assert db["k"] == 1
+    store.delete(["db"])
+    with pytest.raises(AccessDenied):  # its writers must not take it for a place to create one
+        bootstrap.open(store)

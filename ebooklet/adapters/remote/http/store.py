@@ -168,9 +168,15 @@ class HttpRemoteStore:
 
     def get_ranges(self, ranges: Sequence[ByteRange]) -> Iterator[bytes | EBookletError]:
         """See `RemoteStore.get_ranges`; from a server that ignores ranges, each object once."""
-        if len(ranges) < 2:
-            return map(self._part, ranges)
-        return ordered_map(self._client.pool, self._part, ranges, ahead=self._threads)
+        done = 0
+        while done < len(ranges) and not self._whole.sends_parts:
+            yield self._part(ranges[done])
+            done += 1
+        if len(ranges) - done < 2:
+            yield from map(self._part, ranges[done:])
+        else:
+            pool = self._client.pool
+            yield from ordered_map(pool, self._part, ranges[done:], ahead=self._threads)
 
     def head(self, key: str) -> ObjectMeta:
         """See `RemoteStore.head`; by a GET of one byte from servers that refuse HEAD."""

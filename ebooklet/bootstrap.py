@@ -515,8 +515,8 @@ def _resolve_remote(remote_conn: RemoteLike | None, registry: Registry) -> _Remo
         )
     store, db_key = registry.remote_store(address.scheme)(address)
     folder = Path(address.path).parent if address.scheme == "file" else None
-    # What anybody may read and nobody may write was opened without credentials.
-    trusted = store.capabilities.writable
+    # What can only be read was opened without credentials; a folder has its own permissions.
+    trusted = store.capabilities.writable or folder is not None
     there = None if address.connection is None else address.connection.mirror_address()
     if there is None:
         return _Remote(store, db_key, address.scheme, folder, trusted)

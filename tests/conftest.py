@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -101,22 +101,30 @@ def bucket(s3_server: S3Server) -> str:
 
 
 @pytest.fixture
-def public_url(request: pytest.FixtureRequest, s3_server: S3Server, bucket: str) -> str:
+def publish(request: pytest.FixtureRequest) -> Callable[[S3Server, str], str]:
+    """Opens a bucket to readers without credentials, and tells the URL above its objects."""
+
+    def open_to_all(server: S3Server, bucket: str) -> str:
+        if server.name == "rclone":  # knows no policies: a second server over the same folder
+            return f"{request.getfixturevalue('rclone_http')}/{bucket}"
+        everybody_reads = {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Effect": "Allow",
+                    "Principal": "*",
+                    "Action": "s3:GetObject",
+                    "Resource": f"arn:aws:s3:::{bucket}/*",
+                }
+            ],
+        }
+        server.client().put_bucket_policy(Bucket=bucket, Policy=json.dumps(everybody_reads))
+        return f"{server.endpoint_url}/{bucket}"
+
+    return open_to_all
+
+
+@pytest.fixture
+def public_url(publish: Callable[[S3Server, str], str], s3_server: S3Server, bucket: str) -> str:
     """`bucket` for readers without credentials: an object is at this URL, a slash, and its key."""
-    if s3_server.name == "rclone":  # knows no policies: a second server over the same folder
-        url = request.getfixturevalue("rclone_http")
-        assert isinstance(url, str)
-        return f"{url}/{bucket}"
-    everybody_reads = {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Effect": "Allow",
-                "Principal": "*",
-                "Action": "s3:GetObject",
-                "Resource": f"arn:aws:s3:::{bucket}/*",
-            }
-        ],
-    }
-    s3_server.client().put_bucket_policy(Bucket=bucket, Policy=json.dumps(everybody_reads))
-    return f"{s3_server.endpoint_url}/{bucket}"
+    return publish(s3_server, bucket)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -67,5 +70,35 @@ def saying(status: int, body: bytes = b"", *, length: int | None = -1, **headers
             handler.wfile.write(body)
         if length is None or length not in (-1, len(body)):
             handler.close_connection = True
+
+    return answer
+
+
+def showing(
+    folder: Path, *, sized: bool = True, moved: bool = False, packed: bool = False
+) -> Answer:
+    """A folder's files, whole whatever is asked for.
+
+    Args:
+        folder: where the paths of URLs begin.
+        sized: answers say how long they are.
+        moved: everything is to be had below `/moved/` only, and elsewhere it says so.
+        packed: answers are compressed, as by a server that does not look at what it is asked.
+    """
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        name = unquote(handler.path).removeprefix("/")
+        if moved:
+            if not name.startswith("moved/"):
+                saying(302, Location=f"/moved{handler.path}")(handler)
+                return
+            name = name.removeprefix("moved/")
+        path = folder / name
+        if not path.is_file():
+            saying(404, b"not found")(handler)
+        elif packed:
+            saying(200, gzip.compress(path.read_bytes()), Content_Encoding="gzip")(handler)
+        else:
+            saying(200, path.read_bytes(), length=-1 if sized else None)(handler)
 
     return answer

@@ -23,7 +23,7 @@ from ebooklet.connection import RemoteAddress, S3Connection
 from ebooklet.core.head import MAX_HEAD_BYTES, DatabaseType, Proto
 from ebooklet.core.names import segment_prefix
 from ebooklet.core.numbers import check_whole
-from ebooklet.core.serialization import canonical_name
+from ebooklet.core.serialization import CUSTOM_NAME, canonical_name
 from ebooklet.database import EBooklet
 from ebooklet.errors import SerializationError
 from ebooklet.group import RemoteConnGroup
@@ -33,7 +33,7 @@ from ebooklet.ports.local_store import LocalStore
 from ebooklet.ports.lock_service import LockService
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.ports.serializer import Serializer
-from ebooklet.serializers.custom import CUSTOM_NAME, as_serializer
+from ebooklet.serializers.custom import as_serializer
 from ebooklet.services.closing import close_copy
 from ebooklet.services.fsck import DEFAULT_MIN_AGE_MS, FsckReport, examine, sweep
 from ebooklet.services.mirrors import LookAtMirror

@@ -13,6 +13,7 @@ from ebooklet.errors import SerializationError, UnknownNameError
 
 __all__ = [
     "BOOKLET_NAMES",
+    "CUSTOM_NAME",
     "canonical_name",
     "decoding_failed",
     "encoding_failed",
@@ -36,6 +37,9 @@ BOOKLET_NAMES: Final = (
     *("pd_zstd", "gpd_zstd", "zstd", "wkb", "wkb_zstd", "msgpack", "msgpack_zstd", "bytes"),
 )
 """Booklet's serializers; the number in its file header is the place in this list, from 1."""
+
+CUSTOM_NAME: Final = "custom"
+"""Stands in heads for a class of the user's own, which nothing stored can name."""
 
 # Booklet's own spellings of "format, then zstd level 1". Its pd_zstd and gpd_zstd are formats that
 # compress inside, and so bases of their own.

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from ebooklet.core.serialization import decoding_failed, encoding_failed
+from ebooklet.core.serialization import CUSTOM_NAME, decoding_failed, encoding_failed
 from ebooklet.errors import SerializationError
 from ebooklet.ports.serializer import Serializer
 
-__all__ = ["CUSTOM_NAME", "CustomSerializer", "as_serializer"]
-
-CUSTOM_NAME: Final = "custom"
+__all__ = ["CustomSerializer", "as_serializer"]
 
 
 class CustomSerializer:

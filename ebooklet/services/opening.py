@@ -12,6 +12,7 @@ from uuid import UUID
 from ebooklet.core.callers import stacklevel
 from ebooklet.core.head import DatabaseType, Proto
 from ebooklet.core.names import check_db_key
+from ebooklet.core.serialization import BOOKLET_NAMES, CUSTOM_NAME
 from ebooklet.errors import (
     OfflineError,
     ReadOnlyError,
@@ -343,21 +344,28 @@ def _settle_settings(request: Request, local: LocalStore, current: Snapshot | No
             key_serializer=current.head.key_serializer,
             value_serializer=current.head.value_serializer,
         )
-    stored = local.value_serializer
-    if stored is not None:
-        explicit = request.explicit_serializer
-        if explicit is not None and explicit != stored:
-            raise ValueError(
-                f"{local.location} holds values serialised with {stored!r}, not {explicit!r}; "
-                "leave value_serializer out"
-            )
-        request.accept_serializer(stored)
-        settings = replace(settings, value_serializer=stored)
+    settings = replace(settings, value_serializer=_stored_serializer(request, local))
     kind = stored_kind(local)
     if kind is not None and request.flag != "n":
         check_kind(request, kind)
         settings = replace(settings, kind=kind)
     return settings
+
+
+def _stored_serializer(request: Request, local: LocalStore) -> str:
+    """The serializer of a local half that has no remote to tell it."""
+    stored = local.value_serializer
+    explicit = request.explicit_serializer
+    if stored is None:
+        # None that Booklet has a number for. What the name was is lost with the folder beside it.
+        stored = CUSTOM_NAME if explicit is None or explicit in BOOKLET_NAMES else explicit
+    if explicit is not None and explicit != stored:
+        raise ValueError(
+            f"{local.location} holds values serialised with {stored!r}, not {explicit!r}; "
+            "leave value_serializer out"
+        )
+    request.accept_serializer(stored)
+    return stored
 
 
 def check_same(request: Request, local: LocalStore, current: Snapshot) -> None:

@@ -204,7 +204,10 @@ def _fixed_length(path: Path) -> None:
 
 FOREIGN = {
     "text": (lambda path: path.write_text("some notes\n" * 100), "not a Booklet"),
-    "magic only": (lambda path: path.write_bytes(booklet.utils.uuid_variable_blt), "not a Booklet"),
+    "magic only": (
+        lambda path: path.write_bytes(booklet.utils.uuid_variable_blt),
+        "ends within its header",
+    ),
     "bytes keys": (_bytes_keys, "key_serializer='str'"),
     "no timestamps": (_no_timestamps, "init_timestamps"),
     "fixed length": (_fixed_length, "fixed length"),
@@ -225,6 +228,7 @@ def test_foreign_files_are_refused(
         with pytest.raises(LocalFileError, match=message):
             open_booklet(mode=mode)
     assert path.read_bytes() == before
+    assert [path] == list(tmp_path.iterdir())
 
 
 def test_replacing_spares_what_is_no_booklet(open_booklet: OpenBooklet, tmp_path: Path) -> None:

@@ -30,6 +30,27 @@ def signature(found: os.stat_result) -> Signature:
     return (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
+def usable_header(raw: bytes, location: Path) -> Header:
+    """Read the header of a file that can be kept in step with the installed booklet.
+
+    Args:
+        raw: its first 200 bytes, or all of a shorter file.
+        location: its path, for messages.
+
+    Raises:
+        LocalFileError: it cannot be used.
+    """
+    header = parse_header(raw, str(location))
+    number = header.value_serializer
+    if number and serializer_name(number) is None:
+        raise LocalFileError(
+            f"{location} names a value serializer (number {number}) that the installed booklet "
+            "does not know: upgrade booklet",
+            op="open",
+        )
+    return header
+
+
 def examine(fd: int, location: Path, sidecar: Sidecar) -> Finding:
     """Look at a file that nobody writes to.
 
@@ -42,14 +63,7 @@ def examine(fd: int, location: Path, sidecar: Sidecar) -> Finding:
         LocalFileError: the file cannot be used.
     """
     found = os.fstat(fd)
-    header = parse_header(os.pread(fd, HEADER_BYTES, 0), str(location))
-    number = header.value_serializer
-    if number and serializer_name(number) is None:
-        raise LocalFileError(
-            f"{location} names a value serializer (number {number}) that the installed booklet "
-            "does not know: upgrade booklet",
-            op="open",
-        )
+    header = usable_header(os.pread(fd, HEADER_BYTES, 0), location)
     mark = sidecar.mark()
     begun, before = sidecar.unfinished()
     condition: Literal["edited", "crashed"] = "edited"

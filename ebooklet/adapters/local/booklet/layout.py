@@ -113,9 +113,15 @@ def parse_header(raw: bytes, location: str) -> Header:
             "it into one made with booklet.open(path, 'n', key_serializer='str')",
             op="open",
         )
-    if magic != _VARIABLE or len(raw) < HEADER_BYTES:
+    if magic != _VARIABLE:
         raise LocalFileError(
             f"{location} is not a Booklet file; it was left as it is: choose another path",
+            op="open",
+        )
+    if len(raw) < HEADER_BYTES:
+        raise LocalFileError(
+            f"{location} ends within its header, and nothing of it can be read; it was left as it "
+            "is: put a copy in its place, or choose another path",
             op="open",
         )
     version = _number(raw, 16, 18)

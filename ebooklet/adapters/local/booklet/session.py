@@ -18,7 +18,13 @@ from pathlib import Path
 from typing import Final, Literal
 from uuid import UUID
 
-from ebooklet.adapters.local.booklet.finding import Finding, Signature, examine, signature
+from ebooklet.adapters.local.booklet.finding import (
+    Finding,
+    Signature,
+    examine,
+    signature,
+    usable_header,
+)
 from ebooklet.adapters.local.booklet.gate import Gate, Waiting
 from ebooklet.adapters.local.booklet.handles import (
     Handle,
@@ -92,6 +98,8 @@ class Session:
         """
         if creation is None:
             self._require()
+        if not self.sidecar.folder.exists():
+            self._refuse_unfit(replace=creation is not None and replace)
         self.sidecar.ensure()
         self.gate.shut(waiting)
         try:
@@ -280,16 +288,36 @@ class Session:
         if not self._exists():
             raise FileNotFoundError(errno.ENOENT, "no such local database", str(self.location))
 
+    def _refuse_unfit(self, *, replace: bool) -> None:
+        """Refuse a file that cannot be used before anything is put beside it.
+
+        It is looked at again under its lock, which would leave a folder beside it.
+        """
+        if not self._exists():
+            return
+        try:
+            with self.location.open("rb") as file:
+                raw = file.read(HEADER_BYTES)
+        except PermissionError:
+            return  # said under the lock
+        if replace:
+            self._check_replaceable(raw)
+        else:
+            usable_header(raw, self.location)
+
+    def _check_replaceable(self, raw: bytes) -> None:
+        if not looks_like_booklet(raw):
+            raise LocalFileError(
+                f"{self.location} is not a Booklet and will not be replaced: "
+                "choose another path, or remove it yourself",
+                op="open",
+            )
+
     def _create(self, creation: Creation, waiting: Waiting) -> None:
         with contextlib.ExitStack() as stack:
             if self._exists():
                 fd = stack.enter_context(self._locked(fcntl.LOCK_EX, waiting))
-                if not looks_like_booklet(os.pread(fd, 16, 0)):
-                    raise LocalFileError(
-                        f"{self.location} is not a Booklet and will not be replaced: "
-                        "choose another path, or remove it yourself",
-                        op="open",
-                    )
+                self._check_replaceable(os.pread(fd, HEADER_BYTES, 0))
             name = creation.value_serializer
             number = serializer_number(name) if name else 0
             header = new_header(number)

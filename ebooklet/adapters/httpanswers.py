@@ -30,6 +30,7 @@ _CHUNK: Final = 1 << 20
 _MAX_UNSIZED: Final = 1 << 28  # bytes read of an answer that does not say how long it is
 _PART: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 _NO_PART: Final = re.compile(r"bytes \*/(\d{1,19})")
+_USER_METADATA: Final = "x-amz-meta-"  # as S3 shows it to the public
 _LENGTH: Final = re.compile(r"\d{1,19}")
 
 
@@ -201,8 +202,17 @@ def _cut_unsized(answer: BaseHTTPResponse, key: str, start: int, stop: int | Non
 
 def _meta(answer: BaseHTTPResponse, key: str, size: int) -> ObjectMeta:
     headers = answer.headers
+    said = ((name.lower(), value) for name, value in headers.items())
     return ObjectMeta(
-        key, size, quoted(headers.get("ETag")), _date_ms(headers.get("Last-Modified"))
+        key,
+        size,
+        quoted(headers.get("ETag")),
+        _date_ms(headers.get("Last-Modified")),
+        tuple(
+            (name.removeprefix(_USER_METADATA), value)
+            for name, value in said
+            if name.startswith(_USER_METADATA)
+        ),
     )
 
 

@@ -19,6 +19,9 @@ class ObjectMeta:
     size: int  # bytes of the whole object
     etag: str  # opaque, exactly as the store gave it; never a checksum to us
     modified_ms: int  # Unix ms by the store's clock; 0 when the store did not say
+    # What earlier programs wrote beside a body, names in lower case, of `get` and `head` on stores
+    # that have such a thing. Ours write none: some servers change or drop the names.
+    user_metadata: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,15 @@ def part_of(key: str, answer: GetObjectOutputTypeDef, start: int, stop: int | No
 
 
 def _meta(key: str, answer: Mapping[str, object], size: int) -> ObjectMeta:
-    return ObjectMeta(key, size, etag_of(answer), in_ms(answer.get("LastModified")))
+    found = answer.get("Metadata")
+    said = found.items() if isinstance(found, Mapping) else ()
+    return ObjectMeta(
+        key,
+        size,
+        etag_of(answer),
+        in_ms(answer.get("LastModified")),
+        tuple((str(name).lower(), str(value)) for name, value in said),
+    )
 
 
 def _exactly(stream: StreamingBody, size: int, length: int, key: str) -> bytes:

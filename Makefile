@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PEER   := .venv-0.11/.ready
 TYPED  := ebooklet $(wildcard tests/typing/*.py)
 # Two workers suit the two cores of CI; tests of one xdist_group share a worker and its servers.
 PYTEST_ARGS ?= -n 2 --dist loadgroup
@@ -39,7 +40,12 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
 	@touch $@
 
-test: lint types
+# The existing EBooklet, whose databases the tests migrate, in an environment of its own.
+$(PEER): $(READY) ebooklet/testing/peer.py
+	$(BIN)/python -m ebooklet.testing.peer $(@D)
+	@touch $@
+
+test: lint types $(PEER)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 large: $(READY)
@@ -67,5 +73,5 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(dir $(PEER)) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import venv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ebooklet.testing.counting_proxy import CountingProxy
+from ebooklet.testing.peer import peer_python
 from ebooklet.testing.servers import S3Server, start_moto, start_rclone, start_seaweedfs
 
 SERVERS = {"seaweedfs": start_seaweedfs, "moto": start_moto, "rclone": start_rclone}
-PEER = "ebooklet==0.11.1"
 STEPS = Path(__file__).with_name("life_steps.py")
 
 
@@ -34,15 +33,6 @@ class Measured:
     requests: int
     up: int  # bytes, bodies only
     down: int
-
-
-def peer_python(folder: Path) -> Path:
-    """The interpreter of an environment with the existing EBooklet, made if it is not there."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-    subprocess.run([python, "-m", "pip", "install", "-q", PEER], check=True)
-    return python
 
 
 def run(python: Path, server: S3Server, keys: int, size: int) -> dict[str, Measured]:

@@ -12,7 +12,13 @@ from importlib import import_module
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ebooklet import errors, remote
-    from ebooklet.bootstrap import fsck, open, open_ebooklet, open_rcg  # noqa: A004  the dbm name
+    from ebooklet.bootstrap import (
+        fsck,
+        migrate,
+        open,  # noqa: A004  the dbm name
+        open_ebooklet,
+        open_rcg,
+    )
     from ebooklet.connection import S3Connection
     from ebooklet.database import EBooklet
     from ebooklet.database import EBooklet as EVariableLengthValue
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
         LocalFileError,
         LockLostError,
         LockTimeout,
+        MigrationIncomplete,
         ObjectNotFound,
         OfflineError,
         OutcomeUnknown,
@@ -52,6 +59,7 @@ if TYPE_CHECKING:
     )
     from ebooklet.group import RemoteConnGroup
     from ebooklet.services.fsck import FsckReport
+    from ebooklet.services.migration.report import MigrationReport
     from ebooklet.services.packing import DEFAULT_GROUP_BYTES
     from ebooklet.services.pull import PullResult
     from ebooklet.services.push import PushResult
@@ -75,6 +83,8 @@ __all__ = [
     "LocalFileError",
     "LockLostError",
     "LockTimeout",
+    "MigrationIncomplete",
+    "MigrationReport",
     "ObjectNotFound",
     "OfflineError",
     "OutcomeUnknown",
@@ -102,6 +112,7 @@ __all__ = [
     "__version__",
     "errors",
     "fsck",
+    "migrate",
     "open",
     "open_ebooklet",
     "open_rcg",
@@ -114,11 +125,13 @@ _HOMES = {
     "EBooklet": "ebooklet.database",
     "EVariableLengthValue": "ebooklet.database:EBooklet",
     "FsckReport": "ebooklet.services.fsck",
+    "MigrationReport": "ebooklet.services.migration.report",
     "PullResult": "ebooklet.services.pull",
     "PushResult": "ebooklet.services.push",
     "RemoteConnGroup": "ebooklet.group",
     "S3Connection": "ebooklet.connection",
     "fsck": "ebooklet.bootstrap",
+    "migrate": "ebooklet.bootstrap",
     "open": "ebooklet.bootstrap",
     "open_ebooklet": "ebooklet.bootstrap",
     "open_rcg": "ebooklet.bootstrap",

@@ -6,7 +6,7 @@ handlers never parse messages. This module imports nothing, so that every layer 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 __all__ = [
     "AccessDenied",
@@ -21,6 +21,7 @@ __all__ = [
     "LocalFileError",
     "LockLostError",
     "LockTimeout",
+    "MigrationIncomplete",
     "ObjectNotFound",
     "OfflineError",
     "OutcomeUnknown",
@@ -164,6 +165,29 @@ class ConflictError(EBookletError):
     ) -> None:
         super().__init__(message, op=op, key=key)
         self.keys = tuple(keys)
+
+
+class MigrationIncomplete(EBookletError):
+    """Part of an old database could not be read, and nothing was pushed: repair it or do without.
+
+    Args:
+        message: what to do.
+        failures: the keys that could not be read, with the reasons.
+        notes: what could not be read or told and belongs to no key.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        failures: Mapping[str, str] | None = None,
+        notes: Sequence[str] = (),
+        op: str | None = None,
+        key: str | None = None,
+    ) -> None:
+        super().__init__(message, op=op, key=key)
+        self.failures = dict(failures or {})
+        self.notes = tuple(notes)
 
 
 class ReplaceConflict(EBookletError):

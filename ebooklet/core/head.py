@@ -209,7 +209,8 @@ def decode_head(data: bytes, *, key: str) -> Head:
     if len(data) > MAX_HEAD_BYTES or data[: len(_MAGIC)] != _MAGIC:
         raise UnsupportedFormatError(
             "the object at this place is not an EBooklet database of this format: correct the "
-            "key, or choose an unused one to create a database",
+            "key, or choose an unused one to create a database; one of EBooklet 0.11 is moved to a "
+            "new place by ebooklet.migrate",
             op="open",
             key=key,
         )

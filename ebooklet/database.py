@@ -23,6 +23,7 @@ from ebooklet.services.fsck import DEFAULT_MIN_AGE_MS, FsckReport, examine
 from ebooklet.services.place import OpenPlace, RemoteLike, place_of
 from ebooklet.services.pull import PullResult, pull
 from ebooklet.services.push import PushResult, push
+from ebooklet.services.removal import delete_remote
 from ebooklet.services.reopening import Mode
 from ebooklet.services.transfer import copy_database
 from ebooklet.services.workers import map_items
@@ -427,6 +428,33 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
         writing.discard(self._copy, keys)
 
     # The whole remote
+
+    def delete_remote(self) -> None:
+        """Delete the remote database, its head first; none is no error.
+
+        What is stored here stays, metadata included, and is the content of the next push, which
+        creates the database anew under the same uuid: `changes()` says "added" of every key.
+        Values that were never fetched are gone with the remote; call `load_items()` first to keep
+        all of them. Its locks and its neighbours in the bucket are not touched.
+
+        Raises:
+            ReadOnlyError: the handle, or its remote, can only be read.
+            PushInProgressError: a push is under way on this handle.
+            LockTimeout: with `lock="optimistic"`, another writer has the database open.
+            UUIDMismatchError: somebody has put another database there; it is untouched.
+            EBookletError: a request failed. If the remote is deleted and segments are left, a note
+                on the error says so.
+
+        Example:
+            >>> import ebooklet
+            >>> with ebooklet.open("memory://short-lived", flag="c", value_serializer="json") as db:
+            ...     db["a"] = 1
+            ...     _ = db.push()
+            ...     db.delete_remote()
+            ...     [(change["key"], change["kind"]) for change in db.changes()]
+            [('a', 'added')]
+        """
+        delete_remote(self._copy)
 
     def copy_remote(self, remote_conn: RemoteLike) -> None:
         """Copy what is committed, with its history and its uuid, to a place without a database.

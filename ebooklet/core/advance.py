@@ -9,7 +9,7 @@ from uuid import UUID
 
 from ebooklet.core.commit import Commit, SegmentRow
 from ebooklet.core.entry import Entry
-from ebooklet.core.head import Branch, DatabaseType, Head, Proto, Recent, spill
+from ebooklet.core.head import Branch, DatabaseType, Gc, Head, Proto, Recent, spill
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import BlockRef, CommitRef, NodeRef
 
@@ -157,8 +157,13 @@ def first_head(
     proto: Proto,
     params: TreeParams,
     tip: Commit,
+    former: Head | None = None,
 ) -> Head:
-    """The head of a database that does not exist yet; `next_head` fills in the rest."""
+    """The head of a database that does not exist yet; `next_head` fills in the rest.
+
+    After a deletion, what must never decrease goes on from the `former` head (I2): the seq, which
+    `tip` brings, the fence, and the epoch and floor of gc. No commit before `tip` is retained.
+    """
     return Head(
         uuid=uuid,
         type=kind,
@@ -166,11 +171,12 @@ def first_head(
         value_serializer=value_serializer,
         seq=tip.seq,
         write_id=tip.write_id,
-        fence=0,
+        fence=former.fence if former else 0,
         proto=proto,
         params=params,
         branches={},
         tip=tip,
         ms=tip.ms,
         version="",
+        gc=replace(former.gc, pending=()) if former else Gc(),
     )

@@ -60,6 +60,12 @@ def segment_prefix(db_key: str) -> str:
     return f"{db_key}.d/"
 
 
+def is_segment_key(db_key: str, key: str) -> bool:
+    """Whether an object is a segment of the database `db_key`, and not a neighbour's."""
+    prefix = segment_prefix(db_key)
+    return key.startswith(prefix) and _SID_TEXT.fullmatch(key, len(prefix)) is not None
+
+
 def lock_key(db_key: str) -> str:
     """The object that holds the lease of the database `db_key`."""
     return f"{db_key}.lock"

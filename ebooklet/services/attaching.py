@@ -13,6 +13,7 @@ from ebooklet.services.confirming import settle_landed
 from ebooklet.services.pull import check_advance, take_in
 from ebooklet.services.rebasing import rebase_unknown
 from ebooklet.services.reconcile import reconcile, verify
+from ebooklet.services.removal import let_go
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import BORROW_TIMEOUT_S, WorkingCopy
 
@@ -42,7 +43,7 @@ def attach(
     copy.reload()
     gone = current is None and copy.base is not None and copy.asks_remote
     if gone and writes:
-        _outlive_remote(copy)
+        _outlive_remote(copy, condition)
         return
     # Without a base nothing says that what is stored here is fresh, however orderly the end was.
     baseless = copy.base is None and current is not None and condition != "new"
@@ -59,8 +60,8 @@ def attach(
                 copy.journal.write_base(current)
             else:
                 reconcile(copy, copy.base, condition, related=True)
-    elif condition == "clean" and local.writable:
-        _finish_deletions(copy)
+    if condition in ("clean", "crashed") and local.writable:
+        _finish_deletions(copy, condition)
     if current is not None:
         verify(copy)
         take_in(copy, current)
@@ -102,11 +103,14 @@ def _store_kind(copy: WorkingCopy) -> None:
     copy.local.write_slot(_KIND_SLOT, copy.settings.kind.encode())
 
 
-def _finish_deletions(copy: WorkingCopy) -> None:
-    """Remove what a killed `delete` or `clear` had journalled but not yet removed."""
+def _finish_deletions(copy: WorkingCopy, condition: Condition) -> None:
+    """Remove what a killed `delete` or `clear` had journalled but not yet removed.
+
+    After a crash what is stored may have been set since a `clear`, and is kept.
+    """
     pending = copy.pending
     left = [key for key in pending.deletes if copy.local.contains(key)]
-    if pending.replace:
+    if pending.replace and condition == "clean":
         stored = copy.local.keys()
         left += [key for key in stored if key not in pending.sets]
     if left:
@@ -115,27 +119,22 @@ def _finish_deletions(copy: WorkingCopy) -> None:
         copy.local.sync()
 
 
-def _outlive_remote(copy: WorkingCopy) -> None:
+def _outlive_remote(copy: WorkingCopy, condition: Condition) -> None:
     """Go on from what is stored here: the remote that had the rest is gone."""
-    local, pending = copy.local, copy.pending
-    with copy.lock:
-        pending.clear()
-        pending.replace = False
-        pending.metadata = local.get_metadata() is not None
-        kept = list(local.keys())
-        for key in kept:
-            pending.mark_set(key)
-        n_lost = copy.base.count - len(kept) if copy.base else 0
-        # In this order: a crash between the two leaves everything pending, and the base to forget.
-        copy.journal.rewrite(pending)
-        copy.journal.forget_base()
-        copy.journal.unverified = False
-        copy.set_base(None)
-        local.sync()
+    base, noted = copy.base, copy.journal.read_former()
+    if base is None:
+        return
+    if condition != "edited":  # or else somebody has put them there again with plain Booklet
+        _finish_deletions(copy, condition)
+    # A deletion of our own may have seen a newer head than this copy had taken in.
+    newer = noted is not None and noted.head.seq > base.head.seq
+    let_go(copy, noted if noted is not None and newer else base)
+    n_kept = len(copy.pending.sets)
+    n_lost = base.count - n_kept
     lost = f"; at least {n_lost} that were never fetched are lost with it" if n_lost > 0 else ""
     warnings.warn(
         f"the remote database {copy.location} is gone. The next push creates it anew from the "
-        f"{len(kept)} keys stored here{lost}",
+        f"{n_kept} keys stored here{lost}",
         UserWarning,
         stacklevel=stacklevel(),
     )

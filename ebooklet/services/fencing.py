@@ -28,22 +28,39 @@ def check_fence(snapshot: Snapshot, lease: Lease | None, db_key: str) -> None:
 
 
 def raise_fence(
-    heads: HeadStore, current: Snapshot, lease: Lease, clock: Clock, db_key: str
+    heads: HeadStore,
+    current: Snapshot,
+    token: int,
+    clock: Clock,
+    db_key: str,
+    lease: Lease | None = None,
 ) -> Snapshot:
-    """Write the lease's token into the head, on top of whatever stands there.
+    """Write a token into the head, on top of whatever stands there, unless a greater one is there.
+
+    Args:
+        heads: where the head is.
+        current: the head as it was read last.
+        token: holders of smaller ones are shut out.
+        clock: for times and randomness.
+        db_key: the database's key, for messages.
+        lease: whose token it is, if it is somebody's who goes on to write.
 
     Returns:
         The head that now stands, with the same commits as before.
+
+    Raises:
+        LockLostError: a later holder than `lease` has written the head.
     """
-    while True:
+    while current.head.fence < token:
         fenced = amended(
             current.head,
             write_id=clock.token_bytes(16),
             ms=clock.now_us() // 1000,
-            fence=lease.token,
+            fence=token,
         )
         try:
             return heads.commit(fenced, encode_head(fenced), current, lease)
         except HeadMoved as moved:
             check_fence(moved.current, lease, db_key)
             current = moved.current
+    return current

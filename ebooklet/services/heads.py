@@ -157,7 +157,8 @@ class HeadStore:
         if self.landed(current.head, new.seq, new.write_id):
             stands = current.head.write_id == new.write_id
             return Snapshot(new, data, current.etag if stands else "")
-        if expected is not None and current.head.seq == expected.head.seq:
+        # The seq alone does not tell: after a deletion another copy may have counted on to it.
+        if expected is not None and current.head.write_id == expected.head.write_id:
             return None
         raise HeadMoved(current)
 

@@ -1,8 +1,9 @@
 """What the working copy writes down beside the local file, so that a crash loses nothing.
 
-Three things: the log of pending changes, the log of keys stored locally (so that a deletion made
-with plain Booklet is noticed), and the head this copy was last in step with; and whether some of
-what is pending has yet to be compared with that head.
+The log of pending changes, the log of keys stored locally (so that a deletion made with plain
+Booklet is noticed), the head this copy was last in step with, and whether some of what is pending
+has yet to be compared with that head. And, once the remote was deleted, its last head, which the
+next one follows.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ PENDING_LOG: Final = "pending"
 RESIDENT_LOG: Final = "resident"
 HEAD_SLOT: Final = "head"
 UNVERIFIED_SLOT: Final = "unverified"
+FORMER_SLOT: Final = "former"
 _ROUND: Final = 1 << 20  # bytes a log may grow before it is looked at
 _BYTES_A_KEY: Final = 64
 _MANY_KEYS: Final = 1000
@@ -279,17 +281,35 @@ class Journal:
 
     def read_base(self) -> Snapshot | None:
         """The head this copy was last in step with; None when there is none, or it is damaged."""
-        data = self._local.read_slot(HEAD_SLOT)
-        if data is None:
-            return None
-        try:
-            return Snapshot(decode_head(data, key=self._local.location), data, "")
-        except EBookletError:
-            return None  # the open reconciles, as if the folder had been lost
+        return self._read_head(HEAD_SLOT)  # None: the open reconciles, as if the folder were lost
+
+    def write_former(self, snapshot: Snapshot) -> None:
+        """Remember the head of a remote that is about to be deleted, or was.
+
+        It counts once there is no base. Written before the deletion, so that a crash after it does
+        not lose how far the numbers of the commits had come.
+        """
+        self._local.write_slot(FORMER_SLOT, snapshot.data)
+
+    def read_former(self) -> Snapshot | None:
+        """The last head of a deleted remote, as far as this copy knows it."""
+        former = self._read_head(FORMER_SLOT)
+        return former if former is not None and former.head.uuid == self._local.uuid else None
 
     def forget_base(self) -> None:
         """Remember no head: what is stored here belongs to no commit any more."""
         self._local.write_slot(HEAD_SLOT, None)
+
+    def outlived(self, pending: PendingChanges) -> None:
+        """Note that the remote is gone, and that `pending` says all that is stored here.
+
+        In this order: a crash in between leaves everything pending, and a base to forget.
+        """
+        self.in_doubt.clear()
+        self._awaiting.clear()
+        self.rewrite(pending)
+        self.forget_base()
+        self.unverified = False
 
     @property
     def unverified(self) -> bool:
@@ -304,6 +324,15 @@ class Journal:
     def base_is(self, snapshot: Snapshot) -> bool:
         """Whether `snapshot` is still what is remembered; another process may have moved on."""
         return self._local.read_slot(HEAD_SLOT) == snapshot.data
+
+    def _read_head(self, slot: str) -> Snapshot | None:
+        data = self._local.read_slot(slot)
+        if data is None:
+            return None
+        try:
+            return Snapshot(decode_head(data, key=self._local.location), data, "")
+        except EBookletError:
+            return None
 
     def _append(self, *records: JournalRecord) -> None:
         data = encode_records(records)

@@ -74,6 +74,7 @@ class Request:
     locks: Callable[[Proto], LockService | None] = lambda _: None  # by the way heads are moved
     probe: Callable[[], Proto] | None = None  # finds out how heads can be moved
     mirror: LookAtMirror | None = None  # where the database is read too
+    exclusive_locks: Callable[[Proto], LockService | None] = lambda _: None  # of optimistic ones
     lock_timeout: float = 300  # s
     force_lock: bool = False
     settings: Settings = field(default_factory=Settings)
@@ -185,6 +186,7 @@ def _open(request: Request, undo: ExitStack) -> WorkingCopy:
     copy.owns_local, copy.owns_remote = request.owns_local, request.owns_remote
     copy.proto = claim.proto
     copy.lease = claim.lease
+    copy.exclusive_locks, copy.lock_timeout = request.exclusive_locks, request.lock_timeout
     if request.flag == "n":
         attach_anew(copy, current)
     else:
@@ -261,7 +263,12 @@ def _lock(
             current = read_remote(request)
         if request.force_lock and current is not None and current.head.proto.mode == "cas":
             current = raise_fence(
-                _heads(remote, request), current, lease, request.clock, request.db_key
+                _heads(remote, request),
+                current,
+                lease.token,
+                request.clock,
+                request.db_key,
+                lease,
             )
     except BaseException:
         lease.release()

@@ -53,7 +53,7 @@ class RemotePlace:
     @property
     def location(self) -> str:
         """Where it is, for messages."""
-        return f"{self.store.location}/{self.db_key}"
+        return f"{self.store.location.rstrip('/')}/{self.db_key}"
 
     def heads(self) -> HeadStore:
         """Reads and moves the head."""
@@ -70,7 +70,7 @@ OpenPlace: TypeAlias = Callable[[RemoteLike], RemotePlace]
 
 
 def place_of(copy: WorkingCopy) -> RemotePlace:
-    """The place that a working copy follows; who may write there is settled by the copy's lock.
+    """The place that a working copy follows.
 
     Without a remote, or offline, its requests raise as the copy's own do.
     """
@@ -79,7 +79,7 @@ def place_of(copy: WorkingCopy) -> RemotePlace:
         store=copy.reachable_remote(),
         db_key=copy.db_key,
         clock=copy.clock,
-        locks=lambda _: None,
+        locks=copy.exclusive_locks,
         probe=lambda: proto,
         owned=False,
     )

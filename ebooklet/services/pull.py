@@ -118,7 +118,7 @@ def _settle_on(copy: WorkingCopy, current: Snapshot, *, reshaped: bool) -> None:
     """Make `current` the base, in memory and on disk."""
     copy.pending.shape += reshaped
     if not copy.pending.metadata:
-        _take_metadata(copy, current)
+        take_metadata(copy, current)
     copy.pending.absorb()
     copy.journal.flush(copy.pending)
     copy.local.sync()
@@ -157,7 +157,8 @@ def check_advance(copy: WorkingCopy, current: Snapshot) -> None:
     )
 
 
-def _take_metadata(copy: WorkingCopy, current: Snapshot) -> None:
+def take_metadata(copy: WorkingCopy, current: Snapshot) -> None:
+    """Store the user's metadata of a commit locally."""
     head = current.head
     stored = copy.local.get_metadata()
     if head.metadata_timestamp is None or (

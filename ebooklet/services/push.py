@@ -141,6 +141,8 @@ class _Push:
         copy.sync()
         if copy.lease is not None:
             copy.lease.check()
+            if copy.base is None:
+                copy.lease.verify()  # no head yet in which a later holder could have left word
         in_step = copy.base is not None and copy.base.etag and not copy.journal.unanswered()
         if not in_step or not copy.settings.exclusive:
             self._meet(copy.heads.read())
@@ -283,8 +285,8 @@ class _Push:
     def _uploader(self, base: Snapshot | None) -> SegmentUploader:
         copy = self.copy
         remote = copy.reachable_remote()
-        if base is not None:
-            copy.minter.floor_ms = base.head.gc.floor
+        if (known := base or copy.former) is not None:
+            copy.minter.floor_ms = known.head.gc.floor
 
         def mint() -> bytes:
             now_ms = remote.server_time_ms() or copy.clock.now_us() // 1000
@@ -308,9 +310,12 @@ class _Push:
         now_us = copy.clock.now_us()
         now_ms = now_us // 1000
         last = base.head if base else None
-        seq = last.seq + 1 if last else 1
+        # A database that was deleted goes on counting where it had come to.
+        former = copy.former.head if last is None and copy.former is not None else None
+        known = last or former
+        seq = known.seq + 1 if known else 1
         branch_name = last.default_branch if last else "main"
-        kept, spilled = spill((*(last.recent if last else ()), _PLACEHOLDER))
+        kept, spilled = spill((*(known.recent if known else ()), _PLACEHOLDER))
         log = last.log if last else None
         if spilled:
             log = copy.nodes.run(
@@ -342,7 +347,7 @@ class _Push:
         fields = {
             "seq": seq,
             "write_id": self.write_id,
-            "fence": max(last.fence if last else 0, copy.lease.token if copy.lease else 0),
+            "fence": max(known.fence if known else 0, copy.lease.token if copy.lease else 0),
             "tip": commit,
             "tip_root": self._inline_root(root, draft, last),
             "ms": now_ms,
@@ -358,6 +363,7 @@ class _Push:
                 proto=self._proto(),
                 params=copy.params,
                 tip=commit,
+                former=former,
             )
         elif replacing:
             dropped = Trash(branch_name, last.branch.commit, now_ms)

@@ -27,7 +27,7 @@ from ebooklet.errors import (
 )
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.local_store import LocalStore, LocalValue
-from ebooklet.ports.lock_service import Lease
+from ebooklet.ports.lock_service import Lease, LockService
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.heads import HeadStore
 from ebooklet.services.journal import Journal
@@ -92,6 +92,7 @@ class WorkingCopy:
 
     Attributes:
         base: what the local half was last in step with; None while the remote has no commit.
+        former: the last head of a remote that was deleted, while there is no base.
         pending: what changed here since.
         lock: guards `base`, `pending` and writes to the local store. Held over a request only to
             fetch user metadata too large for the head, by a pull and by `discard`.
@@ -117,7 +118,11 @@ class WorkingCopy:
         self.pending = PendingChanges()
         self.journal = Journal(local)
         self.base: Snapshot | None = None
+        self.former: Snapshot | None = None
         self.lease: Lease | None = None
+        # For work on the whole remote by a handle that holds no lock.
+        self.exclusive_locks: Callable[[Proto], LockService | None] = lambda _: None
+        self.lock_timeout = 300.0  # s
         self.fetched: dict[str, LocalValue] = {}  # a reader's values on their way to the store
         self._fetched_bytes = 0
         self._moving = False
@@ -219,6 +224,7 @@ class WorkingCopy:
         """Move to another base; the caller has dropped stale local copies already."""
         self.base = snapshot
         if snapshot is not None:
+            self.former = None
             self.proto = snapshot.head.proto
             self.params = snapshot.head.params
             self.nodes.adopt(snapshot)
@@ -234,6 +240,14 @@ class WorkingCopy:
             self.pending.clear()
             self.journal.load(self.pending)
             self.set_base(self.journal.read_base())
+            if self.base is None and (former := self.journal.read_former()) is not None:
+                self.follow(former)
+
+    def follow(self, former: Snapshot) -> None:
+        """Have no base, after a remote that was deleted with this head."""
+        self.set_base(None)
+        self.former = former
+        self.params = former.head.params
 
     @contextmanager
     def moving(self) -> Iterator[None]:

@@ -1,0 +1,201 @@
+"""Deleting a remote database: its head first, then exactly its segments (CONTRACT §7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+from ebooklet.core.names import alternate_key
+from ebooklet.errors import (
+    EBookletError,
+    OutcomeUnknown,
+    PushInProgressError,
+    ReadOnlyError,
+    RemoteMissingError,
+    UnsupportedFormatError,
+)
+from ebooklet.ports.lock_service import Lease
+from ebooklet.services.inventory import list_segments
+from ebooklet.services.place import RemotePlace, place_of
+from ebooklet.services.pull import take_metadata
+from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.working_copy import WorkingCopy
+
+DEFAULT_LOCK_TIMEOUT_S: Final = 300.0
+
+
+class _Condemned(NamedTuple):
+    """What is to be deleted, as it was found."""
+
+    head: Snapshot
+    segments: list[str]  # object names
+
+
+def delete_database(
+    place: RemotePlace,
+    *,
+    lease: Lease | None = None,
+    lock_timeout: float = DEFAULT_LOCK_TIMEOUT_S,
+) -> None:
+    """Delete whatever database is at a place; none is no error.
+
+    Its locks and its neighbours stay. Once the head is gone nobody can find the segments, so a
+    deletion that ends half way has deleted the database. What it left is swept by fsck, once there
+    is a database again.
+
+    Args:
+        place: where it is.
+        lease: the write lock, if the caller holds it; otherwise it is taken.
+        lock_timeout: seconds to wait for the lock.
+
+    Raises:
+        UnsupportedFormatError: what is there is not ours to delete; it is untouched.
+        LockTimeout, LockLostError: another writer has, or took, the lock; nothing was deleted.
+        EBookletError: a request failed. If some segments are left, a note on the error says so.
+    """
+    found = place.heads().read()
+    if found is None:
+        return
+    with _locked(place, found, lease, lock_timeout) as held:
+        condemned = _condemn(place)
+        if condemned is not None:
+            _remove_head(place, condemned.head, held)
+            _remove_segments(place, condemned)
+
+
+def delete_remote(copy: WorkingCopy) -> None:
+    """Delete the remote database of a working copy, and keep what is stored here.
+
+    What is stored here, values that were only cached included, becomes pending: the content of the
+    next push, which creates the database anew. Keys that were never fetched are gone.
+
+    A crash at any point leaves one of two states: nothing happened, or the remote is gone, and the
+    next open for writing does what is left to do here (`let_go`).
+
+    Raises:
+        ReadOnlyError: the handle, or the remote, can only be read.
+        PushInProgressError: a push is under way on this handle.
+        UUIDMismatchError: another database is there by now; it is untouched.
+        EBookletError: see `delete_database`.
+    """
+    copy.require_writable("delete_remote")
+    if copy.remote is None:
+        raise RemoteMissingError("this database was opened without a remote", op="delete_remote")
+    if not copy.remote.capabilities.writable:
+        raise ReadOnlyError(
+            "this remote can only be read; pass a connection with credentials", op="delete_remote"
+        )
+    if not copy.push_lock.acquire(blocking=False):
+        raise PushInProgressError(
+            "cannot delete the remote while a push is under way", op="delete_remote"
+        )
+    try:
+        with copy.base_lock:
+            _delete(copy, place_of(copy))
+    finally:
+        copy.push_lock.release()
+
+
+def let_go(copy: WorkingCopy, former: Snapshot) -> None:
+    """Make everything stored here pending, on top of nothing: the remote is gone.
+
+    Args:
+        copy: the working copy, writable.
+        former: the last head of the remote, as far as it is known here.
+    """
+    pending = copy.pending
+    with copy.lock:
+        pending.absorb()
+        metadata = copy.local.get_metadata() is not None
+        pending.clear()
+        pending.replace, pending.metadata = False, metadata
+        stored = copy.local.keys()
+        for key in stored:
+            pending.mark_set(key)
+        copy.journal.write_former(former)
+        copy.journal.outlived(pending)
+        copy.follow(former)
+        copy.local.sync()
+
+
+def _delete(copy: WorkingCopy, place: RemotePlace) -> None:
+    if copy.lease is not None:
+        copy.lease.check()
+    copy.sync()  # from here on what is stored here may be all there is
+    found = copy.heads.read()
+    condemned: _Condemned | None = None
+    if found is not None:
+        with _locked(place, found, copy.lease, copy.lock_timeout) as held:
+            condemned = _condemn(place)
+            if condemned is not None:
+                copy.heads.check_same(condemned.head, copy.uuid)
+                if copy.base is not None and not copy.pending.metadata:
+                    take_metadata(copy, copy.base)
+                copy.journal.write_former(condemned.head)
+                _remove_head(place, condemned.head, held)
+                let_go(copy, condemned.head)
+                _remove_segments(place, condemned)
+    if condemned is None and copy.base is not None:
+        let_go(copy, copy.base)  # somebody else was faster
+
+
+@contextmanager
+def _locked(
+    place: RemotePlace, found: Snapshot, lease: Lease | None, timeout: float
+) -> Iterator[Lease | None]:
+    """Hold the write lock: the caller's own, or one taken for this; None where there is none."""
+    service = None if lease is not None else place.locks(found.head.proto)
+    if service is None:
+        yield lease
+        return
+    lease = service.acquire(place.db_key, timeout=timeout, purpose="delete", fence=found.head.fence)
+    try:
+        yield lease
+    finally:
+        lease.release()
+
+
+def _condemn(place: RemotePlace) -> _Condemned | None:
+    """Say what goes: the head as it stands now, and segments seen before it.
+
+    Segments that come later may be those of a database that somebody creates once the head is gone.
+    """
+    segments = [meta.key for meta in list_segments(place)]
+    head = place.heads().read()
+    if head is None:
+        return None
+    if reason := head.head.read_only_reason:
+        raise UnsupportedFormatError(
+            f"{place.location} cannot be deleted by this version: {reason}",
+            op="delete_remote",
+            key=place.db_key,
+        )
+    return _Condemned(head, segments)
+
+
+def _remove_head(place: RemotePlace, head: Snapshot, lease: Lease | None) -> None:
+    """Delete the second copy, then the head itself: in between, the database is all there."""
+    for key in (alternate_key(place.db_key), place.db_key):
+        if lease is not None:
+            lease.verify()
+        place.store.delete([key])
+    left = place.heads().read()
+    if left is not None and left.head.write_id == head.head.write_id:
+        raise OutcomeUnknown(
+            "the head was deleted and can still be read; wait, then delete again",
+            op="delete_remote",
+            key=place.db_key,
+        )
+
+
+def _remove_segments(place: RemotePlace, condemned: _Condemned) -> None:
+    try:
+        place.store.delete(condemned.segments)
+    except EBookletError as exc:
+        exc.add_note(
+            f"The database at {place.location} is deleted. Some of its segments, which nobody can "
+            "find any more, are left: sweep them with fsck once there is a database again, or "
+            f"delete what lies under '{place.db_key}.d/' by hand."
+        )
+        raise

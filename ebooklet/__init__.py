@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         open,  # noqa: A004  the dbm name
         open_ebooklet,
         open_rcg,
+        open_session,
     )
     from ebooklet.connection import S3Connection
     from ebooklet.database import EBooklet
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         ForkedProcessError,
         GroupTooLargeError,
         InvalidKeyError,
+        InvalidURLError,
         LocalFileError,
         LockLostError,
         LockTimeout,
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from ebooklet.services.packing import DEFAULT_GROUP_BYTES
     from ebooklet.services.pull import PullResult
     from ebooklet.services.push import PushResult
+    from ebooklet.session import RemoteLock, RemoteSession
 
 __version__ = "1.0.0.dev0"
 
@@ -80,6 +83,7 @@ __all__ = [
     "FsckReport",
     "GroupTooLargeError",
     "InvalidKeyError",
+    "InvalidURLError",
     "LocalFileError",
     "LockLostError",
     "LockTimeout",
@@ -97,8 +101,10 @@ __all__ = [
     "RemoteConnGroup",
     "RemoteDeleted",
     "RemoteIntegrityError",
+    "RemoteLock",
     "RemoteMissingError",
     "RemoteRewound",
+    "RemoteSession",
     "RemoteUnavailable",
     "ReplaceConflict",
     "S3Connection",
@@ -116,6 +122,7 @@ __all__ = [
     "open",
     "open_ebooklet",
     "open_rcg",
+    "open_session",
     "remote",
 ]
 
@@ -129,12 +136,15 @@ _HOMES = {
     "PullResult": "ebooklet.services.pull",
     "PushResult": "ebooklet.services.push",
     "RemoteConnGroup": "ebooklet.group",
+    "RemoteLock": "ebooklet.session",
+    "RemoteSession": "ebooklet.session",
     "S3Connection": "ebooklet.connection",
     "fsck": "ebooklet.bootstrap",
     "migrate": "ebooklet.bootstrap",
     "open": "ebooklet.bootstrap",
     "open_ebooklet": "ebooklet.bootstrap",
     "open_rcg": "ebooklet.bootstrap",
+    "open_session": "ebooklet.bootstrap",
 }
 
 

@@ -57,8 +57,9 @@ from ebooklet.services.packing import UNSET, GroupBytes, check_packing
 from ebooklet.services.place import OpenPlace, RemoteLike, RemotePlace
 from ebooklet.services.reopening import Mode, reopen_copy
 from ebooklet.services.working_copy import ConflictPolicy, Settings, WorkingCopy, check_policy
+from ebooklet.session import RemoteSession
 
-__all__ = ["fsck", "migrate", "open", "open_ebooklet", "open_rcg"]
+__all__ = ["fsck", "migrate", "open", "open_ebooklet", "open_rcg", "open_session"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
 DEFAULT_SERIALIZER: Final = "pickle"
@@ -494,6 +495,9 @@ def _request(
         remote=remote.store if remote else None,
         db_key=remote.db_key if remote else "local",
         locks=_locks(given.lock, remote, clock, registry),
+        exclusive_locks=_locks(
+            "exclusive" if given.lock == "optimistic" else given.lock, remote, clock, registry
+        ),
         probe=None if remote is None else _prober(remote, clock),
         mirror=None if remote is None else remote.mirror,
         lock_timeout=given.lock_timeout,
@@ -565,6 +569,42 @@ def fsck(
         return sweep(
             place, min_age_ms=min_age_ms, check_objects=check_objects, lock_timeout=lock_timeout
         )
+
+
+def open_session(
+    remote_conn: RemoteLike,
+    flag: Flag = "r",
+    *,
+    lock_timeout: float = DEFAULT_LOCK_TIMEOUT_S,
+    clock: Clock | None = None,
+    registry: Registry | None = None,
+) -> RemoteSession:
+    """Open a remote database as a whole, without a local file: to look, delete, copy or lock.
+
+    Args:
+        remote_conn: which one, named as for `open`.
+        flag: "r" to look only; "w", "c" or "n" (all the same here) also to delete, copy and lock.
+        lock_timeout: seconds to wait for the write lock where one is needed.
+        clock: time and randomness, for tests and embedding.
+        registry: where names and schemes are looked up.
+
+    Raises:
+        ReadOnlyError: another flag than "r" for a remote that can only be read.
+        ValueError, TypeError: an argument is wrong.
+
+    Example:
+        >>> import ebooklet
+        >>> with ebooklet.open_session("memory://nothing-there") as session:
+        ...     session.initialized, session.uuid
+        (False, None)
+    """
+    check_flag(flag, FLAGS)
+    open_place = _place_opener(clock or SystemClock(), registry or _registry)
+    with ExitStack() as undo:
+        place = undo.enter_context(open_place(remote_conn))
+        session = RemoteSession(place, open_place, writable=flag != "r", lock_timeout=lock_timeout)
+        undo.pop_all()
+    return session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

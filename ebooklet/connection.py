@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import warnings
 from dataclasses import dataclass, field, replace
-from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Final, Literal
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+import ebooklet
+from ebooklet.errors import InvalidURLError
 
 __all__ = ["RemoteAddress", "S3Connection"]
 
@@ -20,23 +25,46 @@ DEFAULT_THREADS: Final = 16
 _MIRROR_RETRIES: Final = 1
 
 
-def _check_http_url(name: str, url: str) -> None:
+def _check_http_url(name: str, url: object) -> SplitResult:
+    """Take an http(s) URL apart. No message repeats it: what is malformed may hold a secret."""
+    parts = _split(url) if isinstance(url, str) else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidURLError(f"{name} must be an http(s) URL with a host")
+    if parts.username or parts.password:
+        raise InvalidURLError(
+            f"{name} must not contain credentials; pass access_key_id and access_key"
+        )
+    return parts
+
+
+def _split(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
-    except (ValueError, AttributeError, TypeError):
-        parts = None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{name} must be an http(s) URL with a host")
-    if parts.username or parts.password:
-        raise ValueError(f"{name} must not contain credentials; pass access_key_id and access_key")
+        _ = parts.port  # a number, or this raises
+    except ValueError:
+        return None
+    return parts
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, of whatever machine
 
 
 @dataclass(frozen=True)
 class S3Connection:
     """Parameters of a connection to a database in an S3 bucket, or behind a public URL.
 
-    Constructing one makes no request. Pickling one (for worker processes) carries its
-    credentials; `repr`, `to_dict` and `dumps` never show them.
+    Constructing one makes no request, and the bucket need not exist. Pickling one (for worker
+    processes) carries its credentials; `repr`, `to_dict` and `dumps` never show them.
+
+    A `db_url` of plain `http://` is warned of (`UserWarning`): whoever is on the way can read what
+    is read, and answer in the server's place. Not so on a loopback host, as nobody is on the way
+    there: tests, and servers behind a proxy or tunnel of this machine.
 
     Args:
         access_key_id: id of the access key.
@@ -56,6 +84,7 @@ class S3Connection:
 
     Raises:
         ValueError: neither `db_url` nor all of access_key_id, access_key, db_key and bucket.
+        InvalidURLError: `endpoint_url` or `db_url` is no http(s) URL, or holds credentials.
 
     Example:
         >>> S3Connection("AKID", "secret", "data/mydb", "bucket", endpoint_url="http://127.0.0.1:9000")
@@ -79,9 +108,17 @@ class S3Connection:
             raise ValueError(
                 "give either db_url, or all of access_key_id, access_key, db_key and bucket"
             )
-        for name in ("endpoint_url", "db_url"):
-            if (url := getattr(self, name)) is not None:
-                _check_http_url(name, url)
+        if self.endpoint_url is not None:
+            _check_http_url("endpoint_url", self.endpoint_url)
+        if self.db_url is not None:
+            parts = _check_http_url("db_url", self.db_url)
+            if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+                warnings.warn(
+                    "db_url is plain http: what is read through it can be seen and changed on the "
+                    "way. Use https where the server offers it",
+                    UserWarning,
+                    stacklevel=3,
+                )
         if self.threads < 1 or self.retries < 0 or self.read_timeout <= 0:
             raise ValueError("threads must be at least 1, retries 0 or more, read_timeout positive")
         if self.driver not in _DRIVER_SCHEMES:
@@ -107,6 +144,26 @@ class S3Connection:
     def dumps(self) -> bytes:
         """`to_dict` as JSON bytes."""
         return json.dumps(self.to_dict()).encode()
+
+    def open(self, flag: Literal["r", "w", "c", "n"] = "r") -> ebooklet.RemoteSession:
+        """Open a session: the remote database as a whole, without a local file.
+
+        Makes no request yet.
+
+        Args:
+            flag: "r" to look; "w", "c" or "n" (all the same here) also to delete, copy and lock.
+
+        Raises:
+            ReadOnlyError: another flag than "r", without credentials; it is a `ValueError`.
+            ValueError: an unknown flag.
+
+        Example:
+            >>> connection = S3Connection(db_url="https://example.com/data/mydb")
+            >>> with connection.open() as session:
+            ...     session.writable
+            False
+        """
+        return ebooklet.open_session(self, flag)
 
     def address(self) -> RemoteAddress:
         """The address an adapter opens."""
@@ -157,15 +214,18 @@ class RemoteAddress:
         """Take a URL apart.
 
         Raises:
-            ValueError: no scheme, or credentials inside the URL (they would end up in logs).
+            InvalidURLError: no scheme, or credentials inside the URL (they would end up in logs).
         """
-        parts = urlsplit(url)
-        if not parts.scheme or "://" not in url:
-            raise ValueError(
-                f"not a URL of a remote database: {url!r}; for example s3://bucket/key"
+        parts = _split(url)
+        if parts is None or not parts.scheme or "://" not in url:
+            shown = url.rpartition("@")[2]  # what may be credentials stays unsaid
+            raise InvalidURLError(
+                f"not a URL of a remote database: {shown!r}; for example s3://bucket/key"
             )
         if parts.username or parts.password:
-            raise ValueError("a URL must not contain credentials; pass an S3Connection instead")
+            raise InvalidURLError(
+                "a URL must not contain credentials; pass an S3Connection instead"
+            )
         path = parts.path if parts.scheme == "file" else parts.path.removeprefix("/")
         if parts.scheme not in ("http", "https"):
             path = unquote(path)

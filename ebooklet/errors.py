@@ -18,6 +18,7 @@ __all__ = [
     "ForkedProcessError",
     "GroupTooLargeError",
     "InvalidKeyError",
+    "InvalidURLError",
     "LocalFileError",
     "LockLostError",
     "LockTimeout",
@@ -215,6 +216,10 @@ class ConcurrentCompactionError(EBookletError, RuntimeError):
 
 class InvalidKeyError(EBookletError, ValueError):
     """The key is too long, not encodable as UTF-8, or reserved by Booklet."""
+
+
+class InvalidURLError(EBookletError, ValueError, TypeError):
+    """It names no remote database, or holds credentials, which would end up in logs."""
 
 
 class LocalFileError(EBookletError, ValueError, TypeError):

@@ -9,10 +9,9 @@ from typing import Any, Final
 from ebooklet.connection import S3Connection
 from ebooklet.database import EBooklet, Timestamp
 from ebooklet.errors import RemoteMissingError
-from ebooklet.services.catalog import look_at
+from ebooklet.services.catalog import describe, user_metadata
 
 _KEY: Final = re.compile(r"[A-Za-z0-9._-]+")
-_TYPES: Final = {"database": "EVariableLengthValue", "group": "RemoteConnGroup"}
 
 
 class RemoteConnGroup(EBooklet[dict[str, Any]]):
@@ -57,16 +56,17 @@ class RemoteConnGroup(EBooklet[dict[str, Any]]):
         except (TypeError, ValueError) as exc:
             raise TypeError(f"user_meta must be something JSON can hold: {exc}") from exc
         with self._open_place(remote_conn) as place:
-            member = look_at(place)
-        if member is None:
-            raise RemoteMissingError("there is no database at this connection", op="add")
+            snapshot = place.heads().read()
+            if snapshot is None:
+                raise RemoteMissingError("there is no database at this connection", op="add")
+            member, member_meta = describe(snapshot), user_metadata(place, snapshot)
         own_key = member.uuid.hex
         entry = {
             "entry_version": 1,
-            "type": _TYPES[member.type],
+            "type": member.type,
             "timestamp": member.timestamp,
             "uuid": own_key,
-            "remote_meta": member.metadata,
+            "remote_meta": member_meta,
             "user_meta": user_meta,
             "remote_conn": remote_conn.to_dict(),
         }

@@ -1,9 +1,10 @@
-"""What a connection group says of its members."""
+"""What a remote database says of itself to those who do not open it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
@@ -11,6 +12,13 @@ import orjson
 from ebooklet.core.head import DatabaseType
 from ebooklet.services.metadata import metadata_of
 from ebooklet.services.place import RemotePlace
+from ebooklet.services.snapshot import Snapshot
+
+TYPE_NAMES: Final[Mapping[DatabaseType, str]] = {
+    "database": "EVariableLengthValue",
+    "group": "RemoteConnGroup",
+}
+"""The names of the classes, as users and group entries know them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,25 +26,20 @@ class Member:
     """A database as its head describes it."""
 
     uuid: UUID
-    type: DatabaseType
+    type: str  # name of its class
     timestamp: int  # µs of its last commit
-    metadata: Any  # the user's, decoded; None if never set
 
 
-def look_at(place: RemotePlace) -> Member | None:
-    """Read a database's head; None when there is none.
-
-    One request in mode cas; a second one, for the other copy of the head, in mode lock and where
-    no head is found; and one for metadata too large for the head.
-
-    Raises:
-        UnsupportedFormatError: the object is not a database of ours.
-        RemoteIntegrityError: the head is damaged, and so is its copy or there is none.
-    """
-    snapshot = place.heads().read()
-    if snapshot is None:
-        return None
+def describe(snapshot: Snapshot) -> Member:
+    """What a head says of its database."""
     head = snapshot.head
-    found = metadata_of(place.store, place.db_key, head)
-    metadata = None if found is None else orjson.loads(found[0])
-    return Member(head.uuid, head.type, head.ms * 1000, metadata)
+    return Member(head.uuid, TYPE_NAMES[head.type], snapshot.commit.ms * 1000)
+
+
+def user_metadata(place: RemotePlace, snapshot: Snapshot) -> Any:
+    """The user's metadata, decoded; None if never set.
+
+    Where they are too large for the head, one more request.
+    """
+    stored = metadata_of(place.store, place.db_key, snapshot.head)
+    return None if stored is None else orjson.loads(stored[0])

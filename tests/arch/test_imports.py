@@ -22,6 +22,7 @@ LIBRARIES = {  # part of the package: what it may import beside the standard lib
     "services": OURS | {"orjson"},  # Booklet's dialect of JSON for metadata is what orjson says
     "views.py": OURS,
     "database.py": OURS,
+    "session.py": OURS,
     "group.py": OURS,
     "plugins": OURS | {"pluggy"},
     "cli": OURS | {"rich", "typer"},

@@ -35,7 +35,8 @@ def entries_of(copy: WorkingCopy, keys: Iterable[str]) -> dict[str, Entry]:
     root = copy.view_root
     if root is None:
         return {}
-    return copy.guarded(lambda: copy.nodes.lookup(root, keys))
+    with copy.explaining():
+        return copy.nodes.lookup(root, keys)
 
 
 def base_entries(copy: WorkingCopy, keys: Iterable[str]) -> dict[str, Entry]:
@@ -43,7 +44,8 @@ def base_entries(copy: WorkingCopy, keys: Iterable[str]) -> dict[str, Entry]:
     base = copy.base
     if base is None:
         return {}
-    return copy.guarded(lambda: copy.nodes.lookup(base.root, keys))
+    with copy.explaining():
+        return copy.nodes.lookup(base.root, keys)
 
 
 def iter_base(copy: WorkingCopy) -> Iterator[list[Entry]]:

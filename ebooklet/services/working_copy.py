@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, TypeVar, get_args
+from typing import Final, Literal, TypeAlias, get_args
 from uuid import UUID
 
 from ebooklet.core.head import DatabaseType, Head, Proto
@@ -37,8 +37,6 @@ from ebooklet.services.packing import DEFAULT_GROUP_BYTES
 from ebooklet.services.pending import PendingChanges
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.unreachable import UnreachableRemoteStore
-
-T = TypeVar("T")
 
 
 def _no_remote(op: str, key: str) -> EBookletError:
@@ -267,17 +265,13 @@ class WorkingCopy:
             if not keys:
                 return
             base, root = self.base, self.view_root
-        entries = {} if root is None else self.guarded(lambda: self.nodes.lookup(root, keys))
+        with self.explaining():
+            entries = self.nodes.lookup(root, keys)
         with self.lock:
             if self.base is base and self.view_root == root:
                 self.pending.resolve(keys, entries)
 
     # Failures that need a second look at the head
-
-    def guarded(self, read: Callable[[], T]) -> T:
-        """Run a read of segments; explain a missing one."""
-        with self.explaining():
-            return read()
 
     @contextmanager
     def explaining(self) -> Iterator[None]:

@@ -309,17 +309,21 @@ def _head(f: dict[int, object], minor: int, required: int, optional: int) -> Hea
     return head
 
 
-def spill(recent: Sequence[Recent]) -> tuple[tuple[Recent, ...], tuple[Recent, ...]]:
+def spill(
+    recent: Sequence[Recent], *, coming: int = 0
+) -> tuple[tuple[Recent, ...], tuple[Recent, ...]]:
     """Split the newest rows of the history when they no longer fit in the head.
 
     Args:
         recent: rows, oldest first.
+        coming: how many newer ones are to stand beside those that stay.
 
     Returns:
-        The rows that stay (at most 64), and those that go to the log (a multiple of 32).
+        The rows that stay (with those to come at most 64), and those that go to the log (a
+        multiple of 32).
     """
     moved = 0
-    while len(recent) - moved > MAX_RECENT:
+    while len(recent) + coming - moved > MAX_RECENT:
         moved += SPILL
     return tuple(recent[moved:]), tuple(recent[:moved])
 

@@ -44,9 +44,6 @@ MAX_MESSAGE_BYTES: Final = 4096
 MAX_INLINE_METADATA: Final = 64 * 1024
 _LOST_RACES: Final = 50
 _FIXPOINT_ROUNDS: Final = 100
-# Holds the new commit's place among the recent ones: its row names its record, the record comes
-# after the log's nodes, and these can be laid down only once it is known what spills.
-_PLACEHOLDER: Final = Recent(b"", 0, 0, "", CommitRef(BlockRef(b"", 0, 0, 0), b"", 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +312,9 @@ class _Push:
         known = last or former
         seq = known.seq + 1 if known else 1
         branch_name = last.default_branch if last else "main"
-        kept, spilled = spill((*(known.recent if known else ()), _PLACEHOLDER))
+        # The new row names the commit's record, which comes after the log's nodes: these are laid
+        # down once it is known what spills, and the row needs its place before it is there.
+        kept, spilled = spill(known.recent if known else (), coming=1)
         log = last.log if last else None
         if spilled:
             log = copy.nodes.run(
@@ -343,7 +342,7 @@ class _Push:
             write_id=self.write_id,
         )
         commit, commit_ref = self._lay_commit(commit, draft, uploader)
-        recent = (*kept[:-1], Recent(self.write_id, seq, now_ms, branch_name, commit_ref))
+        recent = (*kept, Recent(self.write_id, seq, now_ms, branch_name, commit_ref))
         fields = {
             "seq": seq,
             "write_id": self.write_id,

@@ -282,6 +282,10 @@ def test_spilling_keeps_the_newest_rows(count: int) -> None:
     assert len(kept) <= 64
     assert len(moved) % 32 == 0
     assert not moved or len(kept) > 32
+    for coming in range(1, 3):
+        whole = [*rows, *(Recent(bytes(16), count + n, 0, "main", ref) for n in range(coming))]
+        stay, gone = spill(rows, coming=coming)
+        assert ((*stay, *whole[count:]), gone) == spill(whole)
 
 
 @settings(max_examples=40, deadline=None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TypeVar
 
@@ -118,8 +119,7 @@ def restamp(copy: WorkingCopy, key: str, moment: int) -> bool:
 
 def clear(copy: WorkingCopy) -> None:
     """Delete every key at once; the next push replaces the remote content in one step."""
-    refuse_during_push(copy, "clear")
-    with copy.lock:
+    with _between_pushes(copy, "clear"):
         copy.require_writable("clear")
         copy.pending.clear()
         copy.pending.replace = copy.base is not None and copy.base.count > 0
@@ -131,8 +131,7 @@ def clear(copy: WorkingCopy) -> None:
 
 def discard(copy: WorkingCopy, keys: Iterable[str] | None) -> None:
     """Drop pending changes of `keys`, or all of them with metadata; unknown keys are ignored."""
-    refuse_during_push(copy, "discard")
-    with copy.lock:
+    with _between_pushes(copy, "discard"):
         copy.require_writable("discard")
         copy.pending.absorb()
         if keys is None:
@@ -159,8 +158,7 @@ def prune(copy: WorkingCopy, older_than: int | None) -> int:
     Returns:
         Entries removed from the local file.
     """
-    refuse_during_push(copy, "prune")
-    with copy.lock:
+    with _between_pushes(copy, "prune"):
         copy.require_writable("prune")
         copy.sync()
         awaited = copy.journal.awaited()
@@ -180,8 +178,17 @@ def prune(copy: WorkingCopy, older_than: int | None) -> int:
     return removed
 
 
-def refuse_during_push(copy: WorkingCopy, op: str) -> None:
-    """Raise `PushInProgressError` while another thread pushes: it reads what this would remove."""
+@contextmanager
+def _between_pushes(copy: WorkingCopy, op: str) -> Iterator[None]:
+    """Hold the copy's lock with no push under way, which reads what is to be removed.
+
+    A push that comes meanwhile waits for that lock at its first step, and then sees what was done.
+
+    Raises:
+        PushInProgressError: another thread pushes.
+    """
     copy.require_open()
-    if copy.push_lock.locked():
-        raise PushInProgressError(f"cannot {op} while a push is under way", op=op)
+    with copy.lock:
+        if copy.push_lock.locked():
+            raise PushInProgressError(f"cannot {op} while a push is under way", op=op)
+        yield

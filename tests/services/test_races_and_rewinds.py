@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ebooklet.errors import AccessDenied
 from ebooklet.services import conflicts, reading
 from ebooklet.services.heads import HeadStore
 from ebooklet.services.journal import HEAD_SLOT
+from ebooklet.services.working_copy import WorkingCopy
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 from tests.services.conftest import Opener, store_of
 
@@ -296,3 +298,33 @@ def test_a_second_head_that_is_not_published(locked: Opener, url: str) -> None:
     store.delete(["db"])
     with pytest.raises(AccessDenied):  # its writers must not take it for a place to create one
         bootstrap.open(store)
+
+
+class WatchedLock:
+    """The lock of pushes, asked whether it is held while another lock is."""
+
+    def __init__(self, copy: WorkingCopy) -> None:
+        self.inner = copy.push_lock
+        self.outer = copy.lock
+        self.asked: list[bool] = []  # whether a push could not come between, each time
+
+    def locked(self) -> bool:
+        with ThreadPoolExecutor(1) as pool:
+            taken = pool.submit(self.outer.acquire, blocking=False).result()
+            if taken:
+                pool.submit(self.outer.release).result()
+        self.asked.append(not taken)
+        return self.inner.locked()
+
+
+def test_no_push_comes_between_the_look_and_the_leap(opener: Opener) -> None:
+    """Clearing, discarding and pruning look for a push under the lock that a push takes first."""
+    with opener("a") as db:
+        db["k"] = 1
+        watched = WatchedLock(db._copy)
+        db._copy.push_lock = watched  # type: ignore[assignment]
+        db.changes().discard()
+        db.prune()
+        db.clear()
+        db._copy.push_lock = watched.inner
+        assert watched.asked == [True] * 3

@@ -206,7 +206,7 @@ def decode_head(data: bytes, *, key: str) -> Head:
         UnsupportedFormatError: not a head, or a newer version of the format is needed to read it.
         RemoteIntegrityError: a head that is damaged.
     """
-    if len(data) > MAX_HEAD_BYTES or data[: len(_MAGIC)] != _MAGIC:
+    if len(data) > MAX_HEAD_BYTES or not _MAGIC.startswith(data[: len(_MAGIC)]):
         raise UnsupportedFormatError(
             "the object at this place is not an EBooklet database of this format: correct the "
             "key, or choose an unused one to create a database; one of EBooklet 0.11 is moved to a "

@@ -97,13 +97,21 @@ def test_a_damaged_body_under_a_good_checksum_raises_only_our_errors() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"<html>", b"EBKHEAD2" + bytes(60), b"\x80\x04pickle", bytes(1 << 20)]
+    "data", [b"<html>", b"EBKHEAD2" + bytes(60), b"\x80\x04pickle", bytes(1 << 20)]
 )
 def test_a_foreign_object_is_named_as_such(data: bytes) -> None:
     """What is not ours is refused with what to do, under the object's name."""
     with pytest.raises(UnsupportedFormatError, match=r"not an EBooklet database.*choose") as caught:
         decode_head(data, key="data/mydb")
     assert "data/mydb" in str(caught.value)
+
+
+def test_every_cut_is_damage() -> None:
+    """What a failed write left of a head is a damaged head, even nothing of it: a copy may be whole."""
+    data = encode_head(small_head())
+    for length in range(len(data)):
+        with pytest.raises(RemoteIntegrityError):
+            decode_head(data[:length], key="db")
 
 
 def test_a_newer_major_version_is_refused_by_number() -> None:

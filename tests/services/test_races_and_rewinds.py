@@ -286,6 +286,25 @@ def test_a_deletion_killed_half_way_is_finished(
         assert "k" not in dict(db.items())
 
 
+@pytest.mark.parametrize("cut", [0, 1, 7, 8, 100])
+@pytest.mark.parametrize("which", ["db", "db.alt"])
+def test_a_head_cut_short_is_read_from_its_copy(
+    locked: Opener, url: str, which: str, cut: int
+) -> None:
+    """In mode lock a failed write may leave any number of bytes of one copy; the other counts."""
+    with locked("a") as db:
+        db["k"] = 1
+        assert db.push()
+    store = store_of(url)
+    store.put(which, store.get(which).body[:cut])
+    with locked("b", "r") as db:
+        assert db["k"] == 1
+    with locked("a", "w") as db:
+        db["k"] = 2
+        assert db.push()
+    assert len({store.get(key).body for key in ("db", "db.alt")}) == 1
+
+
 def test_a_second_head_that_is_not_published(locked: Opener, url: str) -> None:
     """Readers who are refused the second copy go by the first; without it, nobody guesses."""
     with locked("a") as db:

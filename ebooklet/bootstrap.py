@@ -44,7 +44,7 @@ from ebooklet.services.migration.migrate import OldDatabase, Wishes, check_apart
 from ebooklet.services.migration.migrate import migrate as run_migration
 from ebooklet.services.migration.remote import OldRemote
 from ebooklet.services.migration.report import MigrationReport
-from ebooklet.services.mirrors import LookAtMirror
+from ebooklet.services.mirrors import Mirror
 from ebooklet.services.opening import (
     FLAGS,
     Flag,
@@ -83,8 +83,15 @@ class _Remote:
     scheme: str = ""
     folder: Path | None = None  # of a file:// remote
     trusted: bool = True  # pickles from it may be read
-    mirror: LookAtMirror | None = None
+    mirror: Mirror | None = None
     owned: bool = True  # built here, so closed here
+
+    def close(self) -> None:
+        """Close what was built."""
+        if self.owned:
+            if self.mirror is not None:
+                self.mirror.segments.close()
+            self.store.close()
 
 
 class OpenOptions(TypedDict, total=False):
@@ -439,15 +446,15 @@ def _opened(given: _Arguments) -> EBooklet[Any]:
         _serializer(given.value_serializer, explicit, registry)  # no name at all is said at once
     if isinstance(given.local, str):
         registry.local_store(given.local)
-    remote = _resolve_remote(given.remote_conn, registry)
+    remote = _resolve_remote(given.remote_conn, registry, mirrored=True)
     try:
         _check_apart(given.file_path, remote)
         accept = partial(_accepted, given, remote, registry)
         request = _request(given, explicit, remote, clock, registry, accept)
         copy = open_copy(request)
     except BaseException:
-        if remote is not None and remote.owned:
-            remote.store.close()
+        if remote is not None:
+            remote.close()
         raise
     try:
         serializer = accept(copy.settings.value_serializer)
@@ -645,7 +652,10 @@ class _LocalOpener:
         )
 
 
-def _resolve_remote(remote_conn: RemoteLike | None, registry: Registry) -> _Remote | None:
+def _resolve_remote(
+    remote_conn: RemoteLike | None, registry: Registry, *, mirrored: bool = False
+) -> _Remote | None:
+    """The place that is meant, `mirrored` with where else it can be read."""
     if remote_conn is None:
         return None
     if isinstance(remote_conn, Mapping):
@@ -668,17 +678,19 @@ def _resolve_remote(remote_conn: RemoteLike | None, registry: Registry) -> _Remo
     folder = Path(address.path).parent if address.scheme == "file" else None
     # What can only be read was opened without credentials; a folder has its own permissions.
     trusted = store.capabilities.writable or folder is not None
-    there = None if address.connection is None else address.connection.mirror_address()
+    mirror = None
+    if mirrored and address.connection is not None:
+        mirror = _mirror(store, db_key, address.connection, registry)
+    return _Remote(store, db_key, address.scheme, folder, trusted, mirror)
+
+
+def _mirror(
+    store: RemoteStore, db_key: str, connection: S3Connection, registry: Registry
+) -> Mirror | None:
+    """Where else a connection's database can be read; None if it names no such place."""
+    there = connection.mirror_address()
     if there is None:
-        return _Remote(store, db_key, address.scheme, folder, trusted)
-    mirrored, look = _mirrored(store, db_key, there, registry)
-    return _Remote(mirrored, db_key, address.scheme, folder, trusted, look)
-
-
-def _mirrored(
-    store: RemoteStore, db_key: str, there: RemoteAddress, registry: Registry
-) -> tuple[RemoteStore, LookAtMirror]:
-    """A store whose segments are read elsewhere, and how to look at the head there."""
+        return None
     mirror, mirror_key = registry.remote_store(there.scheme)(there)
     mirrored = MirroredRemoteStore(
         store,
@@ -686,7 +698,7 @@ def _mirrored(
         prefix=segment_prefix(db_key),
         mirror_prefix=segment_prefix(mirror_key),
     )
-    return mirrored, partial(mirrored.look, mirror_key, stop=MAX_HEAD_BYTES + 1)
+    return Mirror(mirrored, partial(mirrored.look, mirror_key, stop=MAX_HEAD_BYTES + 1))
 
 
 def _connection_of(parameters: Mapping[str, Any]) -> S3Connection:

@@ -20,6 +20,8 @@ def close_copy(copy: WorkingCopy) -> None:
     with ExitStack() as stack:
         if copy.remote is not None and copy.owns_remote:
             stack.callback(copy.remote.close)
+        if copy.mirrored is not None and copy.owns_remote:
+            stack.callback(copy.mirrored.close)
         if copy.lease is not None:
             stack.callback(copy.lease.release)
         if copy.owns_local:

@@ -62,7 +62,7 @@ def get_metadata(copy: WorkingCopy, *, include_timestamp: bool) -> Any:
 
 def committed_metadata(copy: WorkingCopy, head: Head) -> tuple[bytes, int] | None:
     """The metadata of a head of this database, as JSON with its timestamp (µs)."""
-    return metadata_of(copy.reachable_remote(), copy.db_key, head)
+    return metadata_of(copy.segments, copy.db_key, head)
 
 
 def metadata_of(remote: RemoteStore, db_key: str, head: Head) -> tuple[bytes, int] | None:

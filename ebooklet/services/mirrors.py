@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID
 
 from ebooklet.core.head import decode_head
 from ebooklet.errors import EBookletError, UUIDMismatchError
+from ebooklet.ports.remote_store import RemoteStore
 
 LookAtMirror: TypeAlias = Callable[[], bytes | None]
 """Reads the head as the mirror shows it; None if there is nothing, or it does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """Where a database can be read for less than from the remote it is written to.
+
+    Attributes:
+        segments: the remote, but that segments are read from the mirror as long as it serves. Only
+            for reading what is checked: to learn how the remote itself is, ask the remote.
+        look: shows the mirror's head.
+    """
+
+    segments: RemoteStore
+    look: LookAtMirror
 
 
 def uuid_at(look: LookAtMirror, db_key: str) -> UUID | None:

@@ -28,7 +28,7 @@ from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.attaching import attach, attach_anew, stored_kind
 from ebooklet.services.fencing import raise_fence
 from ebooklet.services.heads import HeadStore
-from ebooklet.services.mirrors import LookAtMirror, check_mirror, uuid_at
+from ebooklet.services.mirrors import Mirror, check_mirror, uuid_at
 from ebooklet.services.packing import UNSET, GroupBytes, settle_group_bytes
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import Settings, WorkingCopy
@@ -73,7 +73,7 @@ class Request:
     db_key: str = "db"
     locks: Callable[[Proto], LockService | None] = lambda _: None  # by the way heads are moved
     probe: Callable[[], Proto] | None = None  # finds out how heads can be moved
-    mirror: LookAtMirror | None = None  # where the database is read too
+    mirror: Mirror | None = None  # where the database can be read too
     exclusive_locks: Callable[[Proto], LockService | None] = lambda _: None  # of optimistic ones
     lock_timeout: float = 300  # s
     force_lock: bool = False
@@ -182,6 +182,7 @@ def _open(request: Request, undo: ExitStack) -> WorkingCopy:
         db_key=request.db_key,
         clock=request.clock,
         settings=settings,
+        mirrored=request.mirror.segments if request.mirror is not None else None,
     )
     copy.owns_local, copy.owns_remote = request.owns_local, request.owns_remote
     copy.proto = claim.proto
@@ -239,7 +240,7 @@ def read_both(request: Request) -> tuple[Snapshot | None, UUID | None]:
     current = read_remote(request)
     if request.flag == "r" or request.mirror is None or request.settings.offline:
         return current, None
-    shown = uuid_at(request.mirror, request.db_key)
+    shown = uuid_at(request.mirror.look, request.db_key)
     if shown is not None and (current is None or current.head.uuid != shown):
         current = read_remote(request)  # it may have been made just now
     return current, shown

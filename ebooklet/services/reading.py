@@ -100,7 +100,7 @@ def fetch_values(
         return
     placed.sort(key=itemgetter(0))
     plans = plan_ranges(place for place, _ in placed)
-    remote = copy.reachable_remote()
+    remote = copy.segments
     ranges = [ByteRange(segment_key(copy.db_key, p.sid), p.start, p.stop) for p in plans]
     following = iter(placed)  # the plans' pieces are these places, in the same order
     for plan, part, body in zip(plans, ranges, remote.get_ranges(ranges), strict=True):

@@ -94,6 +94,8 @@ class WorkingCopy:
         pending: what changed here since.
         lock: guards `base`, `pending` and writes to the local store. Held over a request only to
             fetch user metadata too large for the head, by a pull and by `discard`.
+        mirrored: the remote, with its segments read elsewhere; None to read them there as well.
+        segments: where they are read from: what comes has to be checked, see `services.parts`.
     """
 
     def __init__(
@@ -104,9 +106,11 @@ class WorkingCopy:
         db_key: str,
         clock: Clock,
         settings: Settings,
+        mirrored: RemoteStore | None = None,
     ) -> None:
         self.local = local
         self.remote = remote
+        self.mirrored = mirrored
         self.db_key = db_key
         self.clock = clock
         self.settings = settings
@@ -144,7 +148,8 @@ class WorkingCopy:
         else:
             source = self.remote
         self._source = source
-        self.nodes = NodeReader(source, self.db_key, self.local)
+        self.segments = self.mirrored if self.asks_remote and self.mirrored else source
+        self.nodes = NodeReader(self.segments, self.db_key, self.local)
         self.heads = HeadStore(source, self.db_key, self.clock, self._in_log)
 
     @property
@@ -158,7 +163,7 @@ class WorkingCopy:
         return self.remote is not None and not self.settings.offline
 
     def reachable_remote(self) -> RemoteStore:
-        """The remote store, for transfers; its calls raise when there is none, or offline."""
+        """The remote store itself, whatever its mirror shows; its calls raise when there is none, or offline."""
         return self._source
 
     @property

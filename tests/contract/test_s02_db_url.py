@@ -200,6 +200,24 @@ def test_a_database_damaged_in_both_places(filled: Site) -> None:
         db["k001"]
 
 
+def test_fsck_looks_at_the_bucket(filled: Site) -> None:
+    """A sound mirror hides no damage of the bucket, and a damaged one is none of the bucket's."""
+    with filled.open(None) as db:
+        assert db.fsck(check_objects=True).ok
+    for path in filled.published():
+        path.write_bytes(bytes(byte ^ 255 for byte in path.read_bytes()))
+    with filled.open(None) as db:
+        assert db.fsck(check_objects=True).ok
+    filled.publish()
+    client, key = filled.server.client(), f"{HEAD}.d/{filled.published()[0].name}"
+    body = client.get_object(Bucket=filled.bucket, Key=key)["Body"].read()
+    client.put_object(Bucket=filled.bucket, Key=key, Body=bytes(byte ^ 255 for byte in body))
+    with filled.open(None) as db:
+        assert dict(db.items()) == VALUES
+        assert not db.fsck(check_objects=True).ok
+    assert not ebooklet.fsck(filled.connection(), check_objects=True).ok
+
+
 @pytest.mark.parametrize(
     ("answer", "says"),
     [

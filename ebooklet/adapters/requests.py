@@ -12,7 +12,7 @@ from typing import BinaryIO, Protocol, TypeVar
 
 from ebooklet.adapters.deleting import delete_all
 from ebooklet.adapters.listing import asked_prefix, is_wanted, start_after
-from ebooklet.adapters.objects import check_key, check_span, copies, no_copy, read_part
+from ebooklet.adapters.objects import check_key, check_span, no_copy, read_part
 from ebooklet.adapters.outgoing import Outgoing, check_condition, stored_whole
 from ebooklet.adapters.parallel import ordered_map
 from ebooklet.adapters.pools import Pools
@@ -101,6 +101,10 @@ class Requests(Protocol):
         Raises:
             UnsupportedOperation: there is no such request; nothing was removed.
         """
+        ...
+
+    def copies_from(self, origin: Origin | None) -> bool:
+        """See `RemoteStore.copies_from`."""
         ...
 
     def copy(self, source: str, target: str, container: str | None) -> None:
@@ -220,7 +224,7 @@ class RequestingStore:
 
     def copies_from(self, origin: Origin | None) -> bool:
         """Buckets of the same server, with the same keys."""
-        return self.capabilities.server_side_copy and copies(self.origin, origin)
+        return self._requests.copies_from(origin)
 
     def copy(self, source: str, target: str, *, origin: Origin | None = None) -> ObjectMeta:
         """See `RemoteStore.copy`."""

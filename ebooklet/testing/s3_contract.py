@@ -84,10 +84,13 @@ class S3StoreContract(RemoteStoreContract):
 
     def __init_subclass__(cls) -> None:
         known = _CANNOT.get(cls.server_name, {})
-        cls.deviations = {
-            **{name: reason for name, reason in known.items() if name not in cls.keeps},
-            **cls.deviations,
+        adapters = {
+            name: reason
+            for parent in reversed(cls.__mro__)
+            for name, reason in vars(parent).get("deviations", {}).items()
         }
+        kept = {name: reason for name, reason in known.items() if name not in cls.keeps}
+        cls.deviations = {**kept, **adapters}
         cls.unreliable = {**_SOMETIMES_BREAKS.get(cls.server_name, {}), **cls.unreliable}
         if cls.server_name:
             cls.pytestmark = [

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from ebooklet.adapters.objects import copies
 from ebooklet.adapters.outgoing import Outgoing, content_md5, etag_header
 from ebooklet.adapters.pools import Pools
 from ebooklet.adapters.remote.boto3.answers import described, etag_of, in_ms, part_of, whole_of
@@ -169,6 +170,10 @@ class Boto3Requests:
             code, key = failed.get("Code", ""), failed.get("Key")
             if code not in ("NoSuchKey", "NoSuchVersion"):
                 raise refused(0, code, op="delete", key=key, where=self._where(), kind=Kind.WRITE)
+
+    def copies_from(self, origin: Origin | None) -> bool:
+        """Buckets of the same server, with the same keys."""
+        return self._capabilities.server_side_copy and copies(self.origin, origin)
 
     def copy(self, source: str, target: str, container: str | None) -> None:
         """CopyObject."""

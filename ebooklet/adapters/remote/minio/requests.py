@@ -14,7 +14,7 @@ from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
 from ebooklet.adapters.httpanswers import leave, part_of
-from ebooklet.adapters.objects import quoted
+from ebooklet.adapters.objects import copies, quoted
 from ebooklet.adapters.outgoing import PARTS_AT_ONCE, Outgoing, etag_header
 from ebooklet.adapters.remote.minio.client import Clients, Header
 from ebooklet.adapters.remote.minio.transport import answer_lost
@@ -149,6 +149,10 @@ class MinioRequests:
             code, key = failed.code or "", failed.name
             if code != "NoSuchKey":
                 raise refused(0, code, op="delete", key=key, where=self._where(), kind=Kind.WRITE)
+
+    def copies_from(self, origin: Origin | None) -> bool:
+        """Buckets of the same server, with the same keys."""
+        return self._capabilities.server_side_copy and copies(self.origin, origin)
 
     def copy(self, source: str, target: str, container: str | None) -> None:
         """CopyObject, after a HeadObject of the source that the client makes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import warnings
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -184,9 +185,10 @@ class S3Connection:
         """
         if not self.has_credentials or not self.db_url:
             return None
-        public = replace(
-            self, access_key_id=None, access_key=None, retries=min(self.retries, _MIRROR_RETRIES)
-        )
+        public = copy(self)  # `replace` would say again that a plain http URL is not safe
+        for name in ("access_key_id", "access_key"):
+            object.__setattr__(public, name, None)
+        object.__setattr__(public, "retries", min(self.retries, _MIRROR_RETRIES))
         return public.address()
 
 

@@ -359,3 +359,20 @@ def test_neither_side_is_asked_when_offline(filled: Site, tmp_path: Path) -> Non
         with filled.open(tmp_path / "a.blt", to=to, offline=True) as db:
             assert dict(db.items()) == VALUES
         assert (keyed.log, public.log) == ([], [])
+
+
+def test_what_the_mirror_is_opened_with() -> None:
+    """No credentials, the limits of the connection, one repetition, and no second warning."""
+    with pytest.warns(UserWarning, match="plain http"):
+        connection = S3Connection(
+            *("id", "secret", "db", "bucket"), db_url="http://example.org/db", threads=3
+        )
+    address = connection.mirror_address()
+    assert address is not None
+    public = address.connection
+    assert public is not None
+    assert (str(address), public.has_credentials) == ("http://example.org/db", False)
+    assert (public.access_key, public.threads, public.retries) == (None, 3, 1)
+    assert (connection.access_key, connection.retries) == ("secret", 3)
+    assert S3Connection(db_url="https://example.org/db").mirror_address() is None
+    assert S3Connection("id", "secret", "db", "bucket").mirror_address() is None

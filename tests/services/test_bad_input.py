@@ -10,6 +10,7 @@ import booklet
 import pytest
 
 import ebooklet
+from ebooklet.adapters.local.memory import open_store as open_in_memory
 from ebooklet.bootstrap import open as open_database
 from ebooklet.core.head import MAX_HEAD_BYTES
 from ebooklet.errors import (
@@ -17,13 +18,15 @@ from ebooklet.errors import (
     InvalidKeyError,
     LocalFileError,
     RemoteIntegrityError,
+    RemoteUnavailable,
     SerializationError,
     UnknownNameError,
     UnsupportedFormatError,
+    UUIDMismatchError,
 )
 from ebooklet.ports.remote_store import ByteRange
 from ebooklet.testing.counting_proxy import CountingProxy
-from ebooklet.testing.faulty import FaultyRemoteStore
+from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 from ebooklet.testing.servers import S3Server
 
 from .conftest import Opener, store_of
@@ -300,3 +303,27 @@ def test_an_object_that_is_no_head_is_not_fetched_whole(moto: S3Server, tmp_path
         counts = proxy.counts()
     assert (counts.requests, counts.body_down) == (1, MAX_HEAD_BYTES + 1)
     assert files(tmp_path) == set()
+
+
+@pytest.mark.parametrize("how", ["another database", "another serializer", "no remote"])
+def test_a_local_store_of_the_callers_stays_open(opener: Opener, url: str, how: str) -> None:
+    """Who did not open it does not close it, however late the open fails."""
+    with opener(None, "c") as db:
+        db["a"] = 1
+        db.push()
+        uuid = db.uuid
+    built = open_in_memory(
+        value_serializer="json", uuid=None if how == "another database" else uuid
+    )
+    built.set("mine", b"1", 1)
+    store = FaultyRemoteStore(store_of(url))
+    options: dict[str, Any] = {}
+    if how == "another serializer":
+        options["value_serializer"] = "orjson"
+    if how == "no remote":
+        store.add(StoreRule(StoreFault.REFUSE, times=None))
+    with pytest.raises((UUIDMismatchError, RemoteUnavailable, ValueError)):
+        open_database(store, None, "w", local=built, **options)
+    assert built.get("mine") == b"1"
+    built.close()
+    assert store.head("db") if how != "no remote" else store.inner.head("db")  # nor the remote

@@ -439,6 +439,7 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
 
         Raises:
             ReadOnlyError: the handle, or its remote, can only be read.
+            OfflineError: the database was opened offline.
             PushInProgressError: a push is under way on this handle.
             LockTimeout: with `lock="optimistic"`, another writer has the database open.
             UUIDMismatchError: somebody has put another database there; it is untouched.

@@ -75,11 +75,13 @@ def delete_remote(copy: WorkingCopy) -> None:
 
     Raises:
         ReadOnlyError: the handle, or the remote, can only be read.
+        OfflineError: the database was opened offline.
         PushInProgressError: a push is under way on this handle.
         UUIDMismatchError: another database is there by now; it is untouched.
         EBookletError: see `delete_database`.
     """
     copy.require_writable("delete_remote")
+    copy.require_online("delete_remote")
     if copy.remote is None:
         raise RemoteMissingError("this database was opened without a remote", op="delete_remote")
     if not copy.remote.capabilities.writable:

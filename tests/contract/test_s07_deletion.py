@@ -16,6 +16,7 @@ from ebooklet.database import EBooklet
 from ebooklet.errors import (
     LockLostError,
     LockTimeout,
+    OfflineError,
     PushInProgressError,
     ReadOnlyError,
     RemoteDeleted,
@@ -27,6 +28,7 @@ from ebooklet.errors import (
 from ebooklet.services.heads import HeadStore
 from ebooklet.testing.counting_proxy import CountingProxy
 from ebooklet.testing.faults import Fault, FaultRule
+from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 from ebooklet.testing.servers import S3Server
 from tests.contract.conftest import Place
 
@@ -425,6 +427,23 @@ class TestOthers:
         b.close()
 
     @in_memory
+    def test_a_long_history_before_it(self, place: Place) -> None:
+        """What the new head says of it names nothing that is gone: it is checked, and copied."""
+        with place.open(file=None) as db:
+            for n in range(70):
+                db["k"] = n
+                db.push()
+            db.delete_remote()
+            for n in range(71, 140):
+                assert db.push(force_push=True).seq == n
+            report = ebooklet.fsck(place.connect("db"), check_objects=True)
+            assert report.ok
+            assert (report.orphans, report.n_commits, report.seq) == ((), 69, 139)
+            db.copy_remote(place.connect("copy"))
+        with place.open("copy", None, "r") as db:
+            assert dict(db) == {"k": 69}
+
+    @in_memory
     def test_another_database_is_left_alone(self, place: Place) -> None:
         """Created by somebody else under the same name, it has another uuid."""
         mine = filled(place, lock="optimistic")
@@ -454,6 +473,21 @@ class TestRefused:
         assert place.objects() == before
         with ebooklet.open(None, None, "c", "json") as db, pytest.raises(RemoteMissingError):
             db.delete_remote()
+
+    @in_memory
+    def test_offline(self, place: Place, tmp_path: Path) -> None:
+        """A writer that could not reach the remote does not delete it later."""
+        filled(place, file="a").close()
+        store = FaultyRemoteStore(place.store()[0])
+        store.add(StoreRule(StoreFault.REFUSE, times=None))
+        path = place.path("a")
+        with (
+            pytest.warns(UserWarning, match="opened offline"),
+            ebooklet.open(store, path, "w", offline="auto", lock="optimistic") as db,
+            pytest.raises(OfflineError, match="delete_remote"),
+        ):
+            db.delete_remote()
+        assert "db" in place.objects()
 
     def test_during_a_push(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         """`PushInProgressError`, which is a `RuntimeError`; the push goes on and succeeds."""

@@ -33,6 +33,10 @@ def exported(db: ebooklet.EBooklet[int], group: ebooklet.RemoteConnGroup) -> Non
     older: ebooklet.EVariableLengthValue[int] = db
     assert_type(db["k"], int)
     assert_type(ebooklet.S3Connection(db_url="https://example.com/db"), S3Connection)
+    with ebooklet.S3Connection(db_url="https://example.com/db").open("r") as session:
+        assert_type(session, ebooklet.RemoteSession)
+        assert_type(session.get_timestamp(), int | None)
+        assert_type(session.create_lock(), ebooklet.RemoteLock)
     assert_type(ebooklet.errors.Error("x"), errors.EBookletError)
     assert_type(ebooklet.__version__, str)
     del mapping, older, group

@@ -35,12 +35,12 @@ from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.upload import SEGMENT_CACHE_CONTROL
 
 DEFAULT_LOCK_TIMEOUT_S: Final = 300.0
-_COPIES: Final = 8  # at once, by the server
-# Each thread that moves large buffers leaves the allocator some 50 MB to keep; three are enough,
-# as what is larger than a segment travels in parts of which four go at once.
-_STREAMS: Final = 3
-_BYTES_IN_FLIGHT: Final = 96 * 1024 * 1024
-_MAX_WEIGHT: Final = 80 * 1024 * 1024  # what one stream holds in memory at most
+_AT_ONCE: Final = 8  # copies by the server, and small segments
+_SMALL: Final = 1024 * 1024  # bytes
+# Each thread that moves large buffers leaves the allocator some 50 MB to keep; two are enough, as
+# what is larger than a segment travels in parts of which four go at once.
+_LARGE_AT_ONCE: Final = 2
+_BYTES_IN_FLIGHT: Final = 64 * 1024 * 1024
 
 
 def copy_database(
@@ -210,8 +210,10 @@ class _Transfer:
         """
         sids = sorted(self._sizes)
         if self._target.store.copies_from(self._source.store.origin):
-            sids = self._without(self._copied, sids, _COPIES)
-        self._without(self._streamed, sids, _STREAMS)
+            sids = self._without(self._copied, sids, _AT_ONCE)
+        small = [sid for sid in sids if (self._sizes[sid] or 0) <= _SMALL]
+        self._without(self._streamed, small, _AT_ONCE)
+        self._without(self._streamed, sorted(set(sids).difference(small)), _LARGE_AT_ONCE)
         self._check_arrived()
 
     def _without(self, move: Callable[[bytes], bool], sids: list[bytes], n: int) -> list[bytes]:
@@ -263,7 +265,7 @@ class _Transfer:
         """Read a segment here and write it there."""
         size = self._size(sid)
         reader = RangedReader(self._source.store, segment_key(self._source.db_key, sid), size)
-        with self._budget.held(min(size, _MAX_WEIGHT)):
+        with self._budget.held(min(size, _BYTES_IN_FLIGHT)):
             self._target.store.put(
                 segment_key(self._target.db_key, sid),
                 cast("BinaryIO", reader),

@@ -18,7 +18,6 @@ from typing import Any, Final, Literal, TypeAlias, TypedDict, Unpack
 
 import ebooklet
 from ebooklet.adapters.clock import SystemClock
-from ebooklet.adapters.local.booklet.legacy import LegacyLocalFile
 from ebooklet.adapters.probecache import ProbeCache
 from ebooklet.adapters.remote.mirrored import MirroredRemoteStore
 from ebooklet.adapters.remote.probe import probe
@@ -356,6 +355,9 @@ def migrate(
             scratch = stack.enter_context(Scratch())
             source = OldRemote(old_remote.store, old_remote.db_key, scratch)
         if old_file is not None:
+            # Here, as Booklet loads every package there is a serializer for: 75 MiB with pandas.
+            from ebooklet.adapters.local.booklet.legacy import LegacyLocalFile
+
             file = LegacyLocalFile(Path(old_file), clock=clock, lock_timeout=lock_timeout)
             stack.callback(file.close)
         database = OldDatabase(source, file)

@@ -93,6 +93,12 @@ def test_errors_and_connections_stay_light() -> None:
     assert not set(fresh(code).split()) & set(NEVER_AT_IMPORT)
 
 
+def test_work_on_a_whole_remote_loads_no_booklet() -> None:
+    """Looking at a remote needs no local file, so not Booklet, which loads pandas where it can."""
+    code = "import ebooklet, sys; ebooklet.fsck('memory://nothing'); print(*sys.modules, sep='\\n')"
+    assert not set(fresh(code).split()) & {"booklet", "pandas"}
+
+
 class TestPublicFace:
     """`ebooklet` itself."""
 

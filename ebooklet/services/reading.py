@@ -13,10 +13,16 @@ from ebooklet.core.index.lookup import scan, scan_keys
 from ebooklet.core.keys import check_keys, is_key
 from ebooklet.core.names import segment_key
 from ebooklet.core.plan import plan_ranges
-from ebooklet.errors import EBookletError, ObjectNotFound, RemoteIntegrityError
+from ebooklet.errors import (
+    EBookletError,
+    ObjectNotFound,
+    RemoteIntegrityError,
+    SnapshotExpired,
+)
 from ebooklet.ports.local_store import LocalValue
 from ebooklet.ports.remote_store import ByteRange
 from ebooklet.services.parts import read_again
+from ebooklet.services.readahead import with_neighbours
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -58,7 +64,8 @@ def iter_base(copy: WorkingCopy) -> Iterator[list[Entry]]:
 def read_missing(copy: WorkingCopy, key: object) -> LocalValue | None:
     """The value of a key that the local store does not have, or None when there is none.
 
-    Fetches it with one ranged request (plus index nodes not yet cached) and keeps it.
+    Fetches it with one ranged request (plus index nodes not yet cached) and keeps it, as it does
+    the neighbours that a program walking along the keys will ask for next.
     """
     if not is_key(key):
         return None
@@ -73,13 +80,26 @@ def read_missing(copy: WorkingCopy, key: object) -> LocalValue | None:
     entry = entries_of(copy, (key,)).get(key)
     if entry is None:
         return copy.local.get_entry(key)
-    for _, value in fetch_values(copy, (entry,)):
-        if isinstance(value, EBookletError):
+    with copy.explaining():
+        wanted = with_neighbours(copy, entry)
+    try:
+        return _fetched_first(copy, base, wanted)
+    except (RemoteIntegrityError, SnapshotExpired):
+        if len(wanted) == 1:
+            raise
+    return _fetched_first(copy, base, [entry])  # it may have been a neighbour's segment
+
+
+def _fetched_first(copy: WorkingCopy, base: Snapshot, wanted: Sequence[Entry]) -> LocalValue:
+    """Fetch values and keep them; the first is returned or fails, the others need not be good."""
+    good: dict[str, LocalValue] = {}
+    for entry, value in fetch_values(copy, wanted):
+        if not isinstance(value, EBookletError):
+            good[entry.key] = LocalValue(entry.timestamp, value)
+        elif entry is wanted[0]:
             raise value
-        found = LocalValue(entry.timestamp, value)
-        copy.keep_fetched(base, ((key, found),))
-        return found
-    raise RemoteIntegrityError("the remote answered with nothing", op="get", key=key)
+    copy.keep_fetched(base, list(good.items()))
+    return good[wanted[0].key]
 
 
 def fetch_values(

@@ -13,6 +13,7 @@ from ebooklet.core.head import DatabaseType, Head, Proto
 from ebooklet.core.minting import SidMinter
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import NodeRef
+from ebooklet.core.walks import Walks
 from ebooklet.errors import (
     EBookletError,
     ForkedProcessError,
@@ -127,6 +128,7 @@ class WorkingCopy:
         self.lock_timeout = 300.0  # s
         self.fetched: dict[str, LocalValue] = {}  # a reader's values on their way to the store
         self._fetched_bytes = 0
+        self.walks = Walks()
         self._moving = False
         self.proto: Proto | None = None  # how heads are moved; None until a remote was looked at
         self.params = TreeParams()

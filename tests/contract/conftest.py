@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from ebooklet.database import EBooklet
 from ebooklet.plugins.registry import RemoteOpener
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.opening import Flag
+from ebooklet.testing.counting_proxy import CountingProxy
 from ebooklet.testing.servers import S3Server
+from tests.contract.metered import Metered
 
 PLACES = ("memory", "file", "seaweedfs", "moto")
 _OPENERS: dict[str, RemoteOpener] = {"memory": open_memory, "file": open_folder, "s3": open_s3}
@@ -93,3 +95,16 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 def locked_place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """A server that ignores conditional writes, so that commits go under the ticket lock."""
     return make_place("rclone", tmp_path, request)
+
+
+@pytest.fixture(scope="session")
+def counting_proxy(seaweedfs: S3Server) -> Iterator[CountingProxy]:
+    """What counts the traffic of a full server; one a session, as what is probed is its address."""
+    with CountingProxy(seaweedfs.endpoint_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def metered(seaweedfs: S3Server, counting_proxy: CountingProxy, tmp_path: Path) -> Metered:
+    """Databases in a bucket of their own, whose traffic is counted."""
+    return Metered(seaweedfs, counting_proxy, tmp_path)

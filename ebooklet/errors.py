@@ -138,7 +138,7 @@ class SnapshotExpired(EBookletError):
 
 
 class GroupTooLargeError(EBookletError, ValueError):
-    """A connection group is larger than its format allows."""
+    """Named by programs of EBooklet 0.11; never raised, as groups are of any size."""
 
 
 # What writing reports.
@@ -208,7 +208,7 @@ class PushInProgressError(EBookletError, RuntimeError):
 
 
 class ConcurrentCompactionError(EBookletError, RuntimeError):
-    """The local file was compacted while it was being read."""
+    """Named by programs of EBooklet 0.11; never raised, as readers outlive a compaction."""
 
 
 # What the caller, the local half or the installation got wrong.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from ebooklet import errors
+from ebooklet.plugins.extras import EXTRAS
+from ebooklet.plugins.groups import REMOTE_STORES
 from ebooklet.testing.servers import S3Server
 
 REPOSITORY = Path(__file__).parents[1]
 ERRORS = REPOSITORY / "docs" / "errors.md"
+DECISIONS = REPOSITORY / "docs" / "decisions"
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,})(?P<language>[\w+-]*)[^`]*$")
 _SKIP = re.compile(r"<!--\s*docs-test:\s*skip\s*\((?P<reason>[^)]+)\)\s*-->")
 
@@ -167,3 +171,23 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
         and not (page.parent / target).exists()
     ]
     assert broken == []
+
+
+def test_every_decision_is_listed_under_its_number() -> None:
+    """The list of decisions names each page once, in order, and no two share a number."""
+    listing = (DECISIONS / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^- \[(\d{4})\]\((\S+)\): \S", listing, re.MULTILINE)
+    pages = sorted(page.name for page in DECISIONS.glob("*.md") if page.name != "README.md")
+    assert [name for _, name in rows] == pages
+    assert [number for number, _ in rows] == [f"{n:04}" for n in range(1, len(pages) + 1)]
+    assert all(name.startswith(f"{number}-") for number, name in rows)
+
+
+def test_every_scheme_and_extra_is_explained() -> None:
+    """The page on remotes names the scheme of each remote store, and what installs it."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    page = (REPOSITORY / "docs" / "remotes.md").read_text(encoding="utf-8")
+    stores = project["entry-points"]["ebooklet.remote_stores"]
+    extras = {EXTRAS[REMOTE_STORES, name] for name in stores if (REMOTE_STORES, name) in EXTRAS}
+    assert [name for name in stores if not re.search(rf"`{name}(\+\w+)?://", page)] == []
+    assert [extra for extra in sorted(extras) if f"ebooklet[{extra}]" not in page] == []

@@ -223,6 +223,8 @@ class _Heart:
         The garbage collector may call this anywhere, also in code of the client library that
         holds its own locks, so no request is made here.
         """
+        if self._stop.is_set():
+            return  # it was released, and freeing it again would get in the next holder's way
         self._free_at_end = True
         self._stop.set()
 

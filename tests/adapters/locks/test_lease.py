@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import BinaryIO
 
 import pytest
 
-from ebooklet.adapters.holding import HeldLease, HolderRecord, decode_record, encode_record
+from ebooklet.adapters.clock import SystemClock
+from ebooklet.adapters.holding import (
+    HEARTBEAT_THREAD,
+    HeldLease,
+    HolderRecord,
+    decode_record,
+    encode_record,
+)
 from ebooklet.adapters.locks.lease import LeaseLockService, LeaseTiming, open_service
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.core.names import lock_key
@@ -352,8 +360,6 @@ def test_the_registered_service_is_patient(store: LossyStore, clock: ManualClock
 
 def test_the_background_renews(store: LossyStore) -> None:
     """With real time running, the record's beat grows without anybody's call."""
-    from ebooklet.adapters.clock import SystemClock
-
     clock = SystemClock()
     lock = LeaseLockService(store, clock, LeaseTiming(ttl_s=0.4))
     lease = lock.acquire("db", timeout=0)
@@ -378,3 +384,16 @@ def test_store_errors_of_verify_come_out(store: LossyStore, clock: ManualClock) 
     with pytest.raises(StoreError):
         lease.verify()
     assert not lease.lost
+
+
+def test_a_released_lease_is_freed_once(store: LossyStore) -> None:
+    """A handle dropped right after its release writes no more, which would be in others' way."""
+    for _ in range(30):
+        lease = open_service(store, SystemClock()).acquire("db", timeout=0)
+        store.requests.clear()
+        lease.release()
+        del lease
+        for thread in threading.enumerate():
+            if thread.name == HEARTBEAT_THREAD:
+                thread.join()
+        assert store.requests == ["put"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping, Set
+from typing import Final, NamedTuple
 
 from ebooklet.core.entry import Entry
 from ebooklet.core.index.diff import Change
@@ -11,6 +11,14 @@ from ebooklet.core.journal import ABSENT, UNKNOWN, Base
 
 _PRESENT_ADDS: Final = {True: 0, False: 1}  # what a pending set adds to the base's count
 _PRESENT_DELETES: Final = {True: -1, False: 0}  # and a pending deletion
+
+
+class Left(NamedTuple):
+    """Changes that were dropped, as far as others need to know."""
+
+    shape: int
+    keys: tuple[Set[str], Set[str], bool]  # set, deleted, and whether all is to be replaced
+    in_base: Mapping[str, bool]
 
 
 class PendingChanges:
@@ -96,11 +104,35 @@ class PendingChanges:
         """Whether to drop the change of `key` may change the set of keys."""
         return key in self.deletes or not self._in_base.get(key, False)
 
-    def clear(self) -> None:
-        """Drop every change of keys."""
+    def clear(self) -> Left:
+        """Drop every change of keys; return what they were."""
+        left = Left(
+            shape=self.shape,
+            keys=(self.sets.keys() | self.touched.keys(), set(self.deletes), self.replace),
+            in_base=dict(self._in_base),
+        )
         self.touched.clear()
         self._drop_all()
         self.shape += 1
+        return left
+
+    def resume(self, left: Left, *, same_base: bool) -> bool:
+        """After a `clear` and a reload, go on from what was known before.
+
+        Args:
+            left: what `clear` returned.
+            same_base: the base commit is the one of then.
+
+        Returns:
+            Whether the set of keys is what it was: then no iterator has to end.
+        """
+        if same_base:
+            for key in (*self.sets, *self.deletes):
+                if key in left.in_base:
+                    self._set_presence(key, left.in_base[key])
+        same = same_base and left.keys == (self.sets.keys(), self.deletes.keys(), self.replace)
+        self.shape = left.shape if same else max(self.shape, left.shape + 1)
+        return same
 
     def unresolved(self) -> list[str]:
         """Pending keys whose presence in the base is not known yet."""

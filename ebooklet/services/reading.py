@@ -222,7 +222,7 @@ def contains(copy: WorkingCopy, key: object) -> bool:
 
 def length(copy: WorkingCopy) -> int:
     """Exact number of keys, unsynced writes included; O(1) once pending keys are resolved."""
-    copy.require_open()
+    copy.notice()
     while True:
         copy.resolve_pending()
         with copy.lock:
@@ -269,7 +269,7 @@ def _while_unchanged(copy: WorkingCopy, pages: Iterable[Iterable[T]]) -> Iterato
     Raises:
         RuntimeError: a key was added or deleted since, at the next step, the last included.
     """
-    copy.require_open()
+    copy.notice()
     # Before the shape is noted: what is resolved later, by a `len`, changes it without any key.
     copy.resolve_pending()
     return _watched(copy, pages, shape(copy))

@@ -196,6 +196,17 @@ class WorkingCopy:
             self.local.acknowledge()
             self.reload()
 
+    def notice(self) -> None:
+        """As a reader, take in what other processes did by now, so that it does not turn up later.
+
+        Raises:
+            ValueError: the handle is closed.
+        """
+        self.require_open()
+        if not self.local.writable:
+            self.local.contains("")  # comes back to the file, which is when a change is seen
+            self.require_open()
+
     def require_writable(self, op: str) -> None:
         """Raise `ReadOnlyError` on a read-only handle."""
         self.require_open()
@@ -240,11 +251,16 @@ class WorkingCopy:
             if self.local.writable:
                 self.pending.absorb()
                 self.journal.flush(self.pending)
-            # What was fetched belongs to the state left behind.
-            self.fetched, self._fetched_bytes = {}, 0
-            self.pending.clear()
+            base = self.journal.read_base()
+            same_base = base is self.base or (
+                base is not None and self.base is not None and base.data == self.base.data
+            )
+            left = self.pending.clear()
             self.journal.load(self.pending)
-            self.set_base(self.journal.read_base())
+            if not self.pending.resume(left, same_base=same_base):
+                # What was fetched belongs to the state left behind.
+                self.fetched, self._fetched_bytes = {}, 0
+            self.set_base(self.base if same_base else base)
             if self.base is None and (former := self.journal.read_former()) is not None:
                 self.follow(former)
 

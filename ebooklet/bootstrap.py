@@ -263,6 +263,7 @@ def open_rcg(
             remote_conn=remote_conn,
             file_path=file_path,
             flag=flag,
+            value_serializer=None,  # a group's is settled; one among the options is refused here
             n_buckets=n_buckets,
             buffer_size=buffer_size,
             kind="group",

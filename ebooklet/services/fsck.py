@@ -35,6 +35,7 @@ from ebooklet.errors import (
 from ebooklet.ports.lock_service import Lease
 from ebooklet.services.auditing import audit_segments
 from ebooklet.services.heads import HeadMoved
+from ebooklet.services.locking import write_lock
 from ebooklet.services.place import RemotePlace
 from ebooklet.services.retained import HistoryReader
 from ebooklet.services.snapshot import Snapshot
@@ -146,22 +147,17 @@ def sweep(
     if found.snapshot is None:
         report, _ = _judge(place, found, min_age_ms, walk=False, read=False)
         return replace(report, not_swept=_no_head(report))
-    if reason := found.snapshot.head.read_only_reason:
+    head = found.snapshot.head
+    if reason := head.read_only_reason:
         raise UnsupportedFormatError(
             f"{place.location} cannot be swept by this version: {reason}",
             op="fsck",
             key=place.db_key,
         )
-    service = place.locks(found.snapshot.head.proto)
-    if service is None:
-        return _swept(place, None, min_age_ms, check_objects=check_objects)
-    lease = service.acquire(
-        place.db_key, timeout=lock_timeout, purpose="fsck", fence=found.snapshot.head.fence
-    )
-    try:
+    with write_lock(
+        place, head.proto, fence=head.fence, timeout=lock_timeout, purpose="fsck"
+    ) as lease:
         return _swept(place, lease, min_age_ms, check_objects=check_objects)
-    finally:
-        lease.release()
 
 
 def _swept(
@@ -396,14 +392,9 @@ def _why_not(place: RemotePlace, report: FsckReport) -> str:
 def _no_head(report: FsckReport) -> str:
     if report.db_object_exists:
         return "the head is damaged, so that nothing is known to be unneeded"
-    return (
-        (
-            "there is no database here, so that a first push may be under way: create one and sweep "
-            "then"
-        )
-        if report.orphans
-        else ""
-    )
+    if not report.orphans:
+        return ""
+    return "there is no database here, so that a first push may be under way: create one and sweep then"
 
 
 def _names(place: RemotePlace, sids: list[bytes]) -> tuple[str, ...]:

@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from ebooklet.core.head import Proto
 from ebooklet.errors import UnsupportedOperation
-from ebooklet.ports.lock_service import LockInfo, LockService
+from ebooklet.ports.lock_service import Lease, LockInfo, LockService
 from ebooklet.services.fencing import raise_fence
 from ebooklet.services.place import RemotePlace
 from ebooklet.services.snapshot import Snapshot
+
+DEFAULT_LOCK_TIMEOUT_S: Final = 300.0
+
+
+@contextmanager
+def write_lock(
+    place: RemotePlace, proto: Proto, *, fence: int, timeout: float, purpose: str
+) -> Iterator[Lease | None]:
+    """Hold the write lock of a place; None where writers take none.
+
+    Args:
+        place: what to lock.
+        proto: how its head is moved.
+        fence: the token to exceed, as the head has it.
+        timeout: seconds to wait.
+        purpose: what for, as those who wait are told.
+
+    Raises:
+        LockTimeout: another held it for the whole wait.
+    """
+    service = place.locks(proto)
+    if service is None:
+        yield None
+        return
+    lease = service.acquire(place.db_key, timeout=timeout, purpose=purpose, fence=fence)
+    try:
+        yield lease
+    finally:
+        lease.release()
 
 
 def lock_service(place: RemotePlace, current: Snapshot | None) -> LockService:

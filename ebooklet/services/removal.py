@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from ebooklet.core.names import alternate_key
 from ebooklet.errors import (
@@ -17,12 +17,11 @@ from ebooklet.errors import (
 )
 from ebooklet.ports.lock_service import Lease
 from ebooklet.services.inventory import list_segments
+from ebooklet.services.locking import DEFAULT_LOCK_TIMEOUT_S, write_lock
 from ebooklet.services.place import RemotePlace, place_of
 from ebooklet.services.pull import take_metadata
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
-
-DEFAULT_LOCK_TIMEOUT_S: Final = 300.0
 
 
 class _Condemned(NamedTuple):
@@ -147,15 +146,14 @@ def _locked(
     place: RemotePlace, found: Snapshot, lease: Lease | None, timeout: float
 ) -> Iterator[Lease | None]:
     """Hold the write lock: the caller's own, or one taken for this; None where there is none."""
-    service = None if lease is not None else place.locks(found.head.proto)
-    if service is None:
+    if lease is not None:
         yield lease
         return
-    lease = service.acquire(place.db_key, timeout=timeout, purpose="delete", fence=found.head.fence)
-    try:
-        yield lease
-    finally:
-        lease.release()
+    head = found.head
+    with write_lock(
+        place, head.proto, fence=head.fence, timeout=timeout, purpose="delete"
+    ) as taken:
+        yield taken
 
 
 def _condemn(place: RemotePlace) -> _Condemned | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import BinaryIO, Final, cast
 
@@ -28,13 +28,13 @@ from ebooklet.errors import (
 )
 from ebooklet.ports.lock_service import Lease
 from ebooklet.services.heads import HeadMoved
+from ebooklet.services.locking import DEFAULT_LOCK_TIMEOUT_S, write_lock
 from ebooklet.services.place import RemotePlace
 from ebooklet.services.ranged import RangedReader
 from ebooklet.services.retained import retained_segments
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.upload import SEGMENT_CACHE_CONTROL
 
-DEFAULT_LOCK_TIMEOUT_S: Final = 300.0
 _AT_ONCE: Final = 8  # copies by the server, and small segments
 _SMALL: Final = 1024 * 1024  # bytes
 # Each thread that moves large buffers leaves the allocator some 50 MB to keep; two are enough, as
@@ -89,8 +89,8 @@ def copy_database(
         )
     _require_absent(target)
     proto = target.probe()
-    with ExitStack() as stack:
-        lease = _locked(target, proto, snapshot.head.fence, lock_timeout, stack)
+    fence = snapshot.head.fence
+    with write_lock(target, proto, fence=fence, timeout=lock_timeout, purpose="copy") as lease:
         _require_absent(target)
         head = _head_for(snapshot.head, proto, lease)
         if reason := head.read_only_reason:
@@ -106,17 +106,6 @@ def copy_database(
             target.heads().commit(head, encode_head(head), None, lease)
         except (HeadMoved, UUIDMismatchError) as exc:
             raise _exists(target) from exc
-
-
-def _locked(
-    target: RemotePlace, proto: Proto, fence: int, timeout: float, stack: ExitStack
-) -> Lease | None:
-    service = target.locks(proto)
-    if service is None:
-        return None
-    lease = service.acquire(target.db_key, timeout=timeout, purpose="copy", fence=fence)
-    stack.callback(lease.release)
-    return lease
 
 
 def _require_absent(target: RemotePlace) -> None:

@@ -6,13 +6,12 @@ import os
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping
 from concurrent.futures import Executor
-from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Generic, Never, Self, TypeVar, overload
 from uuid import UUID
 
 from ebooklet.core.keys import RESERVED_KEYS, check_key
-from ebooklet.core.timestamps import to_microseconds
+from ebooklet.core.timestamps import Timestamp, to_microseconds
 from ebooklet.errors import EBookletError
 from ebooklet.ports.lock_service import Lease
 from ebooklet.ports.serializer import Serializer
@@ -33,7 +32,6 @@ from ebooklet.views import KeyRange, RangeItems, RangeKeys, RangeValues
 V = TypeVar("V")
 D = TypeVar("D")
 Result = TypeVar("Result")
-Timestamp = int | str | datetime | None
 _NO_DEFAULT: Final = object()
 
 

@@ -7,7 +7,8 @@ import re
 from typing import Any, Final
 
 from ebooklet.connection import S3Connection
-from ebooklet.database import EBooklet, Timestamp
+from ebooklet.core.timestamps import Timestamp
+from ebooklet.database import EBooklet
 from ebooklet.errors import RemoteMissingError
 from ebooklet.services.catalog import describe, user_metadata
 

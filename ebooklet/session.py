@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
 from ebooklet.core.names import check_db_key
-from ebooklet.core.timestamps import to_microseconds
+from ebooklet.core.timestamps import Timestamp, to_microseconds
 from ebooklet.errors import LockLostError, LockTimeout, ReadOnlyError
 from ebooklet.ports.lock_service import Lease, LockInfo, LockService
 from ebooklet.ports.remote_store import ObjectMeta
@@ -17,8 +16,6 @@ from ebooklet.services.place import OpenPlace, RemoteLike, RemotePlace
 from ebooklet.services.removal import delete_database
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.transfer import copy_database
-
-Timestamp = int | str | datetime | None
 
 
 class RemoteSession:
@@ -324,7 +321,7 @@ class RemoteLock:
             raise ValueError("timeout must be seconds, or -1 for as long as it takes")
         wait = 0.0 if not blocking else float("inf") if timeout == -1 else timeout
         try:
-            self._lease = self._session._acquire(wait)  # noqa: SLF001
+            self._lease = self._session._acquire(wait)  # noqa: SLF001 - as above
         except LockTimeout:
             return False
         return True
@@ -351,7 +348,7 @@ class RemoteLock:
 
     def other_locks(self) -> list[LockInfo]:
         """Who else holds the lock."""
-        return self._session._others(self._lease)  # noqa: SLF001
+        return self._session._others(self._lease)  # noqa: SLF001 - as above
 
     def break_other_locks(self, timestamp: Timestamp = None) -> list[LockInfo]:
         """See `RemoteSession.break_other_locks`."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias
 
-__all__ = ["MAX_TIMESTAMP", "to_datetime", "to_microseconds"]
+__all__ = ["MAX_TIMESTAMP", "Timestamp", "to_datetime", "to_microseconds"]
+
+Timestamp: TypeAlias = int | str | datetime | None
+"""What a user may give: µs, an ISO 8601 text with a zone, an aware datetime, or nothing."""
 
 MAX_TIMESTAMP: Final = (1 << 56) - 1  # Booklet stores 7 bytes
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-def to_microseconds(timestamp: int | str | datetime | None, now: int) -> int:
+def to_microseconds(timestamp: Timestamp, now: int) -> int:
     """Turn what a user gives into µs.
 
     Args:

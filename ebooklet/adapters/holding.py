@@ -247,7 +247,7 @@ _hearts: weakref.WeakSet[_Heart] = weakref.WeakSet()
 
 def _free_all_at_exit() -> None:
     """Free what the program forgot, so that the next writer need not wait for its expiry."""
-    hearts = [heart for heart in _hearts if not heart._holding.foreign_process()]  # noqa: SLF001
+    hearts = [heart for heart in _hearts if not heart._holding.foreign_process()]  # noqa: SLF001  # our own class
     for heart in hearts:
         heart.abandon()
     for heart in hearts:

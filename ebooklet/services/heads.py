@@ -116,7 +116,7 @@ class HeadStore:
         trouble: EBookletError | None = None
         for attempt in range(_SAME_BYTES_ATTEMPTS):
             if attempt:
-                self._clock.sleep(min(2.0, 0.05 * 2**attempt) * (0.5 + random.random()))  # noqa: S311
+                self._clock.sleep(min(2.0, 0.05 * 2**attempt) * (0.5 + random.random()))  # noqa: S311 - jitter
             if lease is not None:
                 lease.check()
             try:

@@ -332,7 +332,7 @@ class FaultyRemoteStore:
         """Note a call and find the rule that strikes it; simple refusals are raised at once."""
         with self._lock:
             self.calls.append(call)
-            rule = next((rule for rule in self._rules if rule._strikes(call)), None)  # noqa: SLF001
+            rule = next((rule for rule in self._rules if rule._strikes(call)), None)  # noqa: SLF001 - rules are ours
         if rule is None:
             return None
         if rule.then is not None:

@@ -386,7 +386,7 @@ def _wait_for_volumes(url: str, within_s: float = 30) -> None:
     """Wait until the master knows a volume server; otherwise the first write takes 5 s at times."""
     end = time.monotonic() + within_s
     while time.monotonic() < end:
-        with suppress(OSError), urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310
+        with suppress(OSError), urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - as above
             if b'"Url"' in answer.read():
                 return
         time.sleep(0.05)

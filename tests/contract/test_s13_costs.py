@@ -154,13 +154,13 @@ def test_reading_what_is_not_here(metered: Metered) -> None:
     with metered.open() as db:
         fill(db, 5000)
         assert db.push()
-    scattered = [f"key{n:06}" for n in range(0, 5000, 10)]
+    scattered = [f"key{n:06}" for n in range(0, 5000, 20)]
     with metered.open(flag="r") as db:
         list(db)
         with metered.cost() as reading:
             for key in scattered:
                 assert db[key][:6] == key[3:]
-    assert reading.requests <= 500
+    assert reading.requests <= len(scattered)
     with metered.open(flag="r") as db:
         list(db)
         with metered.cost() as reading:

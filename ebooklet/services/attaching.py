@@ -121,14 +121,12 @@ def _finish_deletions(copy: WorkingCopy, condition: Condition) -> None:
 
 def _outlive_remote(copy: WorkingCopy, condition: Condition) -> None:
     """Go on from what is stored here: the remote that had the rest is gone."""
-    base, noted = copy.base, copy.journal.read_former()
+    base = copy.base
     if base is None:
         return
     if condition != "edited":  # or else somebody has put them there again with plain Booklet
         _finish_deletions(copy, condition)
-    # A deletion of our own may have seen a newer head than this copy had taken in.
-    newer = noted is not None and noted.head.seq > base.head.seq
-    let_go(copy, noted if noted is not None and newer else base)
+    let_go(copy, base)
     n_kept = len(copy.pending.sets)
     n_lost = base.count - n_kept
     lost = f"; at least {n_lost} that were never fetched are lost with it" if n_lost > 0 else ""

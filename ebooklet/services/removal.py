@@ -98,13 +98,17 @@ def delete_remote(copy: WorkingCopy) -> None:
         copy.push_lock.release()
 
 
-def let_go(copy: WorkingCopy, former: Snapshot) -> None:
+def let_go(copy: WorkingCopy, base: Snapshot) -> None:
     """Make everything stored here pending, on top of nothing: the remote is gone.
 
     Args:
         copy: the working copy, writable.
-        former: the last head of the remote, as far as it is known here.
+        base: what it was last in step with. A deletion of its own may have noted a newer head,
+            which is then the one that the next goes on from.
     """
+    noted = copy.journal.read_former()
+    newer = noted is not None and noted.head.seq > base.head.seq
+    former = noted if noted is not None and newer else base
     pending = copy.pending
     with copy.lock:
         pending.absorb()

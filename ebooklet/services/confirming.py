@@ -123,14 +123,19 @@ def _settle(copy: WorkingCopy, landed: Snapshot) -> None:
                 pending.end_push({})
             raise
         with copy.lock:
+            pending.absorb()
+            # Keys of it of which nothing is pending were cleared since. Then what is pending is all
+            # that is to be left, and none of it is settled, however equal.
+            known = sum(key in pending for key in entries)
+            pending.replace = pending.replace and known < landed.count
+            if pending.replace:
+                covered = {}
             pending.end_push(covered)
             # Whatever else is pending was changed after that write, so it stands on it.
             rest = [*pending.sets, *pending.deletes]
             pending.set_bases(rest, UNKNOWN)
             if pending.metadata and copy.local.get_metadata() == theirs:
                 pending.metadata = False
-            if landed.commit.op == "replace" and not again:
-                pending.replace = False
             pending.shape += 1
             copy.set_base(landed)
             copy.journal.committed(pending, covered, landed, proven=True)

@@ -19,7 +19,7 @@ from ebooklet.errors import OfflineError, RemoteMissingError, SnapshotExpired
 from ebooklet.ports.local_store import Condition
 from ebooklet.services.conflicts import UNRELATED
 from ebooklet.services.metadata import committed_metadata
-from ebooklet.services.reading import base_entries
+from ebooklet.services.reading import entries_of
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import BORROW_TIMEOUT_S, WorkingCopy
 
@@ -91,19 +91,21 @@ def _drop_equal(copy: WorkingCopy) -> None:
     with copy.lock:
         copy.pending.absorb()
         sets = list(copy.pending.sets)
-    entries = base_entries(copy, sets)
-    equal = [
-        key
-        for key, found in copy.local.get_many(sets)
-        if (entry := entries.get(key)) is not None
-        and entry.timestamp == found.timestamp
-        and entry.digest == value_digest(found.value)
-    ]
+    entries = entries_of(copy, sets)  # none where all is to be replaced: there equal ones count too
     stored = copy.local.get_metadata() if copy.pending.metadata else None
     theirs = committed_metadata(copy, copy.base.head) if stored and copy.base else None
     with copy.lock:
-        # Another thread may have changed them since: then nothing was found out about them.
-        equal = [key for key in equal if key not in copy.pending.touched]
+        copy.pending.absorb()
+        if copy.pending.replace:
+            entries = {}
+        # Read only now, as another thread may have changed them meanwhile.
+        equal = [
+            key
+            for key, found in copy.local.get_many([key for key in sets if key in copy.pending.sets])
+            if (entry := entries.get(key)) is not None
+            and entry.timestamp == found.timestamp
+            and entry.digest == value_digest(found.value)
+        ]
         for key in equal:
             copy.pending.forget(key)
         copy.journal.settled(equal)

@@ -122,7 +122,9 @@ def clear(copy: WorkingCopy) -> None:
     with _between_pushes(copy, "clear"):
         copy.require_writable("clear")
         copy.pending.clear()
-        copy.pending.replace = copy.base is not None and copy.base.count > 0
+        in_base = copy.base is not None and copy.base.count > 0
+        # What a head write without an answer may have put there is to go as well.
+        copy.pending.replace = in_base or bool(copy.journal.unanswered())
         copy.journal.rewrite(copy.pending)
         copy.journal.all_gone()
         copy.local.clear()

@@ -12,6 +12,8 @@ from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.bootstrap import open as open_database
 from ebooklet.database import EBooklet
 from ebooklet.errors import ConflictError, OutcomeUnknown, RemoteUnavailable
+from ebooklet.services.journal import Journal
+from ebooklet.services.snapshot import Snapshot
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 from tests.services.conftest import kinds
 
@@ -193,3 +195,69 @@ def test_a_creation_that_landed_is_done(tmp_path: Path, killed: bool) -> None:
         db["k"] = 2
         assert db.push().updated
         assert dict(db.items()) == {"k": 2, "theirs": 1}
+
+
+@pytest.mark.filterwarnings("ignore:an earlier session opened:UserWarning")
+@pytest.mark.parametrize("reopened", [True, False], ids=["reopened", "same handle"])
+@pytest.mark.parametrize("flag", ["c", "n"], ids=["creation", "replacement"])
+def test_what_was_cleared_after_the_lost_answer_is_gone(
+    tmp_path: Path, flag: str, reopened: bool
+) -> None:
+    """What the write had put there goes with the rest; what was set since is all that is left."""
+    world = World(tmp_path)
+    if flag == "n":
+        world.create(k="old")
+    db = world.open("n", flag)
+    db.set("same", "v", timestamp=1)
+    db["gone"] = "v"
+    world.push_without_answer(db)
+    db.clear()
+    db.set("same", "v", timestamp=1)
+    db["new"] = 1
+    if reopened:
+        db.close()
+        db = world.open("n")
+    with db:
+        assert dict(db.items()) == {"same": "v", "new": 1}
+        assert db.push().updated
+        assert not db.push().updated
+        assert dict(db.items()) == {"same": "v", "new": 1}
+    with world.open("fresh", "c") as fresh:
+        assert dict(fresh.items()) == {"same": "v", "new": 1}
+
+
+def test_a_replacement_killed_while_it_is_noted_is_done(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new base is written down, that the replacement is over is not: nothing is wiped again."""
+    with world.open("n", "n") as db, monkeypatch.context() as patch:
+        write_base = Journal.write_base
+
+        def then_killed(journal: Journal, snapshot: Snapshot) -> None:
+            write_base(journal, snapshot)
+            world.kill("n")
+
+        patch.setattr(Journal, "write_base", then_killed)
+        db["only"] = 1
+        db.push()
+    with world.open("killed") as db:
+        assert dict(db.items()) == {"only": 1}
+        db["more"] = 2
+        assert db.push().updated
+    with world.open("fresh", "c") as fresh:
+        assert dict(fresh.items()) == {"only": 1, "more": 2}
+
+
+def test_a_deletion_repeated_goes_on_counting(world: World) -> None:
+    """Its answer was lost; the next commit still comes after those that only the deletion saw."""
+    with world.open() as db, world.open("colleague") as colleague:
+        world.others(3, theirs=1)
+        seen = colleague.pull().seq
+        world.store.add(StoreRule(StoreFault.LOSE_ANSWER, op="delete", key="db"))
+        with pytest.raises(OutcomeUnknown):
+            db.delete_remote()
+        db.delete_remote()
+        db["k"] = "new"
+        assert db.push().seq > seen
+        colleague.pull()
+        assert colleague["k"] == "new"

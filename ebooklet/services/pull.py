@@ -95,12 +95,20 @@ def advance_base(
         # A replacement never rebases: what it was decided on has to stand, or be looked at again.
         return PullResult(updated=False, seq=base.commit.seq)
     copy.nodes.adopt(current)
+    metadata_met = _meet_metadata(copy, base, current)
     with copy.moving():
         moved = leave_base(copy, base, current)
         with copy.lock:
             copy.pending.set_bases(lost, UNKNOWN)
             copy.journal.rebased(copy.pending, lost)
             _settle_on(copy, current, reshaped=moved.reshaped)
+    if metadata_met:
+        warnings.warn(
+            "the user's metadata changed both here and in the remote; yours stay pending, and the "
+            "next push replaces the remote's. discard() takes the remote's",
+            UserWarning,
+            stacklevel=stacklevel(),
+        )
     conflicts = find_conflicts(copy)
     if conflicts:
         warnings.warn(
@@ -155,6 +163,26 @@ def check_advance(copy: WorkingCopy, current: Snapshot) -> None:
         op="pull",
         key=copy.db_key,
     )
+
+
+def _meet_metadata(copy: WorkingCopy, base: Snapshot | None, current: Snapshot) -> bool:
+    """Whether pending metadata meet others than those they were changed from; equal ones settle."""
+    if not copy.pending.metadata or base is None:
+        return False
+    before, now = (
+        (head.metadata, head.metadata_ref, head.metadata_timestamp)
+        for head in (base.head, current.head)
+    )
+    if before == now:
+        return False
+    theirs = committed_metadata(copy, current.head)
+    with copy.lock:
+        ours = copy.local.get_metadata()
+        if ours is None or theirs is None or ours[0] != theirs[0]:
+            return True
+        copy.pending.metadata = False
+        copy.journal.metadata(pending=False)
+    return False
 
 
 def take_metadata(copy: WorkingCopy, current: Snapshot) -> None:

@@ -173,6 +173,38 @@ def test_6_a_file_made_by_booklet(conn: ebooklet.S3Connection, path: Path) -> No
         assert db["key1"] == VALUE
 
 
+def test_8_copy_and_delete(
+    conn: ebooklet.S3Connection, s3_server: S3Server, bucket: str, path: Path
+) -> None:
+    """Program 8: a session copies the remote whole, deletes it, and tells its uuid."""
+    with ebooklet.open(conn, path, flag="c", value_serializer="pickle") as db:
+        db["key1"] = VALUE
+        assert db.changes().push()
+        uuid = db.uuid
+        db["pending"] = 1
+    conn2 = ebooklet.S3Connection(
+        s3_server.access_key_id,
+        s3_server.access_key,
+        "data/copy",
+        bucket,
+        endpoint_url=s3_server.endpoint_url,
+    )
+    with conn2.open() as s:
+        assert s.uuid is None
+    with conn.open("w") as s:
+        assert s.copy_remote(conn2) is None
+    with conn.open("w") as s:
+        s.delete_remote()
+    with conn.open() as s:
+        assert s.uuid is None
+    with conn2.open() as s:
+        assert s.uuid == uuid
+    with ebooklet.open(conn2, path.with_name("copy.blt")) as db:
+        assert dict(db.items()) == {"key1": VALUE}
+    with pytest.raises(ebooklet.RemoteMissingError):
+        ebooklet.open(conn, path.with_name("elsewhere.blt"))
+
+
 def test_9_older_spellings(conn: ebooklet.S3Connection, path: Path) -> None:
     """Program 9: parameters and methods of the first version are still there."""
     db = ebooklet.open(conn, path, flag="c", value_serializer="pickle")
@@ -180,6 +212,13 @@ def test_9_older_spellings(conn: ebooklet.S3Connection, path: Path) -> None:
     assert db.prune(reindex=True) == 0
     db.changes().update()
     assert db.changes().push(True)
+    db.reopen("r")
+    with pytest.raises(ebooklet.ReadOnlyError):
+        db["key2"] = 2
+    db.reopen("w")
+    db["key2"] = 2
+    db.sync(force_shutdown=True)
     db.close(force_shutdown=True)
     with ebooklet.open(conn, path) as db:
-        assert db["key1"] == VALUE
+        assert (db["key1"], db["key2"]) == (VALUE, 2)
+        assert [change["key"] for change in db.changes().iter_changes()] == ["key2"]

@@ -9,7 +9,7 @@ import errno
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -705,11 +705,17 @@ def _mirror(
 
 
 def _connection_of(parameters: Mapping[str, Any]) -> S3Connection:
-    """The connection that a dict of its parameters describes, or the entry of a group."""
+    """The connection that a dict of its parameters describes, or the entry of a group.
+
+    An entry holds no credentials: they may be put beside its `remote_conn`, into a copy of it.
+    """
     inner = parameters.get("remote_conn", parameters)
     if not isinstance(inner, Mapping):
         raise TypeError("'remote_conn' of a group entry must be a dict of connection parameters")
-    return S3Connection(**{k: v for k, v in inner.items() if v is not None})
+    known = {field.name for field in fields(S3Connection)}
+    beside = {} if inner is parameters else {k: v for k, v in parameters.items() if k in known}
+    given = {**inner, **beside}
+    return S3Connection(**{k: v for k, v in given.items() if v is not None})
 
 
 def _resolve_old(old: RemoteLike, registry: Registry) -> _Remote:

@@ -380,8 +380,8 @@ def test_no_credentials_are_stored_or_said(
         said += [repr(db), repr(db.push("a message")), repr(db.lock), repr(db.changes())]
         db["pending"] = 1
     with ebooklet.open_rcg(group_conn, tmp_path / "g.blt", "c") as group:
-        group.add(conn, user_meta={"marker": "known user_meta"})
-        group["named"] = conn
+        group.add(conn, user_meta={"marker": "of an entry that is replaced"})
+        group.add(conn, key="named", user_meta={"marker": "known user_meta"})
         said += [repr(group), str(dict(group)), repr(list(group.changes()))]
         group.push()
         group.add(conn, key="pending")

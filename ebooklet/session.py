@@ -312,6 +312,9 @@ class RemoteLock:
 
         Returns:
             Whether it is held.
+
+        Raises:
+            ValueError: a negative timeout other than -1, or one without waiting.
         """
         if self.locked():
             return True

@@ -169,7 +169,11 @@ class HeadStore:
         return head.log is not None and head.seq > seq and self._in_log(head, seq, write_id)
 
     def check_same(self, current: Snapshot, uuid: UUID) -> None:
-        """Refuse a head that belongs to another database under the same key."""
+        """Refuse a head that belongs to another database under the same key.
+
+        Raises:
+            UUIDMismatchError: it does.
+        """
         if current.head.uuid != uuid:
             raise UUIDMismatchError(
                 f"the remote now holds another database (uuid {current.head.uuid}, ours is {uuid}); "

@@ -66,7 +66,12 @@ def committed_metadata(copy: WorkingCopy, head: Head) -> tuple[bytes, int] | Non
 
 
 def metadata_of(remote: RemoteStore, db_key: str, head: Head) -> tuple[bytes, int] | None:
-    """The metadata that a head holds or points to, as JSON with its timestamp (µs)."""
+    """The metadata that a head holds or points to, as JSON with its timestamp (µs).
+
+    Raises:
+        RemoteIntegrityError: they are larger than may be, or do not match their digest.
+        EBookletError: they cannot be fetched.
+    """
     timestamp = head.metadata_timestamp or 0
     if head.metadata is not None:
         return head.metadata, timestamp

@@ -298,7 +298,14 @@ def _check_exists(request: Request, current: Snapshot | None) -> None:
 
 
 def check_head(request: Request, current: Snapshot | None) -> None:
-    """Refuse a remote that is not what the caller asks for, or cannot be opened this way."""
+    """Refuse a remote that is not what the caller asks for, or cannot be opened this way.
+
+    Raises:
+        TypeError: it is stored as the other kind, and `only` one will do.
+        ValueError: another serializer is asked for than it has.
+        UnsupportedFormatError: this version may not write it.
+        SerializationError: its values may not be read.
+    """
     if current is None:
         return
     check_kind(request, current.head.type)

@@ -135,7 +135,12 @@ def _settle_on(copy: WorkingCopy, current: Snapshot, *, reshaped: bool) -> None:
 
 
 def check_advance(copy: WorkingCopy, current: Snapshot) -> None:
-    """Refuse a head of another database, and one older than this copy has already seen."""
+    """Refuse a head of another database, and one older than this copy has already seen.
+
+    Raises:
+        UUIDMismatchError: it is another database's.
+        RemoteRewound: it is older; in mode lock, where that can happen, a warning instead.
+    """
     head = current.head
     if head.uuid != copy.uuid:
         raise UUIDMismatchError(

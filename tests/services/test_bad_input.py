@@ -227,7 +227,7 @@ def test_flipped_or_cut_segments_never_give_a_wrong_value(opener: Opener, url: s
     assert noticed >= sum(n + 2 for n in range(63, 90)) // 5
     for cut in (0, 10, len(whole) // 2):
         store.put(segment, whole[:cut])
-        with opener(None, "r") as db, pytest.raises(EBookletError):
+        with opener(None, "r") as db, pytest.raises(RemoteIntegrityError):
             dict(db.items())
     store.delete([segment])
     with opener(None, "r") as db, pytest.raises(RemoteIntegrityError, match="fsck"):

@@ -156,6 +156,13 @@ class LocalStore(Protocol):
         """
         ...
 
+    def freshen(self) -> None:
+        """As a reader, come back to the store now, so that `changed_elsewhere` tells of now.
+
+        Never waits: while a writer is in, nothing happens.
+        """
+        ...
+
     def acknowledge(self) -> None:
         """Note that what another process changed has been taken in."""
         ...

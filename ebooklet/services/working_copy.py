@@ -199,12 +199,14 @@ class WorkingCopy:
     def notice(self) -> None:
         """As a reader, take in what other processes did by now, so that it does not turn up later.
 
+        Never waits for a writer that is at work.
+
         Raises:
             ValueError: the handle is closed.
         """
         self.require_open()
         if not self.local.writable:
-            self.local.contains("")  # comes back to the file, which is when a change is seen
+            self.local.freshen()
             self.require_open()
 
     def require_writable(self, op: str) -> None:

@@ -815,6 +815,23 @@ class DurableLocalStoreContract(LocalStoreContract):
         reader.get("k1")
         assert not _has_changed(reader)
 
+    def test_a_reader_looks_without_waiting(self, open_store: OpenLocalStore) -> None:
+        """Asked to, a reader learns at once of what changed, and waits for no writer."""
+        with_content(open_store)
+        reader = open_store(mode="read", lock_timeout=1000)
+        store = open_store()
+        store.set("k1", b"changed", 2)
+        reader.freshen()
+        assert not _has_changed(reader)
+        store.close()
+        reader.freshen()
+        assert _has_changed(reader)
+        assert reader.get("k1") == b"changed"
+        store = open_store(mode="read")
+        store.change_mode("write", timeout=10)
+        store.freshen()
+        assert not _has_changed(store)
+
     def test_a_reader_cannot_keep_values_while_a_writer_is_there(
         self, open_store: OpenLocalStore
     ) -> None:

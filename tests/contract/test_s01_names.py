@@ -17,7 +17,7 @@ from tests.contract.conftest import Place
 
 NAMES = (
     *("open", "open_ebooklet", "open_rcg", "S3Connection", "EVariableLengthValue", "EBooklet"),
-    *("RemoteConnGroup", "PushResult", "DEFAULT_GROUP_BYTES", "__version__"),
+    *("RemoteConnGroup", "PushResult", "fsck", "FsckReport", "DEFAULT_GROUP_BYTES", "__version__"),
     *("Error", "ReadOnlyError", "UUIDMismatchError", "RemoteMissingError", "OfflineError"),
     *("UnsupportedFormatError", "GroupTooLargeError", "RemoteIntegrityError", "LockLostError"),
     *("PushInProgressError", "ConcurrentCompactionError"),

@@ -199,6 +199,10 @@ class MemoryLocalStore:
         """Never."""
         return False
 
+    def freshen(self) -> None:
+        """Nothing to do."""
+        self._open()
+
     def acknowledge(self) -> None:
         """Nothing to do."""
 

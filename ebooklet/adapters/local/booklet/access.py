@@ -19,7 +19,12 @@ from ebooklet.adapters.local.booklet.leases import KEEPER
 from ebooklet.adapters.local.booklet.nodecache import NodeCache
 from ebooklet.adapters.local.booklet.rebuild import buckets_for
 from ebooklet.adapters.local.booklet.session import Creation, Session
-from ebooklet.errors import ForkedProcessError, LocalFileError, UnsupportedOperation
+from ebooklet.errors import (
+    ForkedProcessError,
+    LocalFileError,
+    LockTimeout,
+    UnsupportedOperation,
+)
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.local_store import Condition, Mode
 
@@ -119,6 +124,15 @@ class SharedFile:
     def changed_elsewhere(self) -> bool:
         """Whether a reader, coming back to the file, found it, a slot or a log changed."""
         return self._session.noticed and self._mode == "read"
+
+    def freshen(self) -> None:
+        """Lease the file now, if no writer is in; see the port."""
+        with self._lock:
+            self._check()
+            if self._handle is None and not self._owns():
+                with contextlib.suppress(LockTimeout):
+                    self._session.lease(Waiting(self._clock, 0))
+                    self._start_lease()
 
     def acknowledge(self) -> None:
         """Note that what another process changed has been taken in."""

@@ -25,7 +25,9 @@ from ebooklet.ports.remote_store import Body, RemoteStore
 
 SEGMENT_CACHE_CONTROL: Final = "max-age=31536000, immutable"
 _FIRST_CUT: Final = 8 * 1024 * 1024  # several small uploads overlap better than one large one
-_IN_FLIGHT: Final = 3  # segments held in memory while they travel
+_IN_FLIGHT: Final = 3  # segments held in memory while they travel, and bytes of them
+_IN_FLIGHT_BYTES: Final = 64 * 1024 * 1024
+_LARGE_FROM: Final = 128  # segments, after which larger ones keep the table of segments short
 _COMMIT_ROOM: Final = 32 * 1024
 
 
@@ -54,7 +56,7 @@ class SegmentUploader:
         self._write_id = write_id
         self._mint = mint
         self._pool = ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="ebooklet-upload")
-        self._flights: list[Future[None]] = []
+        self._flights: list[tuple[Future[None], int]] = []  # with their bytes
         self._values: SegmentWriter | None = None
         self._nodes: SegmentWriter | None = None
         self._sent: dict[bytes, tuple[int, SegmentKind]] = {}  # sid -> size and kind
@@ -147,10 +149,11 @@ class SegmentUploader:
 
     def _fly(self, sid: bytes, body: Body | io.BytesIO, size: int, kind: SegmentKind) -> None:
         self._sent[sid] = (size, kind)
-        self._cut = min(SEGMENT_LIMIT, _FIRST_CUT << len(self._sent) // 8)
+        count = len(self._sent)
+        self._cut = SEGMENT_LIMIT if count >= _LARGE_FROM else _FIRST_CUT << min(count // 8, 2)
         self.bytes_sent += size
-        self._settle(_IN_FLIGHT - 1)
-        self._flights.append(self._pool.submit(self._put, sid, body, size))
+        self._settle(_IN_FLIGHT - 1, _IN_FLIGHT_BYTES - size)
+        self._flights.append((self._pool.submit(self._put, sid, body, size), size))
 
     def _put(self, sid: bytes, body: Body | io.BytesIO, size: int) -> None:
         # A sid is written once with one content (I5), so a repeat after a lost answer is harmless.
@@ -161,7 +164,9 @@ class SegmentUploader:
                 "a large value did not arrive whole; push again", op="push", key=key
             )
 
-    def _settle(self, allowed: int) -> None:
-        """Wait until at most `allowed` uploads are under way; raise what a finished one raised."""
-        while len(self._flights) > allowed:
-            self._flights.pop(0).result()
+    def _settle(self, allowed: int, allowed_bytes: int = 0) -> None:
+        """Wait until at most so many uploads are under way; raise what a finished one raised."""
+        while self._flights and (
+            len(self._flights) > allowed or sum(size for _, size in self._flights) > allowed_bytes
+        ):
+            self._flights.pop(0)[0].result()

@@ -39,8 +39,10 @@ from ebooklet.ports.serializer import Serializer
 from ebooklet.serializers.custom import as_serializer
 from ebooklet.services.closing import close_copy
 from ebooklet.services.fsck import DEFAULT_MIN_AGE_MS, FsckReport, examine, sweep
-from ebooklet.services.migration.migrate import OldDatabase, Wishes, check_apart, check_target
+from ebooklet.services.migration.gathering import Wishes
+from ebooklet.services.migration.migrate import check_apart, check_target
 from ebooklet.services.migration.migrate import migrate as run_migration
+from ebooklet.services.migration.olddatabase import OldDatabase
 from ebooklet.services.migration.remote import OldRemote
 from ebooklet.services.migration.report import MigrationReport
 from ebooklet.services.mirrors import Mirror
@@ -67,6 +69,7 @@ DEFAULT_BUFFER_SIZE: Final = 1 << 22  # bytes
 DEFAULT_LOCK_TIMEOUT_S: Final = 300.0
 DEFAULT_FSCK_LOCK_TIMEOUT_S: Final = 60.0
 DEFAULT_MIN_AGE: Final = timedelta(milliseconds=DEFAULT_MIN_AGE_MS)
+_MIGRATION_BUFFER_BYTES: Final = 1 << 20  # beside the values in flight, which count more
 _LONGEST_AGE_S: Final = 100 * 365 * 24 * 3600.0
 Offline: TypeAlias = bool | Literal["auto"]
 
@@ -369,7 +372,7 @@ def migrate(
             file_path=file_path,
             flag="c",
             n_buckets=max(DEFAULT_N_BUCKETS, database.expected_keys * 8 // 7 + 1),
-            buffer_size=DEFAULT_BUFFER_SIZE,
+            buffer_size=_MIGRATION_BUFFER_BYTES,
             kind=database.kind or ("group" if remote_conn_group else "database"),
             lock_timeout=lock_timeout,
         )

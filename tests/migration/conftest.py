@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ebooklet
+from ebooklet.adapters.remote.boto3 import open_store
 from ebooklet.connection import S3Connection
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.serializer import Serializer
 from ebooklet.serializers.raw import BYTES
+from ebooklet.testing.faulty import FaultyRemoteStore, StoreRule
 from ebooklet.testing.peer import peer_python
 from ebooklet.testing.servers import S3Server
 
@@ -87,6 +89,20 @@ class OldDatabases:
         uuid: str = self.expected[name]["uuid"]
         return uuid
 
+    def push_later(self) -> OldDatabases:
+        """Let 0.11 change, delete and add a key of the database "db", and push."""
+        run_writer(self.server, self.bucket, self.folder, self.python, "later:group")
+        expected = json.loads((self.folder / "expected.json").read_text())
+        return replace(self, expected=expected)
+
+    def store(self, *rules: StoreRule) -> FaultyRemoteStore:
+        """The bucket behind a network that follows rules; a store's database is the one at "db"."""
+        store, _ = open_store(self.connection("db").address())
+        faulty = FaultyRemoteStore(store)
+        for rule in rules:
+            faulty.add(rule)
+        return faulty
+
     def objects(self, prefix: str = "") -> dict[str, str]:
         """The objects that begin with this, with their ETags."""
         pages = self.server.client().get_paginator("list_objects_v2")
@@ -123,6 +139,39 @@ def old(
     run_writer(seaweedfs, bucket, folder, old_python)
     expected = json.loads((folder / "expected.json").read_text())
     return OldDatabases(seaweedfs, bucket, folder, old_python, expected)
+
+
+def _written_alone(
+    server: S3Server, python: Path, folder: Path, case: str = "lone:group"
+) -> OldDatabases:
+    bucket = server.new_bucket()
+    run_writer(server, bucket, folder, python, case)
+    expected = json.loads((folder / "expected.json").read_text())
+    return OldDatabases(server, bucket, folder, python, expected)
+
+
+@pytest.fixture(scope="session")
+def lone(
+    seaweedfs: S3Server, old_python: Path, tmp_path_factory: pytest.TempPathFactory
+) -> OldDatabases:
+    """A packed database at the key "db" of a bucket of its own."""
+    return _written_alone(seaweedfs, old_python, tmp_path_factory.mktemp("lone"))
+
+
+@pytest.fixture(scope="session")
+def tiny(
+    moto: S3Server, old_python: Path, tmp_path_factory: pytest.TempPathFactory
+) -> OldDatabases:
+    """The same with four keys in one group, for damage at many places."""
+    return _written_alone(moto, old_python, tmp_path_factory.mktemp("tiny"), "tiny:group")
+
+
+@pytest.fixture
+def fresh(
+    seaweedfs: S3Server, old_python: Path, tmp_path_factory: pytest.TempPathFactory
+) -> OldDatabases:
+    """The same for one test, which may change it."""
+    return _written_alone(seaweedfs, old_python, tmp_path_factory.mktemp("fresh"))
 
 
 def read(new: Any, **options: Any) -> Content:

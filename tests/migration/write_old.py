@@ -307,6 +307,32 @@ def dying(mode):
     os._exit(7)
 
 
+def lone(mode):
+    """A database at the key "db", for tests that take a bucket of their own for it."""
+    with opened("db", value_serializer="json", group_bytes=MODES[mode]) as db:
+        for number in range(40):  # each in a group of its own
+            db[f"k{number:02}"] = f"{number:04}" * 60
+        db.set_metadata({"title": "lone"}, timestamp=1_400_000_000_000_001)
+        expect("db", pushed(db))
+
+
+def tiny(mode):
+    """The same with four keys, packed into one group."""
+    with opened("db", value_serializer=None, group_bytes=MODES[mode]) as db:
+        for number in range(4):
+            db[f"k{number}"] = b"value %d" % number
+        expect("db", pushed(db))
+
+
+def later(_):
+    """Another push of that database."""
+    with opened("db", "w", "later") as db:
+        db["k07"] = "changed"
+        del db["k11"]
+        db["k99"] = "added"
+        expect("db", pushed(db))
+
+
 CASES = {
     f"{case.__name__}:{mode}": (case, mode)
     for case, modes in (
@@ -324,13 +350,14 @@ CASES = {
     )
     for mode in modes
 }
+ALONE = {f"{case.__name__}:{mode}": (case, mode) for case in (lone, tiny, later) for mode in MODES}
 
 
 def main():
     warnings.simplefilter("ignore")
     if sys.argv[6:] and sys.argv[6].startswith("dying:"):
         dying(sys.argv[6].partition(":")[2])
-    wanted = [CASES[name] for name in sys.argv[6:] or CASES]
+    wanted = [(CASES | ALONE)[name] for name in sys.argv[6:] or CASES]
     with ThreadPoolExecutor(len(wanted)) as pool:
         for done in [pool.submit(case, mode) for case, mode in wanted]:
             done.result()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import assert_type
 
 import ebooklet
@@ -33,6 +33,9 @@ def exported(db: ebooklet.EBooklet[int], group: ebooklet.RemoteConnGroup) -> Non
     older: ebooklet.EVariableLengthValue[int] = db
     assert_type(db["k"], int)
     assert_type(ebooklet.S3Connection(db_url="https://example.com/db"), S3Connection)
+    report = ebooklet.migrate("old.blt", "memory://new")
+    assert_type(report, ebooklet.MigrationReport)
+    assert_type(report.failures, Mapping[str, str])
     with ebooklet.S3Connection(db_url="https://example.com/db").open("r") as session:
         assert_type(session, ebooklet.RemoteSession)
         assert_type(session.get_timestamp(), int | None)

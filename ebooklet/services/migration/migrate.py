@@ -4,36 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
-from uuid import UUID
 
-from ebooklet.core.headtypes import DatabaseType
-from ebooklet.core.legacy.description import serializer_name
-from ebooklet.errors import MigrationIncomplete, RemoteMissingError, UUIDMismatchError
+from ebooklet.errors import MigrationIncomplete, RemoteMissingError
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.closing import close_copy
-from ebooklet.services.metadata import set_metadata
-from ebooklet.services.migration.localfile import (
-    LocalState,
-    OldFile,
-    find_pending,
-    found_in_journal,
-    local_values,
-    pending_values,
-    read_state,
-)
-from ebooklet.services.migration.remote import OldRemote
+from ebooklet.services.migration.gathering import Wishes, gather
+from ebooklet.services.migration.olddatabase import OldDatabase
 from ebooklet.services.migration.report import (
     Findings,
     MigrationReport,
-    PendingFound,
     decode_slot,
     encode_slot,
 )
-from ebooklet.services.migration.staging import Staging
-from ebooklet.services.migration.values import fetch_values
-from ebooklet.services.opening import Request, open_copy
+from ebooklet.services.opening import LocalPlan, Request, open_copy, read_remote
 from ebooklet.services.place import RemotePlace
 from ebooklet.services.push import PushResult, push
 from ebooklet.services.working_copy import WorkingCopy
@@ -42,66 +27,6 @@ logger = logging.getLogger("ebooklet.migrate")
 
 SLOT: Final = "migration"
 _SHOWN: Final = 5  # failures named in a message
-
-
-@dataclass(frozen=True, slots=True)
-class OldDatabase:
-    """The halves of the old database that were given: one of them, or both.
-
-    Raises:
-        UUIDMismatchError: they belong to different databases.
-    """
-
-    remote: OldRemote | None
-    file: OldFile | None
-
-    def __post_init__(self) -> None:
-        if self.remote and self.file and self.remote.description.uuid != self.file.uuid:
-            raise UUIDMismatchError(
-                f"{self.file.location} belongs to database {self.file.uuid}, the remote is "
-                f"{self.remote.description.uuid}; nothing was read",
-                op="migrate",
-            )
-
-    @property
-    def uuid(self) -> UUID:
-        """Its identity."""
-        if self.remote is not None:
-            return self.remote.description.uuid
-        return self._file.uuid
-
-    @property
-    def kind(self) -> DatabaseType | None:
-        """What it is; None where only its remote could tell."""
-        return self.remote.description.kind if self.remote else None
-
-    @property
-    def value_serializer(self) -> str:
-        """Name of its serializer; "custom" for a class."""
-        if self.remote is not None:
-            return self.remote.description.value_serializer
-        return serializer_name(self._file.value_serializer, self._file.location)
-
-    @property
-    def expected_keys(self) -> int:
-        """About how many keys it has; 0 where that is not known."""
-        return self.remote.index.expected_keys if self.remote else 0
-
-    @property
-    def _file(self) -> OldFile:
-        if self.file is None:
-            raise ValueError("an old database is a remote, a local file, or both")
-        return self.file
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """What the caller wants."""
-
-    apply_pending: bool
-    strict: bool
-    message: str
-    threads: int
 
 
 def check_target(place: RemotePlace, *, local_exists: bool) -> None:
@@ -147,7 +72,7 @@ def migrate(old: OldDatabase, request: Request, wishes: Wishes) -> MigrationRepo
     try:
         result = PushResult(updated=False)
         if findings is None:
-            findings = _read(old, copy, wishes)
+            findings = gather(old, copy, wishes)
             if wishes.strict:
                 _complain(findings)
             # Written down before the commit: a call after a crash has to report the same.
@@ -176,30 +101,58 @@ def _source(old: OldDatabase, wishes: Wishes) -> str:
 
 def _begin(request: Request, source: str) -> tuple[WorkingCopy, Findings | None]:
     """Open the new database; with the findings of an earlier call that got as far as its commit."""
+    begun, findings = _look_at_file(request) if request.open_local.exists else (None, None)
+    landed = begun == source and findings is not None
+    current = read_remote(request)
+    if current is not None and not landed:
+        raise _exists(f"{request.remote.location if request.remote else ''}/{request.db_key}")
+    if begun not in (None, source):
+        logger.info("the old database is not as an earlier call saw it: it is read anew")
+        request = replace(request, flag="n")
     copy = open_copy(request)
     try:
-        slot = copy.local.read_slot(SLOT)
-        begun, findings = (None, None) if slot is None else decode_slot(slot)
-        _check_own(copy, begun == source and findings is not None, is_begun=slot is not None)
-        if copy.base is not None:
-            return copy, findings
-        if slot is not None and begun != source:
-            logger.info("the old database is not as an earlier call saw it: it is read anew")
-            close_copy(copy)
-            copy = open_copy(replace(request, flag="n"))
-        copy.local.write_slot(SLOT, encode_slot(source, None))
+        if copy.base is None:
+            copy.local.write_slot(SLOT, encode_slot(source, None))
+            return copy, None
+        _check_landed(copy, landed=landed)
     except BaseException:
         close_copy(copy)
         raise
-    return copy, None
+    return copy, findings
 
 
-def _check_own(copy: WorkingCopy, is_landed: bool, *, is_begun: bool) -> None:
-    """Refuse a database that is not this very migration's, landed or only begun."""
-    if copy.base is not None and not is_landed:
+def _look_at_file(request: Request) -> tuple[str | None, Findings | None]:
+    """What an earlier call left beside the new local file.
+
+    It is looked at before it is opened as the new database's: another database's file would be
+    brought into step with a remote that is not its own.
+
+    Raises:
+        ValueError: it is another database's.
+    """
+    plan = LocalPlan(
+        uuid=None,
+        value_serializer=None,
+        replace=False,
+        create=False,
+        writable=False,
+        expected_keys=0,
+    )
+    local = request.open_local(plan)
+    try:
+        slot = local.read_slot(SLOT)
+        if slot is not None:
+            return decode_slot(slot)
+        if local.count():
+            raise _exists(local.location)
+    finally:
+        local.close()
+    return None, None
+
+
+def _check_landed(copy: WorkingCopy, *, landed: bool) -> None:
+    if not landed:  # somebody created it since it was looked for
         raise _exists(copy.location)
-    if not is_begun and copy.local.count():
-        raise _exists(copy.local.location)
 
 
 def _exists(location: str) -> ValueError:
@@ -207,80 +160,6 @@ def _exists(location: str) -> ValueError:
         f"there is a database at {location} already; migrate to a new place, with a file_path where "
         "no file is"
     )
-
-
-def _read(old: OldDatabase, copy: WorkingCopy, wishes: Wishes) -> Findings:
-    """Take in all there is, durably; tell what there is not."""
-    staging = Staging(copy)
-    state = read_state(old.file) if old.file is not None else None
-    notes: list[str] = [] if state is None else state.notes
-    if old.remote is None:
-        metadata = state.metadata if state is not None else None
-        found = _read_file(old, state, staging)
-    else:
-        metadata = old.remote.metadata
-        notes = old.remote.notes + notes
-        found = _read_remote(old.remote, old.file, state, staging, wishes)
-        if found.metadata and wishes.apply_pending and state is not None:
-            metadata = state.metadata
-    staging.flush()
-    if old.file is not None and old.file.damage:
-        notes.append(
-            f"{old.file.damage} bytes of the local file are damaged: what was in them is lost"
-        )
-    if metadata is not None:
-        try:
-            set_metadata(copy, *metadata)
-        except (TypeError, ValueError) as exc:
-            notes.append(f"the user's metadata were left out: {exc}")
-    copy.sync()
-    if old.remote is not None:
-        old.remote.check_unchanged()
-    return Findings(staging.failures, tuple(notes), found)
-
-
-def _read_file(old: OldDatabase, state: LocalState | None, staging: Staging) -> PendingFound:
-    """Take all that the local file has, pending or not: nothing else was given."""
-    if old.file is None or state is None:
-        raise ValueError("an old database is a remote, a local file, or both")
-    for value in local_values(old.file, state):
-        staging.take(value)
-    return found_in_journal(state)
-
-
-def _read_remote(
-    remote: OldRemote,
-    file: OldFile | None,
-    state: LocalState | None,
-    staging: Staging,
-    wishes: Wishes,
-) -> PendingFound:
-    """Take what is committed, and on request lay what is pending over it."""
-    if file is None or state is None:
-        for value in fetch_values(remote, lambda key: not staging.has(key), wishes.threads):
-            staging.take(value)
-        return PendingFound()
-    pending = find_pending(file, state, remote.index)
-    found = pending.found(state)
-    covered: set[bytes] = set()
-    if wishes.apply_pending:
-        sets = pending.sets - pending.conflicts
-        covered = sets | (pending.deletes - pending.conflicts)
-        for value in pending_values(file, sets):
-            staging.take(value)
-    if not (wishes.apply_pending and found.replaces):
-        for value in fetch_values(
-            remote, lambda key: key not in covered and not staging.has(key), wishes.threads
-        ):
-            staging.take(value)
-    if wishes.apply_pending:
-        for name in pending.lost(state):
-            staging.failures[name] = "it was written locally, and lost before it was stored"
-        for name in pending.contested():
-            staging.failures[name] = (
-                "it was changed locally, and since then in the remote, whose version was taken"
-            )
-    return found
 
 
 def _complain(findings: Findings) -> None:

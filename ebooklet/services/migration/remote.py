@@ -23,7 +23,7 @@ from ebooklet.errors import (
 )
 from ebooklet.ports.remote_store import ObjectMeta, RemoteStore
 
-_PART: Final = 8 << 20  # bytes of one request
+_PART: Final = 1 << 20  # bytes of one request
 
 
 class Spool(Protocol):

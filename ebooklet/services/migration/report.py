@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from ebooklet.core.headtypes import DatabaseType
+from ebooklet.errors import LocalFileError
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,17 @@ def encode_slot(source: str, findings: Findings | None) -> bytes:
 
 
 def decode_slot(data: bytes) -> tuple[str, Findings | None]:
-    """The source that is being migrated, and what was found once all of it had been read."""
-    kept = json.loads(data)
-    return kept["source"], kept["found"] and Findings.from_json(kept["found"])
+    """The source that is being migrated, and what was found once all of it had been read.
+
+    Raises:
+        LocalFileError: it cannot be read.
+    """
+    try:
+        kept = json.loads(data)
+        return str(kept["source"]), kept["found"] and Findings.from_json(kept["found"])
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+        raise LocalFileError(
+            "what an earlier migration left beside the local file cannot be read: remove the file "
+            "and the folder beside it, and migrate again",
+            op="migrate",
+        ) from exc

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from ebooklet.core.keys import is_key
 from ebooklet.services.migration.values import OldValue
@@ -12,14 +13,14 @@ from ebooklet.services.working_copy import WorkingCopy
 logger = logging.getLogger("ebooklet.migrate")
 
 _BATCH_KEYS: Final = 1000
-_BATCH_BYTES: Final = 4 << 20
+_BATCH_BYTES: Final = 1 << 20
 _DURABLE_BYTES: Final = 256 << 20  # what a crash may cost of the reading
 
 _UNUSABLE: Final = "it is no key of a new database: not UTF-8, or a name that Booklet reserves"
 
 
 class Staging:
-    """The new local file while it fills.
+    """The new local file while it fills; what was taken is in it when the context ends, however.
 
     Args:
         copy: the working copy of the new database.
@@ -37,6 +38,17 @@ class Staging:
         # An earlier call may have got part of the way; a new file need not be asked.
         self._begun = copy.local.count() > 0
         self.failures: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.flush()
 
     def has(self, key: bytes) -> bool:
         """Whether the value of a key is here."""

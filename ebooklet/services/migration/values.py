@@ -17,7 +17,7 @@ from ebooklet.errors import BucketMissingError, EBookletError, ObjectNotFound, R
 from ebooklet.ports.remote_store import ByteRange, RemoteStore
 from ebooklet.services.migration.remote import OldRemote
 
-_PART: Final = 4 << 20  # bytes of one request, of which as many are held as there are threads
+_PART: Final = 1 << 19  # bytes of one request, of which as many are held as there are threads
 _BATCH: Final = 256  # requests planned at a time
 _SPARSE: Final = 8  # a group of which less than one part in so many is wanted is not read whole
 _OUTAGES: Final = (RemoteUnavailable, BucketMissingError)  # about the place, not about a value
@@ -89,10 +89,21 @@ def _parts(source: OldRemote, needs: dict[int, _Need], given_up: set[int]) -> It
         if generation is None or (stop > _PART and size * _SPARSE < stop):
             continue
         name = group_key(source.db_key, group, generation)
+        if stop > _PART and not _reaches(source.store, name, stop):
+            continue
         for start in range(0, stop, _PART):
             if group in given_up:
                 break
             yield _Part(group, start == 0, ByteRange(name, start, min(stop, start + _PART)))
+
+
+def _reaches(store: RemoteStore, name: str, stop: int) -> bool:
+    """Whether an object is as long as its index says, before many parts of it are asked for."""
+    try:
+        return store.head(name).size >= stop
+    except EBookletError as exc:
+        _raise_outage(exc)
+        return False
 
 
 def _fetch_groups(source: OldRemote, wanted: Wanted) -> Iterator[OldValue]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from ebooklet.core.names import alternate_key
+from ebooklet.core.head import Head
+from ebooklet.core.names import alternate_key, parse_sid, segment_prefix, sid_ms
 from ebooklet.errors import (
     EBookletError,
+    ObjectNotFound,
     OutcomeUnknown,
     PushInProgressError,
     ReadOnlyError,
+    RemoteIntegrityError,
     RemoteMissingError,
     UnsupportedFormatError,
 )
@@ -20,8 +23,11 @@ from ebooklet.services.inventory import list_segments
 from ebooklet.services.locking import DEFAULT_LOCK_TIMEOUT_S, write_lock
 from ebooklet.services.place import RemotePlace, place_of
 from ebooklet.services.pull import take_metadata
+from ebooklet.services.retained import HistoryReader
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
+
+_ORPHAN_AGE_MS: Final = 24 * 3600 * 1000
 
 
 class _Condemned(NamedTuple):
@@ -39,9 +45,10 @@ def delete_database(
 ) -> None:
     """Delete whatever database is at a place; none is no error.
 
-    Its locks and its neighbours stay. Once the head is gone nobody can find the segments, so a
-    deletion that ends half way has deleted the database. What it left is swept by fsck, once there
-    is a database again.
+    Its locks and its neighbours stay, and segments younger than a day that nothing retained by the
+    head needs: they may be those of a writer who is about to create a database here, and holds no
+    lock. Once the head is gone nobody can find the segments, so a deletion that ends half way has
+    deleted the database. What it left is swept by fsck, once there is a database again.
 
     Args:
         place: where it is.
@@ -164,8 +171,11 @@ def _condemn(place: RemotePlace) -> _Condemned | None:
     """Say what goes: the head as it stands now, and segments seen before it.
 
     Segments that come later may be those of a database that somebody creates once the head is gone.
+    So may those that came before and that this head does not need: nothing it could write tells
+    their writer, whose head needs no other to be there.
     """
-    segments = [meta.key for meta in list_segments(place)]
+    prefix = segment_prefix(place.db_key)
+    listed = list_segments(place)
     head = place.heads().read()
     if head is None:
         return None
@@ -175,7 +185,27 @@ def _condemn(place: RemotePlace) -> _Condemned | None:
             op="delete_remote",
             key=place.db_key,
         )
-    return _Condemned(head, segments)
+    now_ms = place.store.server_time_ms()
+    old_ms = 0 if now_ms is None else now_ms - _ORPHAN_AGE_MS
+    needed = _needed(place, head.head)
+    sids = {meta.key: parse_sid(meta.key.removeprefix(prefix)) for meta in listed}
+    return _Condemned(
+        head, [key for key, sid in sids.items() if sid in needed or sid_ms(sid) <= old_ms]
+    )
+
+
+def _needed(place: RemotePlace, head: Head) -> set[bytes]:
+    """Segments that only this head, or one before it, can name; as far as it can be read."""
+    history = HistoryReader(place.store, place.db_key, head)
+    needed = set(head.held())
+    for ref, commit in history.commits():
+        needed.add(ref.block.sid)
+        needed.update(row.sid for row in commit.segs)
+    needed |= history.unread | history.log_segments() | history.dropped()
+    for problem in history.problems:
+        if not isinstance(problem, (RemoteIntegrityError, ObjectNotFound)):
+            raise problem  # a damaged database goes all the same; its youngest segments may stay
+    return needed
 
 
 def _remove_head(place: RemotePlace, head: Snapshot, lease: Lease | None) -> None:

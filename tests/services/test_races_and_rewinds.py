@@ -12,6 +12,8 @@ import pytest
 from ebooklet import bootstrap
 from ebooklet.adapters.clock import SystemClock
 from ebooklet.adapters.locks.null import NullLockService
+from ebooklet.adapters.remote.memory import MemoryRemoteStore
+from ebooklet.bootstrap import open as open_database
 from ebooklet.core.head import Proto
 from ebooklet.database import EBooklet
 from ebooklet.errors import AccessDenied
@@ -347,3 +349,32 @@ def test_no_push_comes_between_the_look_and_the_leap(opener: Opener) -> None:
         db.clear()
         db._copy.push_lock = watched.inner
         assert watched.asked == [True] * 3
+
+
+def test_a_creation_beside_a_deletion_is_whole(tmp_path: Path) -> None:
+    """Its segments lay there when another database was made and deleted under the same name."""
+    store = FaultyRemoteStore(MemoryRemoteStore())
+
+    def opened(name: str) -> EBooklet[Any]:
+        path = tmp_path / f"{name}.blt"
+        return open_database(store, path, "c", lock="optimistic", value_serializer="json")
+
+    def create_and_delete() -> None:
+        with opened("other") as other:
+            other["theirs"] = "w" * 300
+            other.push()
+            assert other.push(force_push=True).updated
+            needed = set(names(store))
+            other.delete_remote()
+            assert len(needed.difference(names(store))) == 2
+
+    with opened("a") as db:
+        db["k"] = "v" * 300
+        store.add(StoreRule(StoreFault.DELAY, op="cas", key="db", amount=0, then=create_and_delete))
+        assert db.push().updated
+    with opened("fresh") as fresh:
+        assert dict(fresh.items()) == {"k": "v" * 300}
+
+
+def names(store: FaultyRemoteStore) -> list[str]:
+    return [meta.key for meta in store.list("db.d/")]

@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Final
 
 from ebooklet.adapters.objects import check_key
 from ebooklet.adapters.parallel import ordered_map
 from ebooklet.adapters.pools import Pools
-from ebooklet.errors import UnsupportedOperation
+from ebooklet.errors import (
+    AccessDenied,
+    BucketMissingError,
+    RemoteUnavailable,
+    StoreError,
+    UnsupportedOperation,
+)
 
-__all__ = ["delete_all"]
+__all__ = ["delete_all", "one_by_one"]
 
 _BULK: Final = 1000  # S3's limit of one request
 _XML_CANNOT_SAY: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
+
+
+@contextmanager
+def one_by_one(where: str, keys: Sequence[str]) -> Iterator[None]:
+    """Take the refusal of a bulk deletion for a server, as JuiceFS, that wants a checksum with it.
+
+    Raises:
+        UnsupportedOperation: in place of a refusal that another kind of request may not meet.
+    """
+    try:
+        yield
+    except (AccessDenied, BucketMissingError, RemoteUnavailable):
+        raise
+    except StoreError as exc:
+        raise UnsupportedOperation(
+            f"{where} did not take a bulk deletion", op="delete", key=keys[0]
+        ) from exc
 
 
 def delete_all(

@@ -22,6 +22,7 @@ __all__ = [
     "Kind",
     "NotAccepted",
     "RivalRequest",
+    "code_of",
     "lost",
     "no_credentials",
     "not_reached",
@@ -74,6 +75,7 @@ _THROTTLED_CODES: Final = frozenset(
     )
 )
 _RIVAL_CODES: Final = frozenset(("ConditionalRequestConflict", "OperationAborted"))
+_CODE: Final = re.compile(rb"<Code>([^<]{1,64})</Code>")
 _PRINTABLE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -121,6 +123,12 @@ def refused(
     if status in (301, 302, 307) or code == "PermanentRedirect":
         return error(StoreError, f"{where} is in another region ({answer}): pass its region")
     return error(StoreError, f"{where} refused the request ({answer})")
+
+
+def code_of(body: bytes) -> str:
+    """S3's code in the body of an answer; "" where there is none."""
+    code = _CODE.search(body)
+    return code[1].decode("ascii", "replace") if code else ""
 
 
 def lost(what: str, *, op: str, key: str | None, where: str, kind: Kind) -> StoreError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -56,6 +57,15 @@ class S3Parameters:
         if address.connection is not None:
             return cls.of(address.connection, unsigned=unsigned), Retry(address.connection.retries)
         return cls(endpoint_url, region, unsigned=unsigned), Retry()
+
+    @property
+    def known_endpoint(self) -> str | None:
+        """The endpoint, or the one that AWS's own variables name."""
+        return (
+            self.endpoint_url
+            or os.environ.get("AWS_ENDPOINT_URL_S3")
+            or os.environ.get("AWS_ENDPOINT_URL")
+        )
 
     @property
     def capabilities(self) -> Capabilities:

@@ -42,7 +42,13 @@ os._exit(0)
 
 
 @pytest.mark.parametrize(
-    ("driver", "said"), [("boto3", "0123456789"), ("minio", "0123456789"), ("obstore", "refused")]
+    ("driver", "said"),
+    [
+        ("boto3", "0123456789"),
+        ("minio", "0123456789"),
+        ("fsspec", "0123456789"),
+        ("obstore", "refused"),
+    ],
 )
 def test_a_forked_child(moto: S3Server, driver: str, said: str) -> None:
     """The child works on connections and threads of its own, or is told that it cannot."""

@@ -7,15 +7,15 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from ebooklet.adapters.botoanswers import described, etag_of, in_ms, part_of
+from ebooklet.adapters.botofailures import check_deleted, translated
 from ebooklet.adapters.objects import copies
 from ebooklet.adapters.outgoing import Outgoing, content_md5, etag_header
 from ebooklet.adapters.pools import Pools
-from ebooklet.adapters.remote.boto3.answers import described, etag_of, in_ms, part_of, whole_of
 from ebooklet.adapters.remote.boto3.client import Client
-from ebooklet.adapters.remote.boto3.failures import translated
 from ebooklet.adapters.remote.boto3.upload import send_in_parts
 from ebooklet.adapters.retry import Retry
-from ebooklet.adapters.s3failures import Kind, refused
+from ebooklet.adapters.s3failures import Kind
 from ebooklet.adapters.s3parameters import S3Parameters
 from ebooklet.errors import StoreError
 from ebooklet.ports.remote_store import (
@@ -78,7 +78,7 @@ class Boto3Requests:
         with self._translated("get", key, Kind.READ):
             client = self._client.s3
             if start == 0 and stop is None:
-                return whole_of(key, client.get_object(Bucket=self._bucket, Key=key))
+                return part_of(key, client.get_object(Bucket=self._bucket, Key=key), 0, None)
             last = "" if stop is None else stop - 1
             answer = client.get_object(Bucket=self._bucket, Key=key, Range=f"bytes={start}-{last}")
             return part_of(key, answer, start, stop)
@@ -166,10 +166,7 @@ class Boto3Requests:
                 Bucket=self._bucket,
                 Delete={"Objects": objects, "Quiet": True},  # type: ignore[typeddict-item] # a plain dict is one
             )
-        for failed in answer.get("Errors", ()):
-            code, key = failed.get("Code", ""), failed.get("Key")
-            if code not in ("NoSuchKey", "NoSuchVersion"):
-                raise refused(0, code, op="delete", key=key, where=self._where(), kind=Kind.WRITE)
+        check_deleted(answer, self._where())
 
     def copies_from(self, origin: Origin | None) -> bool:
         """Buckets of the same server, with the same keys."""

@@ -8,7 +8,6 @@ answer; ours makes each request once, or as often as it is told, and raises the 
 from __future__ import annotations
 
 import os
-import re
 import ssl
 from collections.abc import Mapping
 from functools import partial
@@ -29,7 +28,7 @@ from urllib3.exceptions import (
 from urllib3.response import BaseHTTPResponse
 
 from ebooklet.adapters.retry import CONNECT_TIMEOUT_S, Retry
-from ebooklet.adapters.s3failures import Kind, lost, not_reached, refused
+from ebooklet.adapters.s3failures import Kind, code_of, lost, not_reached, refused
 from ebooklet.adapters.s3parameters import S3Parameters
 from ebooklet.adapters.serverclock import ServerClock
 from ebooklet.errors import StoreError
@@ -37,7 +36,6 @@ from ebooklet.errors import StoreError
 __all__ = ["Transport", "answer_lost"]
 
 _GOOD: Final = (200, 204, 206)
-_CODE: Final = re.compile(rb"<Code>([^<]{1,64})</Code>")
 _MAX_ERROR_BYTES: Final = 1 << 16
 
 
@@ -91,10 +89,9 @@ class Transport(urllib3.PoolManager):
         except (HTTPError, OSError) as exc:
             raise answer_lost(exc, self._where, kind) from exc
         answer.close()
-        code = _CODE.search(body or b"")
         raise refused(
             answer.status,
-            code[1].decode("ascii", "replace") if code else "",
+            code_of(body or b""),
             op="",
             key=None,
             where=self._where,

@@ -49,11 +49,7 @@ class Clients:
     @property
     def endpoint(self) -> str:
         """Scheme, host and port of the server."""
-        named = (
-            self._parameters.endpoint_url
-            or os.environ.get("AWS_ENDPOINT_URL_S3")
-            or os.environ.get("AWS_ENDPOINT_URL")
-        )
+        named = self._parameters.known_endpoint
         return (named or f"https://s3.{self.region}.amazonaws.com").rstrip("/")
 
     @property

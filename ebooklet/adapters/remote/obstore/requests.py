@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import obstore
 
+from ebooklet.adapters.deleting import one_by_one
 from ebooklet.adapters.objects import quoted
 from ebooklet.adapters.outgoing import PARTS_AT_ONCE, Outgoing, etag_header
 from ebooklet.adapters.remote.obstore.client import Clients
@@ -16,14 +17,7 @@ from ebooklet.adapters.remote.obstore.failures import PartRefused, translated
 from ebooklet.adapters.retry import Retry
 from ebooklet.adapters.s3failures import Kind
 from ebooklet.adapters.s3parameters import S3Parameters
-from ebooklet.errors import (
-    AccessDenied,
-    BucketMissingError,
-    RemoteIntegrityError,
-    RemoteUnavailable,
-    StoreError,
-    UnsupportedOperation,
-)
+from ebooklet.errors import RemoteIntegrityError
 from ebooklet.ports.remote_store import (
     Capabilities,
     Condition,
@@ -154,15 +148,11 @@ class ObstoreRequests:
 
     def delete_many(self, keys: Sequence[str]) -> None:
         """DeleteObjects."""
-        try:
-            with self._translated("delete", keys[0], Kind.WRITE):
-                obstore.delete(self._clients.patient, keys)
-        except (AccessDenied, BucketMissingError, RemoteUnavailable):
-            raise
-        except StoreError as exc:  # JuiceFS wants a checksum that obstore does not send
-            raise UnsupportedOperation(
-                f"{self.location} did not take a bulk deletion", op="delete", key=keys[0]
-            ) from exc
+        with (
+            one_by_one(self.location, keys),
+            self._translated("delete", keys[0], Kind.WRITE),
+        ):
+            obstore.delete(self._clients.patient, keys)
 
     def copies_from(self, origin: Origin | None) -> bool:
         """This bucket only: obstore has no way to name another."""

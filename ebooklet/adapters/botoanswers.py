@@ -1,11 +1,11 @@
-"""Reading answers: what came back is checked against what was asked before it is believed."""
+"""Reading botocore's answers: what came back is checked against what was asked for."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ebooklet.adapters.objects import quoted
 from ebooklet.errors import RemoteIntegrityError, RemoteUnavailable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
-__all__ = ["described", "etag_of", "in_ms", "part_of", "whole_of"]
+__all__ = ["broken_off", "described", "etag_of", "in_ms", "part_of", "placed"]
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 _SKIP_CHUNK: Final = 1 << 20
@@ -43,50 +43,59 @@ def described(key: str, answer: Mapping[str, object], op: str) -> ObjectMeta:
     return _meta(key, answer, size)
 
 
-def whole_of(key: str, answer: GetObjectOutputTypeDef) -> StoredObject:
-    """The answer to a get without a range.
+def placed(
+    key: str, answer: Mapping[str, Any], start: int, stop: int | None
+) -> tuple[int, int, ObjectMeta]:
+    """What to do with the body of a get of [start, stop), `start` < `stop`, of any server.
+
+    Most send 206; rclone sends 200 with a Content-Range; 200 without one is the whole object.
+
+    Returns:
+        How many bytes of the body to skip, how many to take then, and what the object is.
 
     Raises:
-        RemoteUnavailable: the body broke off.
-        RemoteIntegrityError: the answer does not say how long the object is.
+        RemoteIntegrityError: these are other bytes than those asked for, or it is not told.
     """
-    with answer["Body"] as stream:
+    said = answer.get("ContentRange")
+    if not said:
+        if answer["ResponseMetadata"]["HTTPStatusCode"] == 206:
+            raise RemoteIntegrityError("a part came without its place", op="get", key=key)
         meta = described(key, answer, "get")
-        return StoredObject(_exactly(stream, meta.size, meta.size, key), meta)
+        end = meta.size if stop is None else min(stop, meta.size)
+        start = min(start, end)
+        return start, end - start, meta
+    match = _CONTENT_RANGE.fullmatch(said)
+    if match is None:
+        raise RemoteIntegrityError("a part came with an unreadable place", op="get", key=key)
+    first, last, total = (int(number) for number in match.groups())
+    end = total if stop is None else min(stop, total)
+    if (first, last + 1) != (start, end) or answer.get("ContentLength") != end - start:
+        raise RemoteIntegrityError(
+            f"asked for bytes {start} to {end}, the server sent {first} to {last + 1}",
+            op="get",
+            key=key,
+        )
+    return 0, end - start, _meta(key, answer, total)
+
+
+def broken_off(read: int, size: int, key: str) -> RemoteUnavailable:
+    """The error for a body that ended too early."""
+    return RemoteUnavailable(
+        f"the body broke off after {read} of {size} bytes: try again", op="get", key=key
+    )
 
 
 def part_of(key: str, answer: GetObjectOutputTypeDef, start: int, stop: int | None) -> StoredObject:
-    """The answer to a get of [start, stop), `start` < `stop`, from servers that differ.
-
-    Most send 206; rclone sends 200 with a Content-Range; 200 without one is the whole object.
+    """The bytes that `placed` points at.
 
     Raises:
         RemoteUnavailable: the body broke off.
         RemoteIntegrityError: these are other bytes than those asked for, or fewer.
     """
     with answer["Body"] as stream:
-        said = answer.get("ContentRange")
-        if not said:
-            if answer["ResponseMetadata"]["HTTPStatusCode"] == 206:
-                raise RemoteIntegrityError("a part came without its place", op="get", key=key)
-            meta = described(key, answer, "get")
-            end = meta.size if stop is None else min(stop, meta.size)
-            start = min(start, end)
-            _skip(stream, start, key)
-            return StoredObject(_exactly(stream, end - start, meta.size, key), meta)
-        match = _CONTENT_RANGE.fullmatch(said)
-        if match is None:
-            raise RemoteIntegrityError("a part came with an unreadable place", op="get", key=key)
-        first, last, total = (int(number) for number in match.groups())
-        end = total if stop is None else min(stop, total)
-        if (first, last + 1) != (start, end) or answer.get("ContentLength") != end - start:
-            raise RemoteIntegrityError(
-                f"asked for bytes {start} to {end}, the server sent {first} to {last + 1}",
-                op="get",
-                key=key,
-            )
-        body = _exactly(stream, end - start, end - start, key)
-        return StoredObject(body, _meta(key, answer, total))
+        skip, size, meta = placed(key, answer, start, stop)
+        _skip(stream, skip, key)
+        return StoredObject(_exactly(stream, size, answer.get("ContentLength", -1), key), meta)
 
 
 def _meta(key: str, answer: Mapping[str, object], size: int) -> ObjectMeta:
@@ -113,9 +122,7 @@ def _exactly(stream: StreamingBody, size: int, length: int, key: str) -> bytes:
             missing -= len(part)
         body = b"".join(parts)
     if len(body) != size:
-        raise RemoteUnavailable(
-            f"the body broke off after {len(body)} of {size} bytes: try again", op="get", key=key
-        )
+        raise broken_off(len(body), size, key)
     return body
 
 
@@ -123,5 +130,5 @@ def _skip(stream: StreamingBody, count: int, key: str) -> None:
     while count:
         passed = len(stream.read(min(count, _SKIP_CHUNK)))
         if not passed:
-            raise RemoteUnavailable("the body broke off: try again", op="get", key=key)
+            raise broken_off(0, count, key)
         count -= passed

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from botocore.exceptions import (
     BaseEndpointResolverError,
@@ -32,7 +32,7 @@ from urllib3.exceptions import HTTPError
 from ebooklet.adapters.s3failures import Kind, lost, no_credentials, not_reached, refused
 from ebooklet.errors import EBookletError, StoreError
 
-__all__ = ["translated"]
+__all__ = ["check_deleted", "translated"]
 
 
 _NOT_CREDENTIALS: Final = (
@@ -103,6 +103,14 @@ def translated(op: str, key: str | None, where: str, kind: Kind) -> Iterator[Non
         raise StoreError(
             f"request to {where} was never sent: {type(exc).__name__}", op=op, key=key
         ) from exc
+
+
+def check_deleted(answer: Mapping[str, Any], where: str) -> None:
+    """Raise the first failure that the answer to a bulk deletion tells of."""
+    for failed in answer.get("Errors", ()):
+        code, key = failed.get("Code", ""), failed.get("Key")
+        if code not in ("NoSuchKey", "NoSuchVersion"):
+            raise refused(0, code, op="delete", key=key, where=where, kind=Kind.WRITE)
 
 
 def _is_circle(exc: BaseException) -> bool:

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from ebooklet import errors
+from ebooklet.connection import RemoteAddress
 from ebooklet.plugins.extras import EXTRAS
 from ebooklet.plugins.groups import REMOTE_STORES
+from ebooklet.plugins.registry import Registry
 from ebooklet.testing.servers import S3Server
 
 REPOSITORY = Path(__file__).parents[1]
@@ -191,3 +193,36 @@ def test_every_scheme_and_extra_is_explained() -> None:
     extras = {EXTRAS[REMOTE_STORES, name] for name in stores if (REMOTE_STORES, name) in EXTRAS}
     assert [name for name in stores if not re.search(rf"`{name}(\+\w+)?://", page)] == []
     assert [extra for extra in sorted(extras) if f"ebooklet[{extra}]" not in page] == []
+
+
+def test_what_each_remote_can_do_is_true(tmp_path: Path) -> None:
+    """The table of abilities in docs/remotes.md is that of each store's capabilities."""
+    url = {
+        "boto3": "s3://bucket/key",
+        "minio": "minio://127.0.0.1:9/bucket/key",
+        "obstore": "obstore+s3://bucket/key",
+        "fsspec` with s3": "fsspec+s3://bucket/key",
+        "fsspec` with others": f"fsspec+file://{tmp_path}/db",
+        "http": "http://127.0.0.1:9/key",
+        "filesystem": f"file://{tmp_path}/db",
+        "memory": "memory://table",
+    }
+    said = dict(
+        re.findall(
+            r"^\| `([\w` ]+?)`? \| ((?:yes|no) \|.*)$",
+            (REPOSITORY / "docs" / "remotes.md").read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
+    )
+    assert set(said) == set(url)
+    for name, text in url.items():
+        address = RemoteAddress.parse(text)
+        store, _ = Registry().remote_store(address.scheme)(address)
+        can = store.capabilities
+        limit = "" if not can.writable else "no limit"
+        if 0 < can.max_put_bytes < 1 << 40:
+            limit = f"{can.max_put_bytes >> 20} MiB"
+        facts = (can.conditional_put, can.server_side_copy, can.ranges, can.writable)
+        cells = [cell.strip() for cell in said[name].split("|")]
+        assert cells[:5] == [*("yes" if fact else "no" for fact in facts), limit], name
+        store.close()

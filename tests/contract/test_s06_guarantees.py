@@ -144,7 +144,7 @@ def n_requests(tmp_path_factory: pytest.TempPathFactory, world: World) -> int:
 def test_1_a_reader_sees_all_or_nothing(world: World, n_requests: int) -> None:
     """Readers who come at each request of a push see the old database whole, or the new one.
 
-    Caught: the head moved before the segments are finished; the deletions left for a second commit.
+    Caught: the head moved before the segments are finished; deletions left out of the commit.
     """
     views: list[dict[str, Any]] = []
     world.store.add(
@@ -165,7 +165,8 @@ def test_1_a_reader_sees_all_or_nothing(world: World, n_requests: int) -> None:
 def test_1_readers_beside_a_writer_on_every_place(place: Place) -> None:
     """Each commit changes many keys to one version; nobody ever reads two versions together.
 
-    Caught: the head moved before the segments are finished.
+    Caught: the head moved before the segments are finished; one write id for
+    all pushes of a handle.
     """
     keys = [f"{n:02}" for n in range(40)]
     with place.open() as db:
@@ -228,7 +229,7 @@ def test_2_a_failure_at_any_request(
     """The remote stays readable, old or new; all is kept; repeating succeeds, in one more session too.
 
     Caught: pending changes settled although the push raised; the head moved before the segments;
-    a refused head write taken for done.
+    a head write refused five times taken for done; a head write that is not journalled.
     """
     for position in range(n_requests + 1):
         here = World(tmp_path / f"{position}", world.mode)
@@ -270,8 +271,8 @@ def test_2_a_failure_at_any_request(
 def test_3_a_kill_at_any_request(world: World, n_requests: int, changed: dict[str, str]) -> None:
     """What a killed push leaves: the old or the new database, all changes or none, no other trace.
 
-    Caught: the journal emptied before the head is moved; the new base written before it;
-    leftover segments counted by len.
+    Caught: the journal emptied, or the new base written, before the head is moved; a head write
+    that is not journalled.
     """
     moments: list[tuple[str, dict[str, bytes]]] = []
     alone = threading.Lock()  # segments are sent by several threads
@@ -322,7 +323,8 @@ def restore(store: FaultyRemoteStore, objects: dict[str, bytes]) -> None:
 def test_3_leftovers_are_invisible(world: World) -> None:
     """Segments that no commit names change nothing that anybody reads, and hinder no push.
 
-    Caught: the sid of a failed attempt minted again.
+    Caught: pending changes settled although the push raised; a head write refused five times
+    taken for done.
     """
     with world.open("a") as db:
         for _ in range(3):
@@ -351,7 +353,7 @@ def test_3_leftovers_are_invisible(world: World) -> None:
 def test_4_what_failed_stays_pending(world: World, changed: dict[str, str]) -> None:
     """A push whose uploads fail is never reported as done, however few of them fail.
 
-    Caught: an upload's failure swallowed; pending changes settled although the push raised.
+    Caught: the failure of an upload swallowed; pending changes settled although the push raised.
     """
     with world.open("a") as db:
         n_puts = 0
@@ -378,7 +380,8 @@ def test_4_what_failed_stays_pending(world: World, changed: dict[str, str]) -> N
 def test_4_what_was_set_meanwhile_stays_pending(world: World, n_requests: int) -> None:
     """Keys changed while the push was under way are pending after it, on top of it.
 
-    Caught: everything settled that is pending when the answer comes.
+    Caught: everything settled that is pending when the answer comes; sets during a push not
+    noted.
     """
     for position in range(n_requests):
         with world.open("a") as db:
@@ -411,7 +414,7 @@ def test_4_what_was_set_meanwhile_stays_pending(world: World, n_requests: int) -
 def test_5_a_lost_lock_stops_the_writer(place: Place) -> None:
     """LockLostError, nothing committed, changes kept; opened again, they are pushed.
 
-    Caught: no look at the fence of a head that moved; no look at the lock in a folder.
+    Caught: no look at the fence of the head that stands.
     """
     with place.open() as db:
         db.update(a=1, b=1)
@@ -439,6 +442,38 @@ def test_5_a_lost_lock_stops_the_writer(place: Place) -> None:
         assert again.push()
     with place.open(file=None, flag="r") as reader:
         assert dict(reader) == {"a": "first", "b": "second"}
+
+
+def heads(place: Place) -> list[bytes]:
+    """The head and its copy, as they are stored."""
+    store, key = place.store()
+    store.close()
+    return [body for name, body in place.objects().items() if name in (key, f"{key}.alt")]
+
+
+@pytest.mark.parametrize("place", ["file", "seaweedfs", "moto"], indirect=True)
+def test_5_a_broken_lock_stops_the_writer(place: Place) -> None:
+    """As soon as the holder learns of it, though nobody has committed since.
+
+    Caught: no look at the lock, and none at the fence of the head; either alone is enough here.
+    """
+    with place.open() as db:
+        db["a"] = 1
+        db.push()
+        db["a"] = 2
+        with ebooklet.open_session(place.connect("db"), "w") as session:
+            assert len(session.break_other_locks()) == 1
+        before = heads(place)
+        assert db.lock is not None
+        with pytest.raises(ebooklet.LockLostError):
+            db.lock.verify()
+        for _ in range(2):
+            with pytest.raises(ebooklet.LockLostError):
+                db.push()
+        assert pending(db) == {"a": "modified"}
+        assert heads(place) == before
+    with place.open() as again:
+        assert again.push().n_set == 1
 
 
 def test_5_under_the_ticket_lock(locked_place: Place) -> None:
@@ -555,8 +590,8 @@ MEANWHILE: dict[str, Callable[[EBooklet[Any]], object]] = {
 def test_8_written_during_a_push(world: World, n_requests: int, change: str) -> None:
     """At each request: it is in that push, or pending after it, also when the process dies then.
 
-    Caught: everything settled that is pending when the answer comes; values settled that were
-    read before they were written anew.
+    Caught: everything settled that is pending when the answer comes; sets during a push not noted;
+    a deletion kept beside a set, or a set beside a deletion.
     """
     for position in range(n_requests):
         here = World(world.folder / f"{position}", world.mode)
@@ -592,7 +627,7 @@ def test_8_written_during_a_push(world: World, n_requests: int, change: str) -> 
 def test_8_threads_write_while_others_push(place: Place) -> None:
     """Eight threads write and delete through one handle that pushes all the while: nothing is lost.
 
-    Caught: everything settled that is pending when the answer comes.
+    Caught: everything settled that is pending when the answer comes; sets during a push not noted.
     """
     n_threads, n_keys = 8, 120
     with place.open() as db:

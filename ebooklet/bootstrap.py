@@ -432,6 +432,11 @@ class _Arguments:
             )
         if not self.lock_timeout >= 0:
             raise ValueError(f"lock_timeout is in seconds, 0 or more, not {self.lock_timeout!r}")
+        if self.file_path in FLAGS:
+            raise ValueError(
+                f"file_path is {self.file_path!r}: flags come third, as flag={self.file_path!r}; "
+                f"a file of that name is './{self.file_path}'"
+            )
         check_whole("n_buckets", self.n_buckets)
         check_whole("buffer_size", self.buffer_size)
         if self.file_path is not None and not Path(self.file_path).parent.is_dir():

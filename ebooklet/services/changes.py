@@ -77,7 +77,9 @@ class Changes:
 
     def __repr__(self) -> str:
         pending = self._copy.pending
-        n_keys = len(pending.touched.keys() | pending.sets.keys() | pending.deletes.keys())
+        committed = self._copy.base is not None
+        gone = {key for key in pending.deletes if committed and pending.is_pushable(key)}
+        n_keys = len(pending.touched.keys() | pending.sets.keys() | gone)
         parts = [f"{n_keys} keys", *(["metadata"] if pending.metadata else [])]
         parts += ["a replacement of everything"] if pending.replace else []
         return f"<Changes: {', '.join(parts)}>"

@@ -287,11 +287,12 @@ def _check_exists(request: Request, current: Snapshot | None) -> None:
             key=request.db_key,
         )
     if current is None and request.flag in ("r", "w"):
-        where = (
-            f"{request.remote.location}/{request.db_key}" if request.remote else "the given path"
-        )
+        remote = request.remote
+        where = f"{remote.location}/{request.db_key}" if remote else "the given path"
+        can_create = remote is None or remote.capabilities.writable
+        remedy = "flag 'c' creates one" if can_create else "check the URL"
         raise RemoteMissingError(
-            f"there is no database at {where}, and no local file either; flag 'c' creates one",
+            f"there is no database at {where}, and no local file either; {remedy}",
             op="open",
             key=request.db_key,
         )

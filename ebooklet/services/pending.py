@@ -104,6 +104,10 @@ class PendingChanges:
         """Whether to drop the change of `key` may change the set of keys."""
         return key in self.deletes or not self._in_base.get(key, False)
 
+    def is_pushable(self, key: str) -> bool:
+        """Whether a push may have something to do for `key`: not for what came and went here."""
+        return key not in self.deletes or self._in_base.get(key, True)
+
     def clear(self) -> Left:
         """Drop every change of keys; return what they were."""
         left = Left(

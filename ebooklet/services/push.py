@@ -98,6 +98,8 @@ def push(
     copy.require_online("push")
     if conflict is not None:
         check_policy(conflict)
+    if not isinstance(message, str):
+        raise TypeError(f"a commit message is a str, not {type(message).__name__}")
     if len(message.encode()) > MAX_MESSAGE_BYTES:
         raise ValueError("a commit message may have 4 KiB of UTF-8 at most")
     if copy.remote is None:
@@ -150,7 +152,9 @@ class _Push:
             try:
                 return self._attempt()
             except HeadMoved as moved:
-                self._meet(moved.current)
+                current = moved.current
+            # Outside, so that what it raises does not drag an inner exception along.
+            self._meet(current)
         raise ConflictError(
             "other writers won the race for the head every time; push again",
             op="push",

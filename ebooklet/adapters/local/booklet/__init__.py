@@ -10,12 +10,14 @@ from uuid import UUID
 from ebooklet.adapters.local.booklet.rebuild import DEFAULT_BUCKETS
 from ebooklet.adapters.local.booklet.session import Creation
 from ebooklet.adapters.local.booklet.store import BookletLocalStore
+from ebooklet.errors import LocalFileError
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.local_store import Mode
 
 __all__ = ["BookletLocalStore", "open_store"]
 
 DEFAULT_BUFFER: Final = 1 << 22
+_OLD_INDEX: Final = ".remote_index"  # beside files of EBooklet 0.11: keys that may not be in them
 
 
 def open_store(
@@ -54,12 +56,15 @@ def open_store(
         LockTimeout: another handle or process kept the file.
         ReadOnlyError: the folder may not be written.
     """
+    resolved = Path(path).resolve()
+    if not replace:
+        _refuse_old(resolved)
     creation = None
     if create or replace:
         buckets = max(n_buckets or DEFAULT_BUCKETS, expected_keys * 8 // 7 + 1)
         creation = Creation(uuid, value_serializer, buckets)
     return BookletLocalStore(
-        Path(path).resolve(),
+        resolved,
         mode=mode,
         creation=creation,
         replace=replace,
@@ -67,3 +72,19 @@ def open_store(
         lock_timeout=lock_timeout,
         clock=clock,
     )
+
+
+def _refuse_old(path: Path) -> None:
+    """Refuse a file of EBooklet 0.11 that may be no more than a cache of its remote.
+
+    Taken for a database of its own, it would be pushed without the keys that were never fetched.
+    """
+    index = path.with_name(path.name + _OLD_INDEX)
+    ours = path.with_name(f"{path.name}.ebk")
+    if index.exists() and path.exists() and not ours.exists():
+        raise LocalFileError(
+            f"{path} was written by EBooklet 0.11, and keys of its database may not be in it: move "
+            f"the database with ebooklet.migrate, or remove {index.name} to take what is stored "
+            "here for all there is",
+            op="open",
+        )

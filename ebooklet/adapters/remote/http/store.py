@@ -123,8 +123,8 @@ class HttpRemoteStore:
 
     @property
     def location(self) -> str:
-        """The folder's URL."""
-        return self._folder
+        """The folder's URL, without the slash at its end."""
+        return self._folder.removesuffix("/")
 
     @property
     def endpoint(self) -> str:

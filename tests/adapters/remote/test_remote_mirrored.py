@@ -317,7 +317,7 @@ def test_a_mirror_that_is_not_there() -> None:
     primary.put("db.d/1", b"body")
     mirror = HttpRemoteStore(f"http://127.0.0.1:{port}/db", sleep=lambda _: None, retries=1)
     store = MirroredRemoteStore(primary, mirror, prefix="db.d/", mirror_prefix="db.d/")
-    with pytest.warns(UserWarning, match=f"http://127.0.0.1:{port}/ does not give .*no answer"):
+    with pytest.warns(UserWarning, match=f"http://127.0.0.1:{port} does not give .*no answer"):
         assert list(store.get_ranges([ByteRange("db.d/1", n, n + 1) for n in range(4)])) == [
             b"b",
             b"o",

@@ -80,7 +80,7 @@ class S3StoreContract(RemoteStoreContract):
     representative: ClassVar[bool] = True
     keeps: ClassVar[Sequence[str]] = ()
     pytestmark: ClassVar[list[pytest.MarkDecorator]] = []
-    used_bucket: ClassVar[str | None] = None
+    used_store: ClassVar[RemoteStore | None] = None
 
     def __init_subclass__(cls) -> None:
         known = _CANNOT.get(cls.server_name, {})
@@ -116,15 +116,19 @@ class S3StoreContract(RemoteStoreContract):
         return found
 
     @pytest.fixture
-    def store(self, server: S3Server) -> Iterator[RemoteStore]:
-        """An empty bucket: one a class, as a new one takes SeaweedFS 0.3 s, or one a test."""
-        bucket = self.used_bucket
-        if bucket is None or self.server_name in _KEEPS_REMAINS:
-            bucket = type(self).used_bucket = server.new_bucket()
-        store = self.open(server, bucket)
-        yield store
-        store.delete([meta.key for meta in store.list("")])
-        store.close()
+    def store(self, server: S3Server, request: pytest.FixtureRequest) -> Iterator[RemoteStore]:
+        """An empty bucket: one a class, as new ones and new clients take time, or one a test."""
+        if self.server_name in _KEEPS_REMAINS:
+            store = self.open(server, server.new_bucket())
+            yield store
+            store.close()
+            return
+        kind = type(self)
+        if kind.used_store is None:
+            kind.used_store = self.open(server, server.new_bucket())
+            request.node.parent.addfinalizer(kind.used_store.close)
+        yield kind.used_store
+        kind.used_store.delete([meta.key for meta in kind.used_store.list("")])
 
     @pytest.fixture
     def neighbour(self, server: S3Server) -> Iterator[RemoteStore]:

@@ -48,7 +48,16 @@ DRIVERS: dict[str, Opener] = {
 }
 
 
-@pytest.fixture(params=DRIVERS)
+@pytest.fixture(
+    params=[
+        # Opening an s3fs takes half a second, and its table of failures is that of boto3.
+        pytest.param(
+            name,
+            marks=pytest.mark.matrix("failures", name, "any", representative=name != "fsspec"),
+        )
+        for name in DRIVERS
+    ]
+)
 def opener(request: pytest.FixtureRequest) -> Opener:
     """Each client library in turn."""
     return DRIVERS[request.param]

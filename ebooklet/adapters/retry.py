@@ -38,6 +38,7 @@ class Retry:
 
     retries: int = 3  # repetitions, so one attempt more
     sleep: Callable[[float], None] = time.sleep
+    chance: Callable[[], float] = random.random  # from 0 up to 1: to spread load, no secret
 
     def run(self, attempt: Callable[[], T]) -> T:
         """Call `attempt` until it returns, or fails in a way that repeating does not mend.
@@ -86,4 +87,4 @@ class Retry:
     def _pause(self, attempts: int) -> None:
         """Wait after so many attempts, at least 1."""
         longest = min(_FIRST_PAUSE_S * 2 ** (attempts - 1), _LONGEST_PAUSE_S)
-        self.sleep(random.uniform(0, longest))  # noqa: S311 - to spread load, no secret
+        self.sleep(longest * self.chance())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Final
 from uuid import UUID
@@ -25,6 +24,7 @@ from ebooklet.errors import (
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.lock_service import Lease
 from ebooklet.ports.remote_store import Condition, IfAbsent, IfMatch, RemoteStore, StoredObject
+from ebooklet.services.backoff import chance
 from ebooklet.services.snapshot import Snapshot
 
 HEAD_CACHE_CONTROL: Final = "no-cache"
@@ -116,7 +116,7 @@ class HeadStore:
         trouble: EBookletError | None = None
         for attempt in range(_SAME_BYTES_ATTEMPTS):
             if attempt:
-                self._clock.sleep(min(2.0, 0.05 * 2**attempt) * (0.5 + random.random()))  # noqa: S311 - jitter
+                self._clock.sleep(min(2.0, 0.05 * 2**attempt) * (0.5 + chance(self._clock)))
             if lease is not None:
                 lease.check()
             try:

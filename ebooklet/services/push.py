@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -26,6 +25,7 @@ from ebooklet.errors import (
     ReplaceConflict,
     UnsupportedFormatError,
 )
+from ebooklet.services.backoff import chance
 from ebooklet.services.confirming import settle_landed
 from ebooklet.services.conflicts import settle_conflicts
 from ebooklet.services.draft import Draft
@@ -148,7 +148,7 @@ class _Push:
         for attempt in range(_LOST_RACES):
             if attempt:
                 pause = min(1.0, 0.02 * 2 ** min(attempt, 5))
-                copy.clock.sleep(pause * random.random())  # noqa: S311 - jitter, not a secret
+                copy.clock.sleep(pause * chance(copy.clock))
             try:
                 return self._attempt()
             except HeadMoved as moved:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from ebooklet.adapters.remote.filesystem import FilesystemRemoteStore
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.adapters.remote.probe import Verdict, probe
 from ebooklet.errors import AccessDenied, RemoteUnavailable
+from ebooklet.ports.remote_store import Capabilities
 from ebooklet.testing.clock import ManualClock
 from ebooklet.testing.faulty import FaultyRemoteStore, Manners, StoreFault, StoreRule
 from ebooklet.testing.servers import S3Server
@@ -69,12 +71,16 @@ def test_only_names_of_its_own_are_touched() -> None:
 
 @pytest.mark.parametrize("fault", [StoreFault.LOSE_ANSWER, StoreFault.REFUSE])
 @pytest.mark.parametrize("skip", range(8))
-def test_one_bad_moment_is_no_verdict(fault: StoreFault, skip: int) -> None:
-    """A lost answer or an overload, whichever request it hits, does not condemn a good server."""
-    store = store_with()
+def test_one_bad_moment_is_no_verdict(tmp_path: Path, fault: StoreFault, skip: int) -> None:
+    """A lost answer or an overload, whichever request it hits, does not condemn a good server.
+
+    Fails if a verdict is remembered although the probe was disturbed.
+    """
+    store, path = store_with(), tmp_path / "probes.json"
     store.add(StoreRule(fault, op="cas", skip=skip))
-    assert probe(store, "db", ManualClock()).mode == "cas"
+    assert probe(store, "db", ManualClock(), cache=ProbeCache(path)).mode == "cas"
     assert list(store.list("")) == []
+    assert not path.exists()
 
 
 def test_a_server_that_throttles_all_racers() -> None:
@@ -85,12 +91,14 @@ def test_a_server_that_throttles_all_racers() -> None:
     assert rule.struck == 48
 
 
-def test_a_server_that_never_answers_conditions() -> None:
+def test_a_server_that_never_answers_conditions(tmp_path: Path) -> None:
     """Where plain writes are answered and conditional ones never, there is only mode lock."""
     store = store_with()
     store.add(StoreRule(StoreFault.VANISH, op="cas", times=None))
-    verdict = probe(store, "db", ManualClock())
+    path = tmp_path / "probes.json"
+    verdict = probe(store, "db", ManualClock(), cache=ProbeCache(path))
     assert (verdict.mode, verdict.reason) == ("lock", "it never answers conditional writes")
+    assert not path.exists()  # it may be a bad hour
 
 
 def test_an_outage_is_no_verdict(tmp_path: Path) -> None:
@@ -105,6 +113,77 @@ def test_an_outage_is_no_verdict(tmp_path: Path) -> None:
         with pytest.raises(error):
             probe(store, "db", ManualClock(), cache=ProbeCache(path))
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("disturbance", "times"),
+    [(StoreFault.VANISH, 4), (StoreFault.HOLD, 1)],
+    ids=["unanswered", "late"],
+)
+@pytest.mark.parametrize("skip", [0, 2])
+def test_an_outage_in_the_middle_is_no_verdict(
+    tmp_path: Path, disturbance: StoreFault, times: int, skip: int
+) -> None:
+    """All is tried again, on new objects, and nothing is remembered but what was undisturbed.
+
+    Fails if a refusal after a lost request counts at once.
+    """
+    store = store_with()
+    rule = StoreRule(disturbance, op="cas", skip=skip, times=times)
+    if disturbance is StoreFault.HOLD:  # it arrives before its repetition does
+        clock = ManualClock(on_sleep=lambda _: store.release_held() and None)
+    else:
+        clock = ManualClock()
+    store.add(rule)
+    path = tmp_path / "probes.json"
+    assert probe(store, "db", clock, cache=ProbeCache(path)).mode == "cas"
+    assert rule.struck == times
+    assert json.loads(path.read_text())["memory://"]["mode"] == "cas"
+
+
+def test_a_server_that_is_always_disturbed_is_not_judged() -> None:
+    """One of its requests fails in each trial, and it refuses what it should not: try later.
+
+    Fails if the last trial's refusal is taken for a verdict.
+    """
+    store = store_with()
+    for _ in range(3):
+        store.add(StoreRule(StoreFault.REFUSE, op="cas"))
+        store.add(StoreRule(StoreFault.REJECT, op="cas"))
+    with pytest.raises(RemoteUnavailable, match="try again later"):
+        probe(store, "db", ManualClock())
+
+
+def test_proof_stands_in_any_weather(tmp_path: Path) -> None:
+    """A server that was seen to break a rule is not asked again in the hope of a better answer.
+
+    Fails if a trial with disturbances is repeated whatever it showed.
+    """
+    store = store_with(Manners(ignores_if_match=True))
+    store.add(StoreRule(StoreFault.LOSE_ANSWER, op="cas"))
+    verdict = probe(store, "db", ManualClock(), cache=ProbeCache(tmp_path / "probes.json"))
+    assert verdict.reason == "it accepted a stale ETag in If-Match"
+    assert not (tmp_path / "probes.json").exists()
+
+
+class Unconditional(FaultyRemoteStore):
+    """A client without conditions, of a server that may have them."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, conditional_put=False)
+
+
+def test_what_a_client_lacks_is_not_the_servers(tmp_path: Path) -> None:
+    """Such a client needs mode lock whatever others found out, and tells them nothing.
+
+    Fails if the cache is asked before the client's abilities, or filled with them.
+    """
+    cache, clock = ProbeCache(tmp_path / "probes.json"), ManualClock()
+    lacking = Unconditional(MemoryRemoteStore())
+    assert probe(lacking, "db", clock, cache=cache).mode == "lock"
+    assert probe(store_with(), "db", clock, cache=cache).mode == "cas"
+    assert probe(lacking, "db", clock, cache=cache).mode == "lock"
 
 
 def test_a_spurious_refusal_is_a_violation() -> None:

@@ -77,7 +77,7 @@ def test_what_the_functions_return(place: Place) -> None:
 
 
 def test_the_order_of_parameters() -> None:
-    """By position as ever; whatever came later by keyword only."""
+    """By position as ever; whatever came later by keyword only, and by the right name."""
     older = ["remote_conn", "file_path", "flag", "value_serializer", "n_buckets", "buffer_size"]
     orders = {
         ebooklet.open: [*older, "remote_conn_group"],
@@ -92,9 +92,12 @@ def test_the_order_of_parameters() -> None:
         assert defaults["flag"] == "r"
         assert (defaults["n_buckets"], defaults["buffer_size"]) == (12007, 2**22)
         assert defaults.get("value_serializer") is None
+        keyword_only = {name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+        assert keyword_only == set(OpenOptions.__annotations__)  # spelled out, for `help`
+        assert len(parameters) == len(expected) + len(keyword_only)
+        with pytest.raises(TypeError, match=r"'lok'; the options are .*\block\b"):
+            function("memory://misspelt", lok="optimistic")
     options = inspect.signature(ebooklet.open).parameters
-    keyword_only = {name for name, p in options.items() if p.kind is p.KEYWORD_ONLY}
-    assert keyword_only == set(OpenOptions.__annotations__)  # what the factories pass on
     assert keyword_only >= {
         *("group_bytes", "lock_timeout", "force_lock", "offline", "push_packers", "num_groups")
     }

@@ -374,14 +374,14 @@ KILLED = """
 import os, pickle, signal, sys
 from ebooklet.adapters.clock import SystemClock
 from ebooklet.adapters.locks.null import NullLockService
-from ebooklet.bootstrap import _place_opener
+from ebooklet.bootstrap.places import place_opener
 from ebooklet.plugins.registry import Registry
 from ebooklet.services.transfer import copy_database
 from ebooklet.testing.clock import ManualClock
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 from dataclasses import replace
 source, target, skip = pickle.loads(bytes.fromhex(sys.argv[1]))
-open_place = _place_opener(SystemClock(), Registry())
+open_place = place_opener(SystemClock(), Registry())
 store = FaultyRemoteStore(open_place(target).store)
 kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
 store.add(StoreRule(StoreFault.LOSE_ANSWER, skip=skip, then=kill))

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 import ebooklet
-from ebooklet import bootstrap
 from ebooklet.adapters.clock import SystemClock
 from ebooklet.adapters.locks.null import NullLockService
-from ebooklet.core.head import Proto
+from ebooklet.adapters.remote.probe import Verdict
+from ebooklet.bootstrap import locking
 from ebooklet.database import EBooklet
 
 from .conftest import kinds
@@ -66,7 +66,8 @@ def template(
     folder = tmp_path / "template"
     (folder / "bucket").mkdir(parents=True)
     with monkeypatch.context() as patch:
-        patch.setattr(bootstrap, "_prober", lambda *_: lambda: Proto(mode=request.param))
+        verdict = Verdict(request.param, "quoted", "", "so that both ways are tried")
+        patch.setattr(locking, "probe", lambda *_, **__: verdict)
         with open_in(folder, "first", "c", value_serializer="json") as db:
             db.update({f"k{n}": f"{n}{TEXT}" for n in range(4)})
             db.set_metadata({"title": "kept"})

@@ -23,10 +23,10 @@ MIB = 1 << 20
 COPY = """
 import pickle, sys
 from ebooklet.adapters.clock import SystemClock
-from ebooklet.bootstrap import _place_opener
+from ebooklet.bootstrap.places import place_opener
 from ebooklet.plugins.registry import Registry
 from ebooklet.services.transfer import copy_database
-source, target = map(_place_opener(SystemClock(), Registry()), pickle.loads(bytes.fromhex(sys.argv[1])))
+source, target = map(place_opener(SystemClock(), Registry()), pickle.loads(bytes.fromhex(sys.argv[1])))
 copy_database(source, target)
 with open("/proc/self/status") as status:
     print(next(line.split()[1] for line in status if line.startswith("VmHWM")))

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from ebooklet import bootstrap
 from ebooklet.adapters.clock import SystemClock
 from ebooklet.adapters.locks.null import NullLockService
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
+from ebooklet.adapters.remote.probe import Verdict
+from ebooklet.bootstrap import locking
 from ebooklet.bootstrap import open as open_database
-from ebooklet.core.head import Proto
 from ebooklet.database import EBooklet
 from ebooklet.errors import AccessDenied
 from ebooklet.services import conflicts, reading
@@ -30,7 +30,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.fixture
 def locked(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> Opener:
     """Opens databases whose head is moved under a lock, on a server without conditions."""
-    monkeypatch.setattr(bootstrap, "_prober", lambda *_: lambda: Proto(mode="lock"))
+    verdict = Verdict("lock", "quoted", "", "no conditions here")
+    monkeypatch.setattr(locking, "probe", lambda *_, **__: verdict)
 
     def open_(name: str = "a", flag: str = "c", **options: Any) -> EBooklet[Any]:
         return opener(name, flag, lock=NullLockService(SystemClock()), **options)
@@ -314,11 +315,11 @@ def test_a_second_head_that_is_not_published(locked: Opener, url: str) -> None:
         assert db.push()
     store = FaultyRemoteStore(store_of(url))
     store.add(StoreRule(StoreFault.DENY, key=lambda key: key.endswith(".alt"), times=None))
-    with bootstrap.open(store) as db:
+    with open_database(store) as db:
         assert db["k"] == 1
     store.delete(["db"])
     with pytest.raises(AccessDenied):  # its writers must not take it for a place to create one
-        bootstrap.open(store)
+        open_database(store)
 
 
 class WatchedLock:

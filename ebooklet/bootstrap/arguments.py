@@ -1,0 +1,139 @@
+"""What the functions that open a database take: the options in one list, and what is refused."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Any, Final, Literal, Self, TypeAlias, TypedDict, TypeVar
+
+from ebooklet.core.head import DatabaseType
+from ebooklet.core.numbers import check_whole
+from ebooklet.plugins.registry import Registry
+from ebooklet.ports.clock import Clock
+from ebooklet.ports.local_store import LocalStore
+from ebooklet.ports.lock_service import LockService
+from ebooklet.services.opening import FLAGS, Flag, check_flag
+from ebooklet.services.packing import UNSET, GroupBytes, check_packing
+from ebooklet.services.place import RemoteLike
+from ebooklet.services.working_copy import ConflictPolicy, check_policy
+
+DEFAULT_N_BUCKETS: Final = 12_007  # Booklet's own
+DEFAULT_BUFFER_SIZE: Final = 1 << 22  # bytes
+DEFAULT_LOCK_TIMEOUT_S: Final = 300.0
+
+PathLike: TypeAlias = str | os.PathLike[str]
+Lock: TypeAlias = Literal["exclusive", "optimistic"] | LockService
+Offline: TypeAlias = bool | Literal["auto"]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class OpenOptions(TypedDict, total=False):
+    """The keyword-only options of `open`, for type checkers and for those that pass them on."""
+
+    lock: Lock
+    lock_timeout: float
+    force_lock: bool
+    local: str | LocalStore
+    offline: Offline
+    allow_pickle: bool | None
+    conflict: ConflictPolicy
+    group_bytes: GroupBytes
+    push_packers: int
+    num_groups: None
+    clock: Clock | None
+    registry: Registry | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """`OpenOptions` with their defaults; `open` says what each is."""
+
+    lock: Lock = "exclusive"
+    lock_timeout: float = DEFAULT_LOCK_TIMEOUT_S
+    force_lock: bool = False
+    local: str | LocalStore = "booklet"
+    offline: Offline = False
+    allow_pickle: bool | None = None
+    conflict: ConflictPolicy = "error"
+    group_bytes: GroupBytes = UNSET
+    push_packers: int = 1
+    num_groups: None = None
+    clock: Clock | None = None
+    registry: Registry | None = None
+
+    @classmethod
+    def of(cls, given: OpenOptions) -> Self:
+        """What was given by keyword; a misspelt option is answered with those there are."""
+        known = {each.name for each in fields(cls)}
+        if unknown := given.keys() - known:
+            raise TypeError(
+                f"unexpected keyword argument {min(unknown)!r}; the options are "
+                f"{', '.join(sorted(known))}"
+            )
+        return cls(**given)
+
+    def check(self, flag: Flag) -> None:
+        """Refuse what can be refused before any file, lock or request."""
+        check_policy(self.conflict)
+        check_packing(self.group_bytes, self.push_packers, self.num_groups)
+        if isinstance(self.lock, str) and self.lock not in ("exclusive", "optimistic"):
+            raise ValueError(
+                f"lock must be 'exclusive', 'optimistic' or a LockService, not {self.lock!r}"
+            )
+        if not any(self.offline is known for known in (False, True, "auto")):
+            raise ValueError(f"offline must be False, 'auto' or True, not {self.offline!r}")
+        if self.offline is True and flag != "r":
+            raise ValueError(
+                "offline=True goes with flag 'r' only; to write where the remote may be out of "
+                "reach, pass offline='auto'"
+            )
+        if not self.lock_timeout >= 0:
+            raise ValueError(f"lock_timeout is in seconds, 0 or more, not {self.lock_timeout!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What a caller gave to one of the functions that open a database; `open` says what each is."""
+
+    remote_conn: RemoteLike | None
+    file_path: PathLike | None
+    flag: Flag
+    value_serializer: Any
+    n_buckets: int
+    buffer_size: int
+    options: Options
+    kind: DatabaseType  # where nothing exists yet
+    only: bool = False  # nothing else will do
+
+    def check(self) -> None:
+        """Refuse what can be refused before any file, lock or request."""
+        check_flag(self.flag, FLAGS)
+        self.options.check(self.flag)
+        if self.file_path in FLAGS:
+            raise ValueError(
+                f"file_path is {self.file_path!r}: flags come third, as flag={self.file_path!r}; "
+                f"a file of that name is './{self.file_path}'"
+            )
+        check_whole("n_buckets", self.n_buckets)
+        check_whole("buffer_size", self.buffer_size)
+        if self.file_path is not None and not Path(self.file_path).parent.is_dir():
+            raise FileNotFoundError(
+                errno.ENOENT, "the folder of the local file does not exist", str(self.file_path)
+            )
+
+
+def spelled_out(function: F) -> F:
+    """Let `help` and `inspect.signature` show what stands behind `**options`, with the defaults."""
+    plain = signature(function)
+    named = [p for p in plain.parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
+    options = [
+        Parameter(each.name, Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type)
+        for each in fields(Options)
+    ]
+    full = plain.replace(parameters=named + options)
+    function.__signature__ = full  # type: ignore[attr-defined]  # where `inspect` looks for it
+    return function

@@ -1,0 +1,65 @@
+"""Checking a remote database against its objects, and sweeping those that nothing needs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from ebooklet.adapters.clock import SystemClock
+from ebooklet.bootstrap.installed import INSTALLED
+from ebooklet.bootstrap.places import place_opener
+from ebooklet.services.fsck import DEFAULT_MIN_AGE_MS, FsckReport, examine, sweep
+from ebooklet.services.place import RemoteLike
+
+_DEFAULT_LOCK_TIMEOUT_S: Final = 60.0
+_DEFAULT_MIN_AGE: Final = timedelta(milliseconds=DEFAULT_MIN_AGE_MS)
+_LONGEST_AGE_S: Final = 100 * 365 * 24 * 3600.0
+
+
+def fsck(
+    remote_conn: RemoteLike,
+    delete_orphans: bool = False,
+    min_age: timedelta | float = _DEFAULT_MIN_AGE,
+    check_objects: bool = False,
+    lock_timeout: float = _DEFAULT_LOCK_TIMEOUT_S,
+) -> FsckReport:
+    """Compare a remote database with its objects, and sweep those that nothing needs.
+
+    Without `delete_orphans` nothing is changed and no lock is taken; it may run beside writers.
+
+    Args:
+        remote_conn: the database, named as for `open`; its place has to be one that can be listed,
+            which a plain URL is not.
+        delete_orphans: delete, under the write lock, the orphans that are at least `min_age` old.
+            Nothing is deleted from a database that is damaged or missing.
+        min_age: a timedelta, or seconds.
+        check_objects: also read every segment in use, and compare it with its checksums and with
+            what the index says of it: costs as much as downloading the database.
+        lock_timeout: seconds to wait for the lock.
+
+    Raises:
+        ReadOnlyError: `delete_orphans` without credentials.
+        LockTimeout: another writer has the lock.
+        UnsupportedFormatError: what stands there is no database of ours.
+        UnsupportedOperation: the place cannot be listed.
+        EBookletError: a request failed.
+
+    Example:
+        >>> import ebooklet
+        >>> with ebooklet.open("memory://checked", flag="c", value_serializer="json") as db:
+        ...     db["a"] = 1
+        ...     _ = db.push()
+        >>> report = ebooklet.fsck("memory://checked", check_objects=True)
+        >>> report.db_object_exists, report.ok, report.orphans
+        (True, True, ())
+    """
+    seconds = min_age.total_seconds() if isinstance(min_age, timedelta) else min_age
+    if not seconds >= 0:
+        raise ValueError("min_age must be 0 or more")
+    min_age_ms = round(min(seconds, _LONGEST_AGE_S) * 1000)
+    with place_opener(SystemClock(), INSTALLED)(remote_conn) as place:
+        if not delete_orphans:
+            return examine(place, min_age_ms=min_age_ms, check_objects=check_objects)
+        return sweep(
+            place, min_age_ms=min_age_ms, check_objects=check_objects, lock_timeout=lock_timeout
+        )

@@ -1,0 +1,9 @@
+"""What is installed in this process, where callers who bring no registry have names looked up."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ebooklet.plugins.registry import Registry
+
+INSTALLED: Final = Registry()

@@ -1,0 +1,28 @@
+"""Remote databases as a whole, without a local half: how those who hold one name others."""
+
+from __future__ import annotations
+
+from ebooklet.bootstrap.locking import locks_for, prober
+from ebooklet.bootstrap.remotes import resolve_remote
+from ebooklet.plugins.registry import Registry
+from ebooklet.ports.clock import Clock
+from ebooklet.services.place import OpenPlace, RemoteLike, RemotePlace
+
+
+def place_opener(clock: Clock, registry: Registry) -> OpenPlace:
+    """How other databases are named by those who hold one: as `open` names them."""
+
+    def open_place(remote_conn: RemoteLike) -> RemotePlace:
+        remote = resolve_remote(remote_conn, registry)
+        if remote is None:
+            raise TypeError("remote_conn must name a remote database, not None")
+        return RemotePlace(
+            store=remote.store,
+            db_key=remote.db_key,
+            clock=clock,
+            locks=locks_for("exclusive", remote, clock, registry),
+            probe=prober(remote, clock),
+            owned=remote.owned,
+        )
+
+    return open_place

@@ -1,0 +1,51 @@
+"""Opening a remote database as a whole."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from ebooklet.adapters.clock import SystemClock
+from ebooklet.bootstrap.arguments import DEFAULT_LOCK_TIMEOUT_S
+from ebooklet.bootstrap.installed import INSTALLED
+from ebooklet.bootstrap.places import place_opener
+from ebooklet.plugins.registry import Registry
+from ebooklet.ports.clock import Clock
+from ebooklet.services.opening import FLAGS, Flag, check_flag
+from ebooklet.services.place import RemoteLike
+from ebooklet.session import RemoteSession
+
+
+def open_session(
+    remote_conn: RemoteLike,
+    flag: Flag = "r",
+    *,
+    lock_timeout: float = DEFAULT_LOCK_TIMEOUT_S,
+    clock: Clock | None = None,
+    registry: Registry | None = None,
+) -> RemoteSession:
+    """Open a remote database as a whole, without a local file: to look, delete, copy or lock.
+
+    Args:
+        remote_conn: which one, named as for `open`.
+        flag: "r" to look only; "w", "c" or "n" (all the same here) also to delete, copy and lock.
+        lock_timeout: seconds to wait for the write lock where one is needed.
+        clock: time and randomness, for tests and embedding.
+        registry: where names and schemes are looked up.
+
+    Raises:
+        ReadOnlyError: another flag than "r" for a remote that can only be read.
+        ValueError, TypeError: an argument is wrong.
+
+    Example:
+        >>> import ebooklet
+        >>> with ebooklet.open_session("memory://nothing-there") as session:
+        ...     session.initialized, session.uuid
+        (False, None)
+    """
+    check_flag(flag, FLAGS)
+    open_place = place_opener(clock or SystemClock(), registry or INSTALLED)
+    with ExitStack() as undo:
+        place = undo.enter_context(open_place(remote_conn))
+        session = RemoteSession(place, open_place, writable=flag != "r", lock_timeout=lock_timeout)
+        undo.pop_all()
+    return session

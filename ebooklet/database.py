@@ -15,15 +15,17 @@ from ebooklet.core.timestamps import Timestamp, to_microseconds
 from ebooklet.errors import EBookletError
 from ebooklet.ports.lock_service import Lease
 from ebooklet.ports.serializer import Serializer
-from ebooklet.services import metadata, reading, writing
+from ebooklet.services import iterating, metadata, reading, writing
 from ebooklet.services.changes import Changes
 from ebooklet.services.closing import close_copy
 from ebooklet.services.fsck import DEFAULT_MIN_AGE_MS, FsckReport, examine
+from ebooklet.services.loading import load
 from ebooklet.services.place import OpenPlace, RemoteLike, place_of
 from ebooklet.services.pull import PullResult, pull
 from ebooklet.services.push import PushResult, push
 from ebooklet.services.removal import delete_remote
 from ebooklet.services.reopening import Mode
+from ebooklet.services.streaming import stream
 from ebooklet.services.transfer import copy_database
 from ebooklet.services.workers import map_items
 from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy, forked
@@ -175,10 +177,10 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
     # Many keys
 
     def __iter__(self) -> Iterator[str]:
-        return reading.iterate(self._copy)
+        return iterating.iterate(self._copy)
 
     def __len__(self) -> int:
-        return reading.length(self._copy)
+        return iterating.length(self._copy)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
@@ -228,7 +230,7 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
         Raises:
             EBookletError: a fetch failed.
         """
-        found = reading.stream(self._copy, keys)
+        found = stream(self._copy, keys)
         return ((key, default if one is None else self._loads(one.value)) for key, one in found)
 
     def load_items(self, keys: Iterable[str] | None = None) -> dict[str, EBookletError]:
@@ -237,7 +239,7 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
         Returns:
             The failures by key, empty when all went well.
         """
-        return reading.load(self._copy, keys)
+        return load(self._copy, keys)
 
     def map(
         self,
@@ -335,7 +337,7 @@ class EBooklet(MutableMapping[str, V], Generic[V]):
 
     def timestamps(self, include_value: bool = False) -> Iterator[tuple[Any, ...]]:
         """Yield (key, timestamp) or (key, timestamp, value) for every key; timestamps in µs."""
-        found = reading.iter_timestamps(self._copy, values=include_value)
+        found = iterating.iter_timestamps(self._copy, values=include_value)
         if include_value:
             return ((key, timestamp, self._loads(raw or b"")) for key, timestamp, raw in found)
         return ((key, timestamp) for key, timestamp, _ in found)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ebooklet.core.index.lookup import prefix_range
-from ebooklet.services import reading
+from ebooklet.services import iterating
 from ebooklet.services.working_copy import WorkingCopy
 
 V = TypeVar("V")
@@ -64,13 +64,13 @@ class _RangeView:
         if self._range == KeyRange():
             return len(self._book)
         self._copy.require_open()
-        return sum(map(len, reading.iter_keys(self._copy, self._range.start, self._range.stop)))
+        return sum(map(len, iterating.iter_keys(self._copy, self._range.start, self._range.stop)))
 
     def _keys(self) -> Iterator[str]:
-        return reading.iterate(self._copy, self._range.start, self._range.stop)
+        return iterating.iterate(self._copy, self._range.start, self._range.stop)
 
     def _items(self) -> Iterator[tuple[str, Any]]:
-        items = reading.iterate_items(self._copy, self._range.start, self._range.stop)
+        items = iterating.iterate_items(self._copy, self._range.start, self._range.stop)
         return ((key, self._loads(found.value)) for key, found in items)
 
 

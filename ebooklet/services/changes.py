@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, TypedDict
 
-from ebooklet.services import reading, writing
+from ebooklet.services import writing
+from ebooklet.services.entries import base_entries, iter_base
 from ebooklet.services.pull import PullResult, pull
 from ebooklet.services.push import PushResult, push
 from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy
@@ -44,7 +45,7 @@ class Changes:
             replacing = copy.pending.replace
         if not (sets or deletes or replacing):
             return
-        entries = reading.base_entries(copy, (*sets, *deletes))
+        entries = base_entries(copy, (*sets, *deletes))
         cleared = _cleared(copy, sets) if replacing else {}
         now = copy.clock.now_us()
         for key in sorted({*sets, *deletes, *cleared}):
@@ -127,7 +128,7 @@ def _cleared(copy: WorkingCopy, kept: set[str]) -> dict[str, int]:
     """Keys of the base that a pending replacement does away with, with their timestamps (µs)."""
     return {
         entry.key: entry.timestamp
-        for page in reading.iter_base(copy)
+        for page in iter_base(copy)
         for entry in page
         if entry.key not in kept
     }

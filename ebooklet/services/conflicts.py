@@ -9,7 +9,7 @@ from ebooklet.core import merge
 from ebooklet.core.digest import value_digest
 from ebooklet.core.journal import UNKNOWN, Base
 from ebooklet.errors import ConflictError
-from ebooklet.services.reading import entries_of
+from ebooklet.services.entries import entries_of
 from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy
 
 UNRELATED: Final = b"?"  # a base that equals no digest: nothing is known of what this key once was

@@ -18,8 +18,8 @@ from ebooklet.core.refs import NodeRef
 from ebooklet.errors import OfflineError, RemoteMissingError, SnapshotExpired
 from ebooklet.ports.local_store import Condition
 from ebooklet.services.conflicts import UNRELATED
+from ebooklet.services.entries import entries_of
 from ebooklet.services.metadata import committed_metadata
-from ebooklet.services.reading import entries_of
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import BORROW_TIMEOUT_S, WorkingCopy
 

@@ -20,7 +20,8 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from ebooklet.core.keys import check_keys
 from ebooklet.core.numbers import check_whole
 from ebooklet.ports.serializer import Serializer
-from ebooklet.services.reading import iter_keys, stream
+from ebooklet.services.iterating import iter_keys
+from ebooklet.services.streaming import stream
 from ebooklet.services.working_copy import WorkingCopy
 
 Result = TypeVar("Result")

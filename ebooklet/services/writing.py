@@ -11,6 +11,7 @@ from ebooklet.core.keys import check_keys, is_key
 from ebooklet.errors import PushInProgressError
 from ebooklet.services import reading
 from ebooklet.services.conflicts import drop_changes
+from ebooklet.services.iterating import iter_keys
 from ebooklet.services.metadata import committed_metadata
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -58,7 +59,7 @@ def take_any(copy: WorkingCopy, loads: Callable[[bytes], T]) -> tuple[str, T] | 
     with copy.lock:
         copy.pending.absorb()
         newest = list(islice(reversed(copy.pending.sets), 1))  # no need to look at the index
-    for key in chain(newest, chain.from_iterable(reading.iter_keys(copy))):
+    for key in chain(newest, chain.from_iterable(iter_keys(copy))):
         taken = take(copy, key, loads)
         if taken is not None:
             return key, *taken

@@ -1,0 +1,44 @@
+"""Entries: what the base commit's index says of keys, pending changes left out of account."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ebooklet.core.entry import Entry
+from ebooklet.core.index.lookup import scan
+from ebooklet.services.working_copy import WorkingCopy
+
+
+def entries_of(copy: WorkingCopy, keys: Iterable[str]) -> dict[str, Entry]:
+    """What the base commit says of `keys`; absent ones are missing. Pending changes are ignored."""
+    root = copy.view_root
+    if root is None:
+        return {}
+    with copy.explaining():
+        return copy.nodes.lookup(root, keys)
+
+
+def base_entries(copy: WorkingCopy, keys: Iterable[str]) -> dict[str, Entry]:
+    """`entries_of`, even while a replacement of everything is pending."""
+    base = copy.base
+    if base is None:
+        return {}
+    with copy.explaining():
+        return copy.nodes.lookup(base.root, keys)
+
+
+def iter_entries(
+    copy: WorkingCopy, start: str | None = None, stop: str | None = None
+) -> Iterator[list[Entry]]:
+    """Yield the base commit's entries in [start, stop), sorted, in lists; ignores pending changes."""
+    root = copy.view_root
+    if root is not None:
+        with copy.explaining():
+            yield from copy.nodes.scan(scan(root, start, stop))
+
+
+def iter_base(copy: WorkingCopy) -> Iterator[list[Entry]]:
+    """All entries of the base commit, even while a replacement of everything is pending."""
+    if copy.base is not None and copy.base.root is not None:
+        with copy.explaining():
+            yield from copy.nodes.scan(scan(copy.base.root))

@@ -1,0 +1,71 @@
+"""Fetching values from the segments: few ranged requests in parallel, each value verified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from operator import itemgetter
+
+from ebooklet.core.digest import value_digest
+from ebooklet.core.entry import Entry, Place
+from ebooklet.core.names import segment_key
+from ebooklet.core.plan import plan_ranges
+from ebooklet.errors import EBookletError, ObjectNotFound, RemoteIntegrityError
+from ebooklet.ports.remote_store import ByteRange
+from ebooklet.services.parts import read_again
+from ebooklet.services.working_copy import WorkingCopy
+
+
+def fetch_values(
+    copy: WorkingCopy, entries: Iterable[Entry]
+) -> Iterator[tuple[Entry, bytes | EBookletError]]:
+    """Fetch and verify the values of `entries`: coalesced ranges, many in parallel.
+
+    Yields each entry once, in no promised order, with its value or with what went wrong.
+    """
+    placed: list[tuple[Place, Entry]] = []
+    for entry in entries:
+        place = entry.place
+        if place is not None and entry.length and place.length:
+            placed.append((place, entry))
+        else:
+            yield entry, _verified(entry, entry.inline or b"")
+    if not placed:
+        return
+    placed.sort(key=itemgetter(0))
+    plans = plan_ranges(place for place, _ in placed)
+    remote = copy.segments
+    ranges = [ByteRange(segment_key(copy.db_key, p.sid), p.start, p.stop) for p in plans]
+    following = iter(placed)  # the plans' pieces are these places, in the same order
+    for plan, part, body in zip(plans, ranges, remote.get_ranges(ranges), strict=True):
+        if isinstance(body, ObjectNotFound):
+            with copy.explaining():
+                raise body
+        pieces = list(islice(following, len(plan.pieces)))
+        values = _cut(plan.start, pieces, body)
+        if isinstance(body, bytes) and any(isinstance(v, EBookletError) for v in values):
+            values = _cut(plan.start, pieces, read_again(remote, part))
+        for (_, entry), value in zip(pieces, values, strict=True):
+            yield entry, value
+
+
+def _cut(
+    start: int, pieces: Sequence[tuple[Place, Entry]], body: bytes | EBookletError
+) -> list[bytes | EBookletError]:
+    """The values in the bytes from `start` of a segment, each verified; or why there are none."""
+    if isinstance(body, EBookletError):
+        return [body] * len(pieces)
+    return [
+        _verified(entry, body[place.offset - start : place.offset - start + place.length])
+        for place, entry in pieces
+    ]
+
+
+def _verified(entry: Entry, value: bytes) -> bytes | EBookletError:
+    if len(value) != entry.length or value_digest(value) != entry.digest:
+        return RemoteIntegrityError(
+            "the stored value does not match its digest; it was not returned",
+            op="get",
+            key=entry.key,
+        )
+    return value

@@ -1,0 +1,164 @@
+"""Iterating: the set of keys, pending changes laid over the index, as long as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, takewhile
+from typing import TypeVar
+
+from ebooklet.core.index.lookup import scan_keys
+from ebooklet.ports.local_store import LocalValue
+from ebooklet.services.entries import iter_entries
+from ebooklet.services.streaming import stream
+from ebooklet.services.working_copy import WorkingCopy
+
+T = TypeVar("T")
+
+
+def iterate(copy: WorkingCopy, start: str | None = None, stop: str | None = None) -> Iterator[str]:
+    """Yield the keys in [start, stop), sorted.
+
+    Raises:
+        RuntimeError: a key was added or deleted under the iteration, at its next step.
+    """
+    return _while_unchanged(copy, iter_keys(copy, start, stop))
+
+
+def iterate_items(
+    copy: WorkingCopy, start: str | None = None, stop: str | None = None
+) -> Iterator[tuple[str, LocalValue]]:
+    """Yield the keys in [start, stop) with their values, sorted; fetches as `stream` does.
+
+    Raises:
+        RuntimeError: a key was added or deleted under the iteration, at its next step.
+        EBookletError: a fetch failed.
+    """
+    keys = chain.from_iterable(iter_keys(copy, start, stop))
+    items = _while_unchanged(copy, (stream(copy, keys),))
+    # A key without a value is one that was deleted meanwhile, which the next step reports.
+    return ((key, found) for key, found in items if found is not None)
+
+
+def iter_timestamps(copy: WorkingCopy, *, values: bool) -> Iterator[tuple[str, int, bytes | None]]:
+    """Yield (key, timestamp in µs, value or None) of every key, sorted by key.
+
+    Raises:
+        RuntimeError: a key was added or deleted under the iteration, at its next step.
+        EBookletError: a fetch failed.
+    """
+    if values:
+        items = iterate_items(copy)
+        return ((key, timestamp, value) for key, (timestamp, value) in items)
+    pages = _timestamp_pages(copy)
+    return ((key, timestamp, None) for key, timestamp in _while_unchanged(copy, pages))
+
+
+def _timestamp_pages(copy: WorkingCopy) -> Iterator[list[tuple[str, int]]]:
+    with copy.lock:
+        copy.pending.absorb()
+        changed = {
+            key: found.timestamp
+            for key in copy.pending.sets
+            if (found := copy.local.get_entry(key)) is not None
+        }
+        deleted = set(copy.pending.deletes)
+    left = dict(sorted(changed.items()))
+    for entries in iter_entries(copy):
+        page = {
+            e.key: e.timestamp for e in entries if e.key not in deleted and e.key not in changed
+        }
+        due = list(takewhile(entries[-1].key.__ge__, left))
+        page.update((key, left.pop(key)) for key in due)
+        yield sorted(page.items())
+    yield list(left.items())
+
+
+def iter_keys(
+    copy: WorkingCopy, start: str | None = None, stop: str | None = None
+) -> Iterator[list[str]]:
+    """Yield all keys in [start, stop), sorted, in lists; touches only index nodes in range."""
+    with copy.lock:
+        copy.pending.absorb()
+        root = copy.view_root
+        added = [k for k in copy.pending.sets if _within(k, start, stop)]
+        deleted = set(copy.pending.deletes)
+    added.sort()
+    if root is None:
+        if added:
+            yield added
+        return
+    with copy.explaining():
+        yield from merge_keys(copy.nodes.scan(scan_keys(root, start, stop)), added, deleted)
+
+
+def merge_keys(
+    pages: Iterable[Sequence[str]], added: Sequence[str], deleted: set[str]
+) -> Iterator[list[str]]:
+    """Lay sorted additions and deletions over sorted pages of keys; additions may repeat keys."""
+    position = 0
+    for page in pages:
+        keys = list(page)
+        if position < len(added) and keys and added[position] <= keys[-1]:
+            upto = position
+            while upto < len(added) and added[upto] <= keys[-1]:
+                upto += 1
+            keys = sorted({*keys, *added[position:upto]})
+            position = upto
+        if deleted:
+            keys = [key for key in keys if key not in deleted]
+        if keys:
+            yield keys
+    if position < len(added):
+        yield list(added[position:])
+
+
+def _within(key: str, start: str | None, stop: str | None) -> bool:
+    return (start is None or key >= start) and (stop is None or key < stop)
+
+
+def length(copy: WorkingCopy) -> int:
+    """Exact number of keys, unsynced writes included; O(1) once pending keys are resolved."""
+    copy.notice()
+    while True:
+        copy.resolve_pending()
+        with copy.lock:
+            if not copy.pending.unresolved():
+                return copy.view_count + copy.pending.delta
+
+
+def shape(copy: WorkingCopy) -> int:
+    """A number that changes when the set of keys does; overwriting a key leaves it alone."""
+    if copy.pending.touched or copy.pending.undecided:
+        copy.resolve_pending()
+    return copy.pending.shape
+
+
+def _while_unchanged(copy: WorkingCopy, pages: Iterable[Iterable[T]]) -> Iterator[T]:
+    """Yield what the pages hold as long as the set of keys stands as it does at this call.
+
+    `pages` must look at the pending changes only once they are asked for the first page.
+
+    Raises:
+        RuntimeError: a key was added or deleted since, at the next step, the last included.
+    """
+    copy.notice()
+    # Before the shape is noted: what is resolved later, by a `len`, changes it without any key.
+    copy.resolve_pending()
+    return _watched(copy, pages, shape(copy))
+
+
+def _watched(copy: WorkingCopy, pages: Iterable[Iterable[T]], began: int) -> Iterator[T]:
+    pending, undecided = copy.pending, copy.pending.undecided
+    for page in pages:
+        for item in page:
+            if pending.touched or undecided or pending.shape != began:
+                _check_shape(copy, began)
+            yield item
+    _check_shape(copy, began)
+
+
+def _check_shape(copy: WorkingCopy, began: int) -> None:
+    if copy.closed:
+        copy.require_open()  # closing changes the shape as well
+    if shape(copy) != began:
+        raise RuntimeError("keys of the database were added or deleted during iteration")

@@ -1,0 +1,110 @@
+"""Streaming: the values of many keys in their order, fetched in parts of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Final
+
+from ebooklet.core.entry import Entry
+from ebooklet.core.keys import check_keys, is_key
+from ebooklet.errors import EBookletError
+from ebooklet.ports.local_store import LocalValue
+from ebooklet.services.entries import entries_of
+from ebooklet.services.fetching import fetch_values
+from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.working_copy import WorkingCopy
+
+_PART_BYTES: Final = 16 * 1024 * 1024  # values held at once, but for the last
+_FIRST_WINDOW: Final = 16  # keys
+_WINDOW: Final = 4096
+
+
+def stream(copy: WorkingCopy, keys: Iterable[str]) -> Iterator[tuple[str, LocalValue | None]]:
+    """Yield each key in the given order with its value, or None when it is absent.
+
+    Values that are not here are fetched many at a time: few at first, so that a reader who stops
+    soon has moved little.
+
+    Raises:
+        EBookletError: a fetch failed.
+    """
+    copy.require_open()
+    return _streamed(copy, iter(check_keys(keys)))
+
+
+def _streamed(copy: WorkingCopy, keys: Iterator[str]) -> Iterator[tuple[str, LocalValue | None]]:
+    window = _FIRST_WINDOW
+    while batch := list(islice(keys, window)):
+        for part, found in read_many(copy, batch):
+            for key in part:
+                if copy.closed:
+                    copy.require_open()
+                yield key, found.get(key) if is_key(key) else None
+        window = min(window * 4, _WINDOW)
+
+
+def read_many(
+    copy: WorkingCopy, keys: Sequence[str]
+) -> Iterator[tuple[Sequence[str], Mapping[str, LocalValue]]]:
+    """Yield `keys` in parts with the values of each, from here or fetched in parallel.
+
+    A part's values are about as many bytes as are held at once, however large they are. Absent
+    keys are missing.
+
+    Raises:
+        EBookletError: the first fetch that failed.
+    """
+    copy.require_open()
+    found: dict[str, LocalValue] = {}
+    begin = size = 0
+    for end, key in enumerate(keys, 1):
+        if not is_key(key):
+            continue
+        value = copy.local.get_entry(key) or copy.fetched.get(key)
+        if value is not None:
+            found[key] = value
+            size += len(value.value)
+            if size >= _PART_BYTES:
+                yield from _completed(copy, keys[begin:end], found)
+                begin, size, found = end, 0, {}
+    if begin < len(keys):
+        yield from _completed(copy, keys[begin:], found)
+
+
+def _completed(
+    copy: WorkingCopy, keys: Sequence[str], found: dict[str, LocalValue]
+) -> Iterator[tuple[Sequence[str], Mapping[str, LocalValue]]]:
+    """Fetch what `found` does not have of `keys`; in several parts where it is much."""
+    missing = [key for key in keys if is_key(key) and key not in found]
+    if missing:
+        with copy.lock:
+            copy.pending.absorb()
+            base = copy.base
+            missing = [key for key in missing if key not in copy.pending.deletes]
+    if not missing:
+        yield keys, found
+        return
+    entries = entries_of(copy, missing)
+    wanted: dict[str, Entry] = {}
+    begin = size = 0
+    for end, key in enumerate(keys, 1):
+        if is_key(key) and key in entries and key not in wanted:
+            wanted[key] = entries[key]
+            size += entries[key].length
+        if size >= _PART_BYTES or end == len(keys):
+            fetched = _fetched(copy, base, wanted.values())
+            yield keys[begin:end], {**found, **fetched}
+            begin, size, wanted = end, 0, {}
+
+
+def _fetched(
+    copy: WorkingCopy, base: Snapshot | None, entries: Iterable[Entry]
+) -> dict[str, LocalValue]:
+    fetched: dict[str, LocalValue] = {}
+    for entry, value in fetch_values(copy, entries):
+        if isinstance(value, EBookletError):
+            raise value
+        fetched[entry.key] = LocalValue(entry.timestamp, value)
+    copy.keep_fetched(base, list(fetched.items()))
+    return fetched

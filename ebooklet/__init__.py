@@ -60,7 +60,7 @@ if TYPE_CHECKING:
         UUIDMismatchError,
     )
     from ebooklet.group import RemoteConnGroup
-    from ebooklet.services.fsck import FsckReport
+    from ebooklet.services.fsck.report import FsckReport
     from ebooklet.services.migration.report import MigrationReport
     from ebooklet.services.packing import DEFAULT_GROUP_BYTES
     from ebooklet.services.pull import PullResult
@@ -131,7 +131,7 @@ _HOMES = {
     "DEFAULT_GROUP_BYTES": "ebooklet.services.packing",
     "EBooklet": "ebooklet.database",
     "EVariableLengthValue": "ebooklet.database:EBooklet",
-    "FsckReport": "ebooklet.services.fsck",
+    "FsckReport": "ebooklet.services.fsck.report",
     "MigrationReport": "ebooklet.services.migration.report",
     "PullResult": "ebooklet.services.pull",
     "PushResult": "ebooklet.services.push",

@@ -8,7 +8,9 @@ from typing import Final
 from ebooklet.adapters.clock import SystemClock
 from ebooklet.bootstrap.installed import INSTALLED
 from ebooklet.bootstrap.places import place_opener
-from ebooklet.services.fsck import DEFAULT_MIN_AGE_MS, FsckReport, examine, sweep
+from ebooklet.services.fsck.examining import DEFAULT_MIN_AGE_MS, examine
+from ebooklet.services.fsck.report import FsckReport
+from ebooklet.services.fsck.sweeping import sweep
 from ebooklet.services.place import RemoteLike
 
 _DEFAULT_LOCK_TIMEOUT_S: Final = 60.0

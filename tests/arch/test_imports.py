@@ -21,6 +21,7 @@ LIBRARIES = {  # part of the package: what it may import beside the standard lib
     "core": OURS | {"cbor2", "zstandard"},
     "services": OURS | {"orjson"},  # Booklet's dialect of JSON for metadata is what orjson says
     "views.py": OURS,
+    "mapping.py": OURS,
     "database.py": OURS,
     "session.py": OURS,
     "group.py": OURS,

@@ -19,7 +19,9 @@ from ebooklet.database import EBooklet
 from ebooklet.errors import EBookletError, LockTimeout, OutcomeUnknown, RemoteUnavailable
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services import draft
-from ebooklet.services.fsck import FsckReport, examine, sweep
+from ebooklet.services.fsck.examining import examine
+from ebooklet.services.fsck.report import FsckReport
+from ebooklet.services.fsck.sweeping import sweep
 from ebooklet.services.place import RemotePlace
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 

@@ -1,0 +1,1 @@
+"""Comparing a database with its objects, and sweeping those that nothing needs."""

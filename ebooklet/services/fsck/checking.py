@@ -1,0 +1,113 @@
+"""One head against the objects that were listed: what is missing, damaged or unreadable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ebooklet.core.audit import Expectations
+from ebooklet.core.head import MAX_HEAD_BYTES, Head, decode_head
+from ebooklet.core.names import alternate_key, segment_key
+from ebooklet.core.retention import RetainedSegments
+from ebooklet.errors import ObjectNotFound, RemoteIntegrityError, UnsupportedFormatError
+from ebooklet.services.auditing import audit_segments
+from ebooklet.services.place import RemotePlace
+from ebooklet.services.retained import HistoryReader
+from ebooklet.services.usage import TreeWalk
+
+
+class HeadCheck:
+    """One head against the objects that were listed."""
+
+    def __init__(
+        self, place: RemotePlace, head: Head, listed: Mapping[bytes, int], *, walk: bool, read: bool
+    ) -> None:
+        self._place = place
+        self._head = head
+        self._listed = listed
+        self._read = read
+        self._history = HistoryReader(place.store, place.db_key, head)
+        self._expectations = Expectations() if read else None
+        nodes = self._history.nodes
+        self._trees = TreeWalk(nodes, place.db_key, self._expectations) if walk else None
+        self.segments = RetainedSegments(head)
+        self.dropped: set[bytes] = set()  # by gc, and waiting for their grace to end
+        self.n_commits = 0
+        self.missing: list[bytes] = []
+        self.missing_heads: list[str] = []
+        self.damaged: dict[str, str] = {}
+        self.unreadable: list[str] = []
+
+    def run(self) -> None:
+        """Find out everything."""
+        if reason := self._head.read_only_reason:
+            self.unreadable.append(f"what it needs is not known to this version: {reason}")
+        if self._head.proto.mode == "lock":
+            self._compare_heads()
+        self._read_history()
+        present = self._compare_sizes()
+        if self._expectations is not None:
+            self._read_segments(present, self._expectations)
+
+    def _compare_heads(self) -> None:
+        """Where heads are moved under a lock there are two, each of them whole."""
+        for key in (self._place.db_key, alternate_key(self._place.db_key)):
+            try:
+                decode_head(self._place.store.get(key, stop=MAX_HEAD_BYTES + 1).body, key=key)
+            except ObjectNotFound:
+                self.missing_heads.append(key)
+            except (RemoteIntegrityError, UnsupportedFormatError) as exc:
+                self.damaged[key] = str(exc.args[0])
+
+    def _read_history(self) -> None:
+        head, trees, expectations = self._head, self._trees, self._expectations
+        for ref, commit in self._history.commits():
+            self.n_commits += 1
+            try:
+                self.segments.add(ref, commit)
+            except RemoteIntegrityError as exc:
+                self.unreadable.append(str(exc.args[0]))
+            if expectations is not None:
+                expectations.block(ref.block)
+            if trees is not None:
+                trees.walk(commit.root, {row.sid for row in commit.segs}, f"commit {commit.seq}")
+        self.segments.hold(self._history.unread)
+        self.segments.hold(self._history.log_segments())
+        self.dropped = self._history.dropped() - self.segments.sizes.keys()
+        self.unreadable += (str(problem) for problem in self._history.problems)
+        if trees is not None:
+            trees.walk(head.log, head.held(), "the log")
+            self.damaged.update(trees.problems)
+        if expectations is not None:
+            for block in head.blocks():
+                expectations.block(block)
+
+    def _compare_sizes(self) -> list[tuple[bytes, int]]:
+        """Note what is missing or of another size; return the segments that are neither."""
+        present: list[tuple[bytes, int]] = []
+        for sid, size in sorted(self.segments.sizes.items()):
+            actual = self._listed.get(sid)
+            if actual is None or (size is not None and actual != size):
+                actual = self._asked(sid)  # a list may be behind
+            if actual is None:
+                self.missing.append(sid)
+            elif size is not None and actual != size:
+                self._report(sid, f"it has {actual} bytes instead of {size}")
+            else:
+                present.append((sid, actual))
+        return present
+
+    def _asked(self, sid: bytes) -> int | None:
+        try:
+            return self._place.store.head(segment_key(self._place.db_key, sid)).size
+        except ObjectNotFound:
+            return None
+
+    def _read_segments(self, present: list[tuple[bytes, int]], expectations: Expectations) -> None:
+        place = self._place
+        for sid, what in audit_segments(
+            place.store, place.db_key, self._head, present, expectations
+        ):
+            self._report(sid, what)
+
+    def _report(self, sid: bytes, what: str) -> None:
+        self.damaged.setdefault(segment_key(self._place.db_key, sid), what)

@@ -1,0 +1,47 @@
+"""What was found at a database's place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FsckReport:
+    """What was found at a database's place. Objects are named by their whole keys, sorted.
+
+    Attributes:
+        location: where it is.
+        db_object_exists: there is a head, sound or not.
+        seq: number of the head that was looked at; 0 without one.
+        n_commits: commits that it retains.
+        n_segments: segments that those need.
+        orphans: segments that nothing needs: of pushes and copies that failed, or are under way.
+        skipped_young: those of the orphans that are younger than `min_age`.
+        claimed_but_missing: segments that are needed and not there.
+        damaged: objects that are not what they should be, with a sentence each.
+        strangers: objects among the segments whose names are none; never touched.
+        unreadable: what kept this from being the whole truth. While there is anything, no segment
+            counts as an orphan.
+        swept: orphans that were deleted.
+        not_swept: why nothing was deleted although it was asked for; "" otherwise.
+    """
+
+    location: str
+    db_object_exists: bool
+    seq: int = 0
+    n_commits: int = 0
+    n_segments: int = 0
+    orphans: tuple[str, ...] = ()
+    skipped_young: tuple[str, ...] = ()
+    claimed_but_missing: tuple[str, ...] = ()
+    damaged: Mapping[str, str] = field(default_factory=dict)
+    strangers: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    swept: tuple[str, ...] = ()
+    not_swept: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Nothing of the database is missing, damaged or unreadable; orphans do no harm."""
+        return not (self.claimed_but_missing or self.damaged or self.unreadable)

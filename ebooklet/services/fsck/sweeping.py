@@ -1,0 +1,128 @@
+"""Sweeping: deleting, under the lock, the orphans that are old enough.
+
+An object is swept by the rule of FORMAT §8 and §9: first a head is committed whose gc floor lies at
+or above the time the object was minted, and which does not need it; only then is it deleted. A
+writer in the middle of a push, with or without the lock, meets that head before its own can land,
+and uploads anew what it had minted below the floor. That is why nothing is swept where there is no
+head to say so, however old it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from ebooklet.core.advance import amended
+from ebooklet.core.head import encode_head
+from ebooklet.core.names import check_db_key, sid_ms
+from ebooklet.errors import ReadOnlyError, RemoteUnavailable, UnsupportedFormatError
+from ebooklet.ports.lock_service import Lease
+from ebooklet.services.fsck.examining import judge, look, names_of
+from ebooklet.services.fsck.report import FsckReport
+from ebooklet.services.heads import HeadMoved
+from ebooklet.services.locking import write_lock
+from ebooklet.services.place import RemotePlace
+from ebooklet.services.snapshot import Snapshot
+
+_ROUNDS: Final = 50
+_DELETED_AT_ONCE: Final = 1000
+
+
+def sweep(
+    place: RemotePlace, *, min_age_ms: int, check_objects: bool = False, lock_timeout: float
+) -> FsckReport:
+    """`examine` under the lock, then delete the orphans that are old enough.
+
+    Every tree of every retained commit is walked before: a segment that one of them uses and none
+    lists would otherwise count as an orphan.
+
+    Raises:
+        ReadOnlyError: the place can only be read.
+        LockTimeout, LockLostError: another has, or took, the lock.
+        UnsupportedFormatError: the database may not be written by this version.
+        EBookletError: see `examine`; a deletion that fails leaves the rest for the next time.
+    """
+    check_db_key(place.db_key)
+    if not place.store.capabilities.writable:
+        raise ReadOnlyError(
+            f"{place.location} can only be read: pass a connection with credentials to sweep",
+            op="fsck",
+        )
+    found = look(place)
+    if found.snapshot is None:
+        report, _ = judge(place, found, min_age_ms, walk=False, read=False)
+        return replace(report, not_swept=_no_head(report))
+    head = found.snapshot.head
+    if reason := head.read_only_reason:
+        raise UnsupportedFormatError(
+            f"{place.location} cannot be swept by this version: {reason}",
+            op="fsck",
+            key=place.db_key,
+        )
+    with write_lock(
+        place, head.proto, fence=head.fence, timeout=lock_timeout, purpose="fsck"
+    ) as lease:
+        return _swept(place, lease, min_age_ms, check_objects=check_objects)
+
+
+def _swept(
+    place: RemotePlace, lease: Lease | None, min_age_ms: int, *, check_objects: bool
+) -> FsckReport:
+    for _ in range(_ROUNDS):
+        found = look(place)
+        report, old = judge(place, found, min_age_ms, walk=True, read=check_objects)
+        snapshot = found.snapshot
+        if snapshot is None:
+            return replace(report, not_swept=_no_head(report))
+        if why := _why_not(place, report):
+            return replace(report, not_swept=why)
+        floor = max(map(sid_ms, old), default=0)
+        if floor > snapshot.head.gc.floor:
+            try:
+                _raise_floor(place, snapshot, floor, lease)
+            except HeadMoved:
+                continue  # whoever committed may need what was an orphan: look again
+        return replace(report, swept=_delete(place, old, lease))
+    raise RemoteUnavailable(
+        "others commit faster than this can look: sweep again when fewer write",
+        op="fsck",
+        key=place.db_key,
+    )
+
+
+def _raise_floor(place: RemotePlace, snapshot: Snapshot, floor: int, lease: Lease | None) -> None:
+    head = amended(
+        snapshot.head,
+        write_id=place.clock.token_bytes(16),
+        ms=place.clock.now_us() // 1000,
+        gc=replace(snapshot.head.gc, floor=floor),
+        fence=max(snapshot.head.fence, lease.token if lease is not None else 0),
+    )
+    place.heads().commit(head, encode_head(head), snapshot, lease)
+
+
+def _delete(place: RemotePlace, sids: list[bytes], lease: Lease | None) -> tuple[str, ...]:
+    names = names_of(place, sids)
+    for at in range(0, len(names), _DELETED_AT_ONCE):
+        if lease is not None:
+            lease.check()
+        place.store.delete(names[at : at + _DELETED_AT_ONCE])
+    return names
+
+
+def _why_not(place: RemotePlace, report: FsckReport) -> str:
+    if report.unreadable:
+        return "what the database needs is not known as a whole; see `unreadable`"
+    if report.damaged or report.claimed_but_missing:
+        return "the database is damaged, and what seems unneeded may serve to repair it"
+    if report.orphans and place.store.server_time_ms() is None:
+        return "the store does not tell the time, so nothing is known to be old enough"
+    return ""
+
+
+def _no_head(report: FsckReport) -> str:
+    if report.db_object_exists:
+        return "the head is damaged, so that nothing is known to be unneeded"
+    if not report.orphans:
+        return ""
+    return "there is no database here, so that a first push may be under way: create one and sweep then"

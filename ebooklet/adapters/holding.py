@@ -23,6 +23,7 @@ __all__ = [
     "HeldLease",
     "HolderRecord",
     "Holding",
+    "State",
     "decode_record",
     "encode_record",
     "host_name",

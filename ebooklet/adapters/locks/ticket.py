@@ -16,6 +16,10 @@ it. Others break a ticket after `stale_s` without a change, and enter no sooner 
 the moment when its owner must have given up, so that requests under way then have arrived: all on
 their own clock, from when they first saw the last change, which is not before its owner began it.
 
+Breaking a ticket by force owes its owner's last requests the same time, whoever comes next. A breaker
+that enters itself waits; one that does not, or gives up meanwhile, leaves a mark, `<name>.lock.<id>-2`.
+Whoever is next lets `quiet_s` pass from when it first saw the mark, and takes it away.
+
 What it gives rests on the server's listing being fresh and its clock not going back; the head of
 such a database is verified around each write for that reason.
 
@@ -36,6 +40,7 @@ from ebooklet.adapters.holding import (
     HeldLease,
     HolderRecord,
     Holding,
+    State,
     decode_record,
     encode_record,
     host_name,
@@ -49,9 +54,9 @@ from ebooklet.ports.remote_store import ObjectMeta, RemoteStore
 
 __all__ = ["TicketLockService", "TicketTiming", "open_service"]
 
-_NAME: Final = re.compile(r"([0-9a-z]{26})-([01])")
+_NAME: Final = re.compile(r"([0-9a-z]{26})-([012])")
 _MAX_TICKETS: Final = 4096  # objects listed; more is an attack or a mistake
-_PRESENCE, _PLACE = "0", "1"
+_PRESENCE, _PLACE, _MARK = "0", "1", "2"
 _REQUEUE_AFTER: Final = 3  # listings that do not show our ticket
 _MAX_UNSEEN: Final = 12
 _TOKEN_ID_BITS: Final = 20
@@ -108,6 +113,14 @@ class _Ticket:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Queue:
+    """What one listing showed."""
+
+    tickets: dict[str, _Ticket]  # contenders, by id
+    marks: frozenset[str]  # ids of breakings whose last requests may be under way
+
+
 class _Tickets:
     """The ticket objects of one lock."""
 
@@ -119,9 +132,10 @@ class _Tickets:
     def key(self, ticket_id: str, part: str) -> str:
         return f"{self._stem}{ticket_id}-{part}"
 
-    def listed(self) -> dict[str, _Ticket]:
-        """All contenders by id; names that are not ours are passed over."""
+    def listed(self) -> _Queue:
+        """All contenders and marks; names that are not ours are passed over."""
         tickets: dict[str, _Ticket] = {}
+        marks: set[str] = set()
         for count, meta in enumerate(self.remote.list(self._stem)):
             if count >= _MAX_TICKETS:
                 raise StoreError(
@@ -131,12 +145,15 @@ class _Tickets:
                 )
             if (match := _NAME.fullmatch(meta.key[len(self._stem) :])) is None:
                 continue
+            if match[2] == _MARK:
+                marks.add(match[1])
+                continue
             ticket = tickets.setdefault(match[1], _Ticket(match[1]))
             if match[2] == _PRESENCE:
                 ticket.presence = meta
             else:
                 ticket.place = meta
-        return tickets
+        return _Queue(tickets, frozenset(marks))
 
     def write(self, ticket_id: str, part: str, record: HolderRecord) -> None:
         self.remote.put(self.key(ticket_id, part), encode_record(record))
@@ -148,10 +165,14 @@ class _Tickets:
             [self.key(ticket_id, part) for part in (_PLACE, _PRESENCE) for ticket_id in wanted]
         )
 
-    def record(self, ticket_id: str) -> HolderRecord | None:
+    def unmark(self, ids: Iterable[str]) -> None:
+        """Delete marks whose time has passed."""
+        self.remote.delete([self.key(mark_id, _MARK) for mark_id in ids])
+
+    def record(self, ticket_id: str, part: str = _PRESENCE) -> HolderRecord | None:
         """What a contender says of itself; None when it is gone or unreadable."""
         try:
-            stored = self.remote.get(self.key(ticket_id, _PRESENCE), stop=MAX_RECORD_BYTES + 1)
+            stored = self.remote.get(self.key(ticket_id, part), stop=MAX_RECORD_BYTES + 1)
         except ObjectNotFound:
             return None
         return decode_record(stored.body)
@@ -161,6 +182,11 @@ class _Tickets:
         if (record := self.record(ticket.id)) is None:
             return None
         return record.info(self.age_s(ticket))
+
+    def mark_info(self, mark_id: str) -> LockInfo | None:
+        """Who left a mark."""
+        record = self.record(mark_id, _MARK)
+        return None if record is None else record.info(None)
 
     def age_s(self, ticket: _Ticket) -> float | None:
         meta = ticket.place or ticket.presence
@@ -174,8 +200,8 @@ class TicketLockService:
     """Locks by queueing, for stores that ignore or break conditional writes.
 
     An uncontended `acquire` costs five requests and the settling second, `verify` one request,
-    `release` one. Whoever breaks a ticket by force waits `quiet_s` before it enters, as nothing else
-    stops a write of the former holder that is under way.
+    `release` one. After a ticket was broken by force nobody enters for `quiet_s`, as nothing else stops
+    a write of the former holder that is under way.
 
     Args:
         remote: where the objects are.
@@ -192,7 +218,7 @@ class TicketLockService:
         self._clock = clock
         self._timing = timing or TicketTiming()
         self._own: set[str] = set()
-        self._broken_at: dict[str, float] = {}
+        self._marks: dict[str, float] = {}  # since when a mark is known, on our clock
 
     @property
     def takeover_s(self) -> float:
@@ -212,10 +238,13 @@ class TicketLockService:
     ) -> Lease:
         """See `LockService.acquire`."""
         contender = _Contender(
-            _Tickets(self._remote, name), self._clock, self._timing, purpose, self._own
+            _Tickets(self._remote, name),
+            self._clock,
+            self._timing,
+            _record(self._clock, self._timing, purpose, "waiting"),
+            self._own,
+            self._marks,
         )
-        if (broken_at := self._broken_at.get(name)) is not None:
-            contender.quiet_until = broken_at + self._timing.quiet_s
         try:
             holding = contender.enter(timeout, fence, force)
         except BaseException:
@@ -230,7 +259,7 @@ class TicketLockService:
         tickets = _Tickets(self._remote, name)
         infos = [
             info
-            for ticket in sorted(tickets.listed().values(), key=_queue_order)
+            for ticket in sorted(tickets.listed().tickets.values(), key=_queue_order)
             if (info := tickets.info(ticket)) is not None
         ]
         return next((info for info in infos if info.state == "held"), infos[0] if infos else None)
@@ -239,7 +268,7 @@ class TicketLockService:
         """See `LockService.break_lock`; waiting tickets count too."""
         tickets = _Tickets(self._remote, name)
         broken: dict[str, LockInfo] = {}
-        for ticket in tickets.listed().values():
+        for ticket in tickets.listed().tickets.values():
             age_s = tickets.age_s(ticket)
             if ticket.id in self._own:
                 continue
@@ -248,9 +277,28 @@ class TicketLockService:
             if (info := tickets.info(ticket)) is not None:
                 broken[ticket.id] = info
         if broken:
+            mark_id = sid_text(self._clock.token_bytes(16))
+            self._own.add(mark_id)
+            record = _record(self._clock, self._timing, "to break a lock", "free")
+            tickets.write(mark_id, _MARK, record)  # first: no listing shows neither
             tickets.remove(broken)
-            self._broken_at[name] = self._clock.monotonic()
+            self._marks[mark_id] = self._clock.monotonic()
         return list(broken.values())
+
+
+def _record(clock: Clock, timing: TicketTiming, purpose: str, state: State) -> HolderRecord:
+    """What a ticket or a mark of this process says."""
+    return HolderRecord(
+        token=0,
+        owner=clock.token_bytes(16).hex(),
+        host=host_name(),
+        pid=os.getpid(),
+        purpose=purpose[:100],
+        state=state,
+        ttl_ms=round(timing.stale_s * 1000),
+        beat=0,
+        nonce=bytes(16),
+    )
 
 
 def _queue_order(ticket: _Ticket) -> tuple[int, str]:
@@ -265,44 +313,39 @@ class _Contender:
         tickets: _Tickets,
         clock: Clock,
         timing: TicketTiming,
-        purpose: str,
+        record: HolderRecord,
         own: set[str],
+        marks: dict[str, float],
     ) -> None:
-        self.quiet_until = float("-inf")  # not to enter before; a ticket was broken
+        self._quiet_until = float("-inf")  # not to enter before; a ticket was broken
+        self._owed_until = float("-inf")  # nobody is to enter before, as it was we who broke it
         self._tickets = tickets
         self._clock = clock
         self._timing = timing
         self._own = own
+        self._marks = marks
         self._id = ""
         self._fence = 0
         self._beat_at = 0.0
         self._watched: dict[str, tuple[tuple[str, int, str], float]] = {}
         self._records: dict[str, tuple[tuple[str, int, str], HolderRecord | None]] = {}
-        self._record = HolderRecord(
-            token=0,
-            owner=clock.token_bytes(16).hex(),
-            host=host_name(),
-            pid=os.getpid(),
-            purpose=purpose[:100],
-            state="waiting",
-            ttl_ms=round(timing.stale_s * 1000),
-            beat=0,
-            nonce=bytes(16),
-        )
+        self._record = record
 
     def enter(self, timeout: float, fence: int, force: bool) -> _TicketHolding:
         """Queue up, wait, and hold the lock; the caller calls `leave` if this raises."""
         clock, timing = self._clock, self._timing
         self._fence = fence
         began = clock.monotonic()
+        forced = force
         poll_s = min(timing.settle_s, timing.poll_max_s)
         self._queue_up()
         unseen = 0  # listings without our ticket
         clear_at: float | None = None
         while True:
             asked_at = clock.monotonic()
-            queue = self._tickets.listed()
+            listed = self._tickets.listed()
             now = clock.monotonic()
+            queue = listed.tickets
             mine = queue.pop(self._id, None)
             if mine is None or mine.place is None or mine.presence is None:
                 # Another broke it, or the listing is late.
@@ -320,6 +363,7 @@ class _Contender:
                 continue
             unseen = 0
             self._watch(queue, now)
+            marked_until = self._heed(listed.marks, now)
             if asked_at - self._beat_at > timing.valid_s:
                 clear_at = None
                 self._queue_up_again()
@@ -334,9 +378,15 @@ class _Contender:
                 before = [ticket for ticket in queue.values() if self._holds(ticket)]
             if not before:
                 clear_at = now if clear_at is None else clear_at
-                enter_at = max(clear_at + timing.settle_s, self.quiet_until)
+                enter_at = max(clear_at + timing.settle_s, self._quiet_until)
                 if now >= enter_at:
+                    self._clear(listed.marks)
                     return self._hold(mine.place, asked_at)
+                if now - began >= timeout and now < marked_until and not forced:
+                    first_mark = min(listed.marks - self._own)
+                    raise lock_timeout(
+                        self._tickets.name, self._tickets.mark_info(first_mark), now - began
+                    )
                 self._pause(min(enter_at - now, timing.beat_s))
                 continue
             clear_at = None
@@ -348,9 +398,10 @@ class _Contender:
                 self._tickets.remove(ticket.id for ticket in before)
                 if stale:
                     last_seen = max(self._watched[ticket.id][1] for ticket in before)
-                    self._stay_quiet(last_seen + timing.silent_s)
+                    self._owed_until = last_seen + timing.silent_s
                 else:  # it may have begun a request just before its ticket went
-                    self._stay_quiet(clock.monotonic() + timing.quiet_s)
+                    self._owed_until = clock.monotonic() + timing.quiet_s
+                self._stay_quiet(self._owed_until)
                 continue
             if now - began >= timeout:
                 first = next((ticket for ticket in before if self._holds(ticket)), before[0])
@@ -359,14 +410,41 @@ class _Contender:
             poll_s = min(1.5 * poll_s, timing.poll_max_s)
 
     def leave(self) -> None:
-        """Take our tickets away; if that fails they go stale."""
+        """Take our tickets away, and leave what we owe; if that fails they go stale."""
         if self._id:
             self._own.discard(self._id)
             try:
+                if self._clock.monotonic() < self._owed_until:
+                    self._leave_mark()
                 self._tickets.remove([self._id])
             except StoreError:
                 return
             self._id = ""
+
+    def _leave_mark(self) -> None:
+        """Have the next one wait for the requests of those whose tickets we broke."""
+        mark_id = sid_text(self._clock.token_bytes(16))
+        self._own.add(mark_id)
+        self._marks[mark_id] = self._owed_until - self._timing.quiet_s
+        self._tickets.write(mark_id, _MARK, replace(self._record, state="free"))
+
+    def _heed(self, marks: frozenset[str], now: float) -> float:
+        """Wait for what others owed; until when because of marks that we did not leave."""
+        until = {
+            mark_id: self._marks.setdefault(mark_id, now) + self._timing.quiet_s
+            for mark_id in marks
+        }
+        for moment in until.values():
+            self._stay_quiet(moment)
+        return max((until[mark_id] for mark_id in marks - self._own), default=float("-inf"))
+
+    def _clear(self, marks: frozenset[str]) -> None:
+        """Take away the marks that were heeded."""
+        if marks:
+            self._tickets.unmark(marks)
+            for mark_id in marks:
+                self._marks.pop(mark_id, None)
+                self._own.discard(mark_id)
 
     def _queue_up_again(self) -> None:
         """Give the place up for a new one: others have broken the ticket, or may be about to."""
@@ -405,7 +483,7 @@ class _Contender:
                 self._watched[ticket.id] = ticket.signature, now
 
     def _stay_quiet(self, until: float) -> None:
-        self.quiet_until = max(self.quiet_until, until)
+        self._quiet_until = max(self._quiet_until, until)
 
     def _stale(self, ticket: _Ticket, asked_at: float) -> bool:
         """Whether a listing asked for at that moment came too late after the last change."""
@@ -476,7 +554,7 @@ class _TicketHolding(Holding):
 
     def verify(self) -> None:
         with self.mutex:
-            queue = self._tickets.listed()
+            queue = self._tickets.listed().tickets
             mine = queue.pop(self._id, None)
             if mine is None or mine.order is None:
                 self.lose("another process broke it")

@@ -190,13 +190,74 @@ def test_breaking_and_then_acquiring_waits_too(store: CountingStore, clock: Manu
     assert clock.monotonic() - began >= 60
 
 
+def marks(store: MemoryRemoteStore) -> list[str]:
+    return [name for name in names(store) if name.endswith("-2")]
+
+
+def test_who_comes_after_a_breaking_waits_too(store: CountingStore, clock: ManualClock) -> None:
+    """Somebody else's breaking is seen by a mark, which the next to enter takes away."""
+    former = held(store, clock)
+    began = clock.monotonic()
+    service(store, clock).break_lock("db")
+    assert len(marks(store)) == 1
+    lease = held(store, clock, timeout=100)
+    assert clock.monotonic() - began >= 60
+    assert not marks(store)
+    assert lease.token > former.token
+    lease.release()
+    assert names(store) == []
+
+
+def test_who_was_waiting_behind_the_breaker_waits_too(
+    store: CountingStore, clock: ManualClock
+) -> None:
+    """A breaker that gives up while it waits leaves what it owes to those behind it."""
+    held(store, clock)
+    began = clock.monotonic()
+
+    def interrupt(_: float) -> None:
+        clock.on_sleep = None
+        clock.advance(30)
+        raise KeyboardInterrupt
+
+    clock.on_sleep = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        service(store, clock).acquire("db", timeout=0, force=True)
+    assert names(store) == marks(store) != []
+    lease = held(store, clock, timeout=100)
+    assert 60 <= clock.monotonic() - began <= 100
+    lease.verify()
+
+
+def test_a_mark_is_no_holder(store: CountingStore, clock: ManualClock) -> None:
+    """It is neither shown nor broken, and waiting because of it ends as any waiting does."""
+    held(store, clock)
+    service(store, clock).break_lock("db")
+    assert service(store, clock).inspect("db") is None
+    assert service(store, clock).break_lock("db") == []
+    began = clock.monotonic()
+    with pytest.raises(LockTimeout, match="to break a lock"):
+        held(store, clock, timeout=5)
+    assert 5 <= clock.monotonic() - began <= 25
+    assert len(names(store)) == 1
+
+
+def test_force_goes_past_no_mark(store: CountingStore, clock: ManualClock) -> None:
+    """By force one enters whatever the timeout, but not while requests may be under way."""
+    held(store, clock)
+    service(store, clock).break_lock("db")
+    began = clock.monotonic()
+    service(store, clock).acquire("db", timeout=0, force=True).verify()
+    assert clock.monotonic() - began >= 60
+
+
 def test_a_broken_holder_leaves_nothing_behind(store: CountingStore, clock: ManualClock) -> None:
     """Its heartbeat notices, and takes the presence away that it had just written again."""
     lease = held(store, clock)
     service(store, clock).break_lock("db")
     assert not lease.renew()
     assert lease.lost
-    assert names(store) == []
+    assert names(store) == marks(store)
 
 
 def test_a_late_listing_is_waited_for(store: CountingStore, clock: ManualClock) -> None:

@@ -26,7 +26,7 @@ DEFAULT_BUFFER_SIZE: Final = 1 << 22  # bytes
 DEFAULT_LOCK_TIMEOUT_S: Final = 300.0
 
 PathLike: TypeAlias = str | os.PathLike[str]
-Lock: TypeAlias = Literal["exclusive", "optimistic"] | LockService
+Lock: TypeAlias = str | LockService  # "exclusive", "optimistic", or what is registered so
 Offline: TypeAlias = bool | Literal["auto"]
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -80,10 +80,6 @@ class Options:
         """Refuse what can be refused before any file, lock or request."""
         check_policy(self.conflict)
         check_packing(self.group_bytes, self.push_packers, self.num_groups)
-        if isinstance(self.lock, str) and self.lock not in ("exclusive", "optimistic"):
-            raise ValueError(
-                f"lock must be 'exclusive', 'optimistic' or a LockService, not {self.lock!r}"
-            )
         if not any(self.offline is known for known in (False, True, "auto")):
             raise ValueError(f"offline must be False, 'auto' or True, not {self.offline!r}")
         if self.offline is True and flag != "r":

@@ -6,7 +6,9 @@ from datetime import timedelta
 from typing import Final
 
 from ebooklet.adapters.clock import SystemClock
+from ebooklet.bootstrap.arguments import Lock
 from ebooklet.bootstrap.installed import INSTALLED
+from ebooklet.bootstrap.locking import check_lock
 from ebooklet.bootstrap.places import place_opener
 from ebooklet.services.fsck.examining import DEFAULT_MIN_AGE_MS, examine
 from ebooklet.services.fsck.report import FsckReport
@@ -24,6 +26,8 @@ def fsck(
     min_age: timedelta | float = _DEFAULT_MIN_AGE,
     check_objects: bool = False,
     lock_timeout: float = _DEFAULT_LOCK_TIMEOUT_S,
+    *,
+    lock: Lock = "exclusive",
 ) -> FsckReport:
     """Compare a remote database with its objects, and sweep those that nothing needs.
 
@@ -38,6 +42,7 @@ def fsck(
         check_objects: also read every segment in use, and compare it with its checksums and with
             what the index says of it: costs as much as downloading the database.
         lock_timeout: seconds to wait for the lock.
+        lock: the write lock, as for `open`, if writers name one; "optimistic" is none.
 
     Raises:
         ReadOnlyError: `delete_orphans` without credentials.
@@ -59,7 +64,8 @@ def fsck(
     if not seconds >= 0:
         raise ValueError("min_age must be 0 or more")
     min_age_ms = round(min(seconds, _LONGEST_AGE_S) * 1000)
-    with place_opener(SystemClock(), INSTALLED)(remote_conn) as place:
+    check_lock(lock, INSTALLED, held=True)
+    with place_opener(SystemClock(), INSTALLED, lock)(remote_conn) as place:
         if not delete_orphans:
             return examine(place, min_age_ms=min_age_ms, check_objects=check_objects)
         return sweep(

@@ -3,18 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from ebooklet.adapters.probecache import ProbeCache
 from ebooklet.adapters.remote.probe import probe
+from ebooklet.bootstrap.arguments import Lock
 from ebooklet.bootstrap.remotes import Remote
 from ebooklet.core.head import Proto
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.lock_service import LockService
 
+_BY_VERDICT: Final = ("exclusive", "optimistic")  # which lock service is left to the probe
+
+
+def check_lock(lock: object, registry: Registry, *, held: bool = False) -> None:
+    """Refuse what is no lock before anything is opened.
+
+    Args:
+        lock: what was given.
+        registry: where names are looked up.
+        held: it is to keep writers out, so that "optimistic" will not do.
+
+    Raises:
+        ValueError: it is none.
+        UnknownNameError: nothing installed answers to this name.
+    """
+    if isinstance(lock, LockService) or lock == "exclusive" or (lock == "optimistic" and not held):
+        return
+    if not isinstance(lock, str) or lock == "optimistic":
+        optimistic = "" if held else ", 'optimistic'"
+        raise ValueError(
+            f"lock must be 'exclusive'{optimistic}, the name of a registered lock service, or a "
+            f"LockService, not {lock!r}"
+        )
+    registry.lock_service(lock)
+
+
+def lock_elsewhere(lock: Lock) -> str:
+    """The lock of other places that its caller names: a built one locks its own place only."""
+    return lock if isinstance(lock, str) and lock not in _BY_VERDICT else "exclusive"
+
 
 def locks_for(
-    lock: str | LockService, remote: Remote | None, clock: Clock, registry: Registry
+    lock: Lock, remote: Remote | None, clock: Clock, registry: Registry
 ) -> Callable[[Proto], LockService | None]:
     """Which lock a writer takes, once it is known how heads are moved."""
 
@@ -25,7 +57,9 @@ def locks_for(
             return lock
         if lock == "optimistic" and proto.mode == "cas":
             return None
-        name = "file" if remote.folder else "lease" if proto.mode == "cas" else "ticket"
+        name = lock
+        if lock in _BY_VERDICT:
+            name = "file" if remote.folder else "lease" if proto.mode == "cas" else "ticket"
         return registry.lock_service(name)(remote.store, clock, folder=remote.folder)
 
     return choose

@@ -18,6 +18,7 @@ from ebooklet.bootstrap.arguments import (
 )
 from ebooklet.bootstrap.composing import compose
 from ebooklet.bootstrap.installed import INSTALLED
+from ebooklet.bootstrap.locking import check_lock, lock_elsewhere
 from ebooklet.bootstrap.places import place_opener
 from ebooklet.bootstrap.remotes import Remote, resolve_remote
 from ebooklet.bootstrap.serializing import accepted, serializer_name, serializer_of
@@ -56,7 +57,9 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
         buffer_size: bytes of local writes that are collected before they go to the system.
         remote_conn_group: create a connection group; an existing one is known as such.
         lock: "exclusive" holds the write lock while open; "optimistic" takes none, and pushes
-            that meet another's commit are merged; or a built LockService.
+            that meet another's commit are merged. Which lock that is goes by what the server was
+            found to keep; the name of a registered lock service, or a built LockService, takes its
+            place, and then all writers have to name it.
         lock_timeout: seconds to wait for locks.
         force_lock: take the write lock from whoever holds it.
         local: name of the local store's kind, or a built LocalStore.
@@ -164,6 +167,7 @@ def _opened(given: Arguments) -> EBooklet[Any]:
     given.check()
     registry = given.options.registry or INSTALLED
     clock = given.options.clock or SystemClock()
+    check_lock(given.options.lock, registry)
     explicit = None
     if given.kind == "group":
         explicit = "json"
@@ -198,7 +202,8 @@ def _opened(given: Arguments) -> EBooklet[Any]:
     def reopen(copy: WorkingCopy, flag: Mode) -> None:
         reopen_copy(copy, request, flag)
 
-    return face(copy, serializer, place_opener(clock, registry), reopen)
+    elsewhere = place_opener(clock, registry, lock_elsewhere(given.options.lock))
+    return face(copy, serializer, elsewhere, reopen)
 
 
 def _check_apart(file_path: PathLike | None, remote: Remote | None) -> None:

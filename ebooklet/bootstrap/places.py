@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ebooklet.bootstrap.arguments import Lock
 from ebooklet.bootstrap.locking import locks_for, prober
 from ebooklet.bootstrap.remotes import resolve_remote
 from ebooklet.plugins.registry import Registry
@@ -9,8 +10,14 @@ from ebooklet.ports.clock import Clock
 from ebooklet.services.place import OpenPlace, RemoteLike, RemotePlace
 
 
-def place_opener(clock: Clock, registry: Registry) -> OpenPlace:
-    """How other databases are named by those who hold one: as `open` names them."""
+def place_opener(clock: Clock, registry: Registry, lock: Lock = "exclusive") -> OpenPlace:
+    """How other databases are named by those who hold one: as `open` names them.
+
+    Args:
+        clock: time and randomness.
+        registry: where names are looked up.
+        lock: the write lock of the places, checked.
+    """
 
     def open_place(remote_conn: RemoteLike) -> RemotePlace:
         remote = resolve_remote(remote_conn, registry)
@@ -20,7 +27,7 @@ def place_opener(clock: Clock, registry: Registry) -> OpenPlace:
             store=remote.store,
             db_key=remote.db_key,
             clock=clock,
-            locks=locks_for("exclusive", remote, clock, registry),
+            locks=locks_for(lock, remote, clock, registry),
             probe=prober(remote, clock),
             owned=remote.owned,
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from ebooklet.adapters.clock import SystemClock
-from ebooklet.bootstrap.arguments import DEFAULT_LOCK_TIMEOUT_S
+from ebooklet.bootstrap.arguments import DEFAULT_LOCK_TIMEOUT_S, Lock
 from ebooklet.bootstrap.installed import INSTALLED
+from ebooklet.bootstrap.locking import check_lock, lock_elsewhere
 from ebooklet.bootstrap.places import place_opener
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
@@ -19,6 +20,7 @@ def open_session(
     remote_conn: RemoteLike,
     flag: Flag = "r",
     *,
+    lock: Lock = "exclusive",
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT_S,
     clock: Clock | None = None,
     registry: Registry | None = None,
@@ -28,6 +30,7 @@ def open_session(
     Args:
         remote_conn: which one, named as for `open`.
         flag: "r" to look only; "w", "c" or "n" (all the same here) also to delete, copy and lock.
+        lock: the write lock, as for `open`, if writers name one; "optimistic" is none.
         lock_timeout: seconds to wait for the write lock where one is needed.
         clock: time and randomness, for tests and embedding.
         registry: where names and schemes are looked up.
@@ -43,9 +46,11 @@ def open_session(
         (False, None)
     """
     check_flag(flag, FLAGS)
-    open_place = place_opener(clock or SystemClock(), registry or INSTALLED)
+    clock, registry = clock or SystemClock(), registry or INSTALLED
+    check_lock(lock, registry, held=True)
+    open_place = place_opener(clock, registry, lock_elsewhere(lock))
     with ExitStack() as undo:
-        place = undo.enter_context(open_place(remote_conn))
+        place = undo.enter_context(place_opener(clock, registry, lock)(remote_conn))
         session = RemoteSession(place, open_place, writable=flag != "r", lock_timeout=lock_timeout)
         undo.pop_all()
     return session

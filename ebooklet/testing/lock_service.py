@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Final, Protocol
@@ -81,6 +82,31 @@ class LockServiceContract(Contract):
         for word in (lease.info.host, str(lease.info.pid), "a long push", "force_lock", name):
             assert word in message
         lease.release()
+
+    def test_a_wait_takes_its_time(self, open_service: OpenService, name: str) -> None:
+        """5: waiting in vain lasts as long as was asked for."""
+        clock = SystemClock()
+        lease = open_service(False).acquire(name, timeout=_LONG_S)
+        began = clock.monotonic()
+        with pytest.raises(LockTimeout):
+            open_service(False).acquire(name, timeout=0.3)
+        assert clock.monotonic() - began >= 0.3
+        lease.verify()
+        lease.release()
+
+    def test_a_wait_ends_with_the_holder(self, open_service: OpenService, name: str) -> None:
+        """5: who waits gets the lock when it is released, knows that it waited, and not before."""
+        lease = open_service(False).acquire(name, timeout=_LONG_S)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(open_service(False).acquire, name, timeout=_LONG_S)
+            with pytest.raises(FutureTimeout):
+                waiting.result(0.2)
+            lease.verify()
+            lease.release()
+            after = waiting.result(_LONG_S)
+        assert after.token > lease.token
+        assert after.waited
+        after.release()
 
     def test_release_lets_the_next_in(self, open_service: OpenService, name: str) -> None:
         """1, 2: after a release another client enters, with a greater token."""
@@ -283,9 +309,12 @@ class LockServiceContract(Contract):
         after.release()
 
     def test_killed_holder_is_followed(
-        self, open_service: OpenService, worker_source: str | None, name: str
+        self, open_service: OpenService, worker_source: str | None, traces: Traces, name: str
     ) -> None:
-        """3: after SIGKILL the next enters within `takeover_s`, with a greater token."""
+        """3, 6: after SIGKILL the next enters within `takeover_s`, with a greater token.
+
+        It clears away what the dead one left.
+        """
         service = open_service(True)
         with _Worker.many(worker_source, 1, "hold", name) as (worker,):
             token = worker.answer()["token"]
@@ -295,6 +324,7 @@ class LockServiceContract(Contract):
         assert isinstance(token, int)
         assert lease.token > token
         lease.release()
+        assert len(traces(name)) <= 1
 
     def test_suspended_holder_loses_politely(
         self, open_service: OpenService, worker_source: str | None, name: str

@@ -32,6 +32,7 @@ def traces_in(remote: RemoteStore, name: str) -> list[str]:
     return [meta.key for meta in remote.list(lock_key(name))]
 
 
+@pytest.mark.matrix("locks", "lease", "(memory)")
 class TestLeaseInMemory(LockServiceContract):
     """Conditional writes at their fastest."""
 
@@ -55,6 +56,7 @@ class TestLeaseInMemory(LockServiceContract):
         return partial(traces_in, remote)
 
 
+@pytest.mark.matrix("locks", "ticket", "(memory)")
 class TestTicketInMemory(LockServiceContract):
     """The queue on a store whose listings are exact to the millisecond."""
 
@@ -78,6 +80,7 @@ class TestTicketInMemory(LockServiceContract):
         return partial(traces_in, remote)
 
 
+@pytest.mark.matrix("locks", "lease", "(folder)")
 class TestLeaseInFolder(LockServiceContract):
     """Conditional writes between real processes."""
 
@@ -109,6 +112,7 @@ def open_service(brisk):
         return partial(traces_in, FilesystemRemoteStore(tmp_path / "root"))
 
 
+@pytest.mark.matrix("locks", "file", "(folder)")
 class TestFile(LockServiceContract):
     """The operating system's locks."""
 

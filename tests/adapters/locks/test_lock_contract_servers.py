@@ -116,6 +116,7 @@ class LeaseOnServer(OnServer):
         )
 
 
+@pytest.mark.matrix("locks", "lease", "seaweedfs")
 class TestLeaseOnSeaweedFS(LeaseOnServer):
     """A full server."""
 
@@ -124,6 +125,7 @@ class TestLeaseOnSeaweedFS(LeaseOnServer):
         return seaweedfs
 
 
+@pytest.mark.matrix("locks", "lease", "moto")
 class TestLeaseOnMoto(LeaseOnServer):
     """An emulator with AWS-like answers."""
 
@@ -132,12 +134,17 @@ class TestLeaseOnMoto(LeaseOnServer):
         return moto
 
 
-class TestTicketOnRclone(OnServer):
-    """A server that ignores conditions."""
+@pytest.mark.matrix("locks", "lease", "ministack", representative=False)
+class TestLeaseOnMinistack(LeaseOnServer):
+    """A second emulator."""
 
     @pytest.fixture
-    def server(self, rclone: S3Server) -> S3Server:
-        return rclone
+    def server(self, ministack: S3Server) -> S3Server:
+        return ministack
+
+
+class TicketOnServer(OnServer):
+    """A server that ignores conditions."""
 
     @pytest.fixture
     def open_service(self, remote: RemoteStore) -> OpenService:
@@ -154,6 +161,24 @@ class TestTicketOnRclone(OnServer):
             brisk=BRISK_TICKET,
             patient=TICKET,
         )
+
+
+@pytest.mark.matrix("locks", "ticket", "rclone")
+class TestTicketOnRclone(TicketOnServer):
+    """A folder as buckets."""
+
+    @pytest.fixture
+    def server(self, rclone: S3Server) -> S3Server:
+        return rclone
+
+
+@pytest.mark.matrix("locks", "ticket", "juicefs", representative=False)
+class TestTicketOnJuiceFS(TicketOnServer):
+    """A file system as buckets."""
+
+    @pytest.fixture
+    def server(self, juicefs: S3Server) -> S3Server:
+        return juicefs
 
 
 @pytest.mark.parametrize("server", ["seaweedfs"], indirect=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +18,9 @@ from ebooklet.testing.servers import (
     start_rclone_http,
     start_seaweedfs,
 )
+
+if TYPE_CHECKING:
+    from tests.sftp_server import Sftp
 
 SERVERS = ("seaweedfs", "moto", "rclone")
 EVERY_SERVER = (*SERVERS, "ministack", "juicefs")
@@ -76,6 +80,18 @@ def rclone_http(rclone_folder: Path) -> Iterator[str]:
     """The buckets of `rclone` for everybody: the URL above them."""
     with start_rclone_http(rclone_folder) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sftp]:
+    """A file server, which is no S3 server at all."""
+    from tests.sftp_server import Sftp  # asyncssh takes a while to import
+
+    folder = tmp_path_factory.mktemp("sftp") / "served"
+    folder.mkdir()
+    server = Sftp(folder)
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session", params=SERVERS)

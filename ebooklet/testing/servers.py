@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 __all__ = [
+    "REGION",
     "S3Server",
     "start_http_server",
     "start_juicefs",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,72 +21,10 @@ from ebooklet.errors import (
 )
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.testing.remote_store import RemoteStoreContract
+from tests.sftp_server import Sftp
 
 FOLDERS = "a folder cannot hold `a` beside `a/b`"
 NO_TIME = "files tell when they were written, not what time it is"
-
-
-class Sftp:
-    """A server of the files below a folder, on loopback, with a key of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.key_file = folder.parent / "client_key"
-        self._open: list[asyncssh.SSHServerConnection] = []
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self.port = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(30)
-
-    async def _start(self) -> int:
-        ours = asyncssh.generate_private_key("ssh-ed25519")
-        ours.write_private_key(self.key_file)
-        self._server = await asyncssh.listen(
-            "127.0.0.1",
-            0,
-            server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
-            authorized_client_keys=asyncssh.import_authorized_keys(
-                ours.export_public_key().decode()
-            ),
-            server_factory=lambda: self._Connections(self._open),
-            sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=str(self.folder)),
-        )
-        port: int = self._server.get_port()
-        return port
-
-    class _Connections(asyncssh.SSHServer):
-        def __init__(self, opened: list[asyncssh.SSHServerConnection]) -> None:
-            self._opened = opened
-
-        def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-            self._opened.append(conn)
-
-    async def _drop(self) -> None:
-        self._server.close()
-        for connection in self._open:
-            connection.abort()
-        await self._server.wait_closed()
-
-    def url(self, folder: str) -> str:
-        """A folder of the server, with what a client needs beside."""
-        return f"127.0.0.1:{self.port}/{folder}/db?username=tester&key_filename={self.key_file}"
-
-    def close(self) -> None:
-        """End the server and its thread."""
-        asyncio.run_coroutine_threadsafe(self._drop(), self._loop).result(30)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
-@pytest.fixture(scope="module")
-def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sftp]:
-    """One server for the module."""
-    folder = tmp_path_factory.mktemp("sftp") / "served"
-    folder.mkdir()
-    server = Sftp(folder)
-    yield server
-    server.close()
 
 
 def opened(url: str) -> tuple[RemoteStore, str]:
@@ -125,7 +61,7 @@ class TestInAFolder(RemoteStoreContract):
         return opened(f"fsspec+file://{folder}/db")[0]
 
 
-@pytest.mark.matrix("contract", "fsspec", "(sftp)")
+@pytest.mark.matrix("contract", "fsspec", "(sftp)", representative=False)
 class TestOverSftp(RemoteStoreContract):
     deviations = {  # noqa: RUF012 - the contract's own attribute
         "test_neighbours_are_separate": FOLDERS,

@@ -1,11 +1,14 @@
 """Each S3 adapter beside the client library it wraps, on one server, interleaved in one run.
 
-    python -m benchmarks.transport [--server seaweedfs|moto] [--rounds N] [--drivers boto3,minio,...]
+    python -m benchmarks.transport [--server NAME] [--rounds N] [--drivers boto3,minio,...] [--write]
 
 Three kinds of work: many small ranges of one segment, one large body up, one large body down. A
 library's own program is written as its documentation would have it, with as many threads as the
 adapter uses; chunks of work alternate between the two, so that what else the machine does falls
-on both alike. Ratios count, not seconds.
+on both alike. Each chunk is compared with the one beside it; the median of these ratios counts,
+not seconds. Then the life of a database through the drivers, in turn (`benchmarks.drivers`).
+
+`--write` puts the figures into RESULTS-transport.md.
 """
 
 from __future__ import annotations
@@ -22,9 +25,8 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from rich.console import Console
-from rich.table import Table
-
+from benchmarks import drivers
+from benchmarks.figures import Figures
 from benchmarks.life import SERVERS
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.remote_store import ByteRange, RemoteStore
@@ -33,10 +35,11 @@ from ebooklet.testing.servers import REGION, S3Server
 THREADS = 16
 KEY = "bench.d/segment"
 SMALL_BYTES = 1024
-SMALL_RANGES = 400  # a round
-LARGE_BYTES = 64 << 20
+SMALL_RANGES = 160  # a chunk
+LARGE_BYTES = 32 << 20
 SEGMENT_BYTES = 8 << 20
 TARGET = 0.8
+RESULTS = Path(__file__).with_name("RESULTS-transport.md")
 
 
 @dataclass(frozen=True)
@@ -214,8 +217,21 @@ def ranges_of(store: RemoteStore, spans: Sequence[tuple[int, int]]) -> list[byte
     return bodies
 
 
-def measure(driver: str, server: S3Server, rounds: int) -> dict[str, tuple[float, float]]:
-    """Median seconds of bare library and adapter for each kind of work."""
+@dataclass(frozen=True)
+class Pair:
+    """One kind of work by a library alone and by its adapter: seconds of each chunk."""
+
+    bare: Sequence[float]
+    ours: Sequence[float]
+
+    @property
+    def ratio(self) -> float:
+        """How fast the adapter is, the library being 1: of neighbours, the median."""
+        return median(bare / ours for bare, ours in zip(self.bare, self.ours, strict=True))
+
+
+def measure(driver: str, server: S3Server, rounds: int) -> dict[str, Pair]:
+    """Seconds of bare library and adapter for each kind of work."""
     bucket = server.new_bucket()
     bare, ours = BARE[driver](server, bucket), adapter(driver, server, bucket)
     segment, large = os.urandom(SEGMENT_BYTES), os.urandom(LARGE_BYTES)
@@ -233,45 +249,58 @@ def measure(driver: str, server: S3Server, rounds: int) -> dict[str, tuple[float
         "large up": (lambda _: bare.up(large), lambda _: ours.put(f"{KEY}.up", large)),
         "large down": (lambda _: bare.down(), lambda _: ours.get(f"{KEY}.large")),
     }
-    medians = {}
+    measured = {}
     for name, sides in works.items():
         spent: tuple[list[float], list[float]] = ([], [])
         for number in range(rounds):
             # Who goes first changes from round to round.
             for side in (0, 1) if number % 2 else (1, 0):
                 spent[side].append(timed(partial(sides[side], number)))
-        medians[name] = (median(spent[0]), median(spent[1]))
+        measured[name] = Pair(*spent)
     ours.close()
-    return medians
+    return measured
+
+
+def row(driver: str, work: str, pair: Pair) -> list[str]:
+    """The figures of one line."""
+    amount, unit = (SMALL_RANGES, "/s") if work == "small ranges" else (LARGE_BYTES / 1e6, "MB/s")
+    rates = [f"{amount / median(seconds):,.0f} {unit}" for seconds in (pair.bare, pair.ours)]
+    return [driver, work, *rates, f"{pair.ratio:.2f}" + " (below 0.8)" * (pair.ratio < TARGET)]
 
 
 def main() -> None:
-    """Print a table of rates and ratios."""
+    """Print the tables, and write them where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--server", choices=SERVERS, default="seaweedfs")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--drivers", default=",".join(BARE))
+    parser.add_argument("--keys", type=int, default=20_000)
+    parser.add_argument("--write", action="store_true")
     options, _ = parser.parse_known_args()
-    table = Table(title=f"{options.server}: {THREADS} threads, median of {options.rounds} rounds")
-    for column in ("driver", "work", "library alone", "adapter", "ratio"):
-        table.add_column(column, justify="right" if column != "work" else "left")
+    chosen = options.drivers.split(",")
+    adapters = Figures(
+        f"{options.server}: {THREADS} threads, {options.rounds} rounds of {SMALL_RANGES} ranges of "
+        f"{SMALL_BYTES} B, or of {LARGE_BYTES >> 20} MiB",
+        ("driver", "work", "library alone", "adapter", "ratio"),
+    )
+    databases = drivers.figures(chosen, options.keys, options.server)
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
         SERVERS[options.server](Path(folder)) as server,
     ):
-        for driver in options.drivers.split(","):
-            for work, (bare, ours) in measure(driver, server, options.rounds).items():
-                amount, unit = (
-                    (SMALL_RANGES, "/s") if work == "small ranges" else (LARGE_BYTES / 1e6, "MB/s")
-                )
-                table.add_row(
-                    driver,
-                    work,
-                    f"{amount / bare:,.0f} {unit}",
-                    f"{amount / ours:,.0f} {unit}",
-                    f"{bare / ours:.2f}" + ("" if bare / ours >= TARGET else " (below 0.8)"),
-                )
-    Console(width=100).print(table)
+        for driver in chosen:
+            for work, pair in measure(driver, server, options.rounds).items():
+                adapters.rows.append(row(driver, work, pair))
+        drivers.measure(databases, chosen, server, options.keys)
+    for table in (adapters, databases):
+        table.show()
+    if options.write:
+        today = time.strftime("%Y-%m-%d", time.gmtime())
+        RESULTS.write_text(
+            f"# The speed of transport\n\nWritten by `python -m benchmarks.transport --write`, "
+            f"{today}.\n\n{adapters.markdown()}\n{databases.markdown()}",
+            encoding="utf-8",
+        )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from typing import Any, Final
 import aiohttp
 import urllib3
 from botocore.exceptions import ClientError
-from fsspec.asyn import sync
 from s3fs import S3FileSystem
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
@@ -105,8 +104,8 @@ class S3fsRequests:
                     skip, size, meta = placed(key, answer, start, stop)
                     return StoredObject(await _exactly(stream, skip, size, key), meta)
 
-            found: StoredObject = sync(file_system.loop, read)
-            return found
+            # Waited for directly: fsspec's `sync` has one more coroutine and event a call.
+            return asyncio.run_coroutine_threadsafe(read(), file_system.loop).result()
 
     def head(self, key: str) -> ObjectMeta:
         """HeadObject."""

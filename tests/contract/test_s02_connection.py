@@ -8,7 +8,7 @@ import pickle
 import socket
 import warnings
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import pytest
@@ -17,6 +17,7 @@ import ebooklet
 import ebooklet.remote
 from ebooklet import S3Connection
 from ebooklet.errors import InvalidURLError, ReadOnlyError, RemoteUnavailable
+from ebooklet.services.opening import Flag
 from ebooklet.testing.counting_proxy import CountingProxy
 from ebooklet.testing.faults import Fault, FaultRule
 from ebooklet.testing.servers import S3Server
@@ -26,7 +27,7 @@ SECRET = "sEcReT-sEcReT-sEcReT"
 FULL = S3Connection(
     "AKID", SECRET, "data/db", "bucket", "https://s3.example", "https://cdn.example/db"
 )
-NOT_R = ("w", "c", "n")
+NOT_R: Final[tuple[Flag, ...]] = ("w", "c", "n")
 
 local_and_moto = pytest.mark.parametrize("place", ["memory", "moto"], indirect=True)
 
@@ -54,14 +55,19 @@ class TestParameters:
     @pytest.mark.parametrize("missing", ["access_key_id", "access_key", "db_key", "bucket"])
     def test_what_is_enough(self, missing: str) -> None:
         """`db_url` alone is, or all four of the others; anything less is a `ValueError`."""
-        four = {"access_key_id": "a", "access_key": SECRET, "db_key": "c", "bucket": "d"}
-        assert S3Connection(**four).has_credentials  # type: ignore[arg-type]
+        four: dict[str, Any] = {
+            "access_key_id": "a",
+            "access_key": SECRET,
+            "db_key": "c",
+            "bucket": "d",
+        }
+        assert S3Connection(**four).has_credentials
         assert not S3Connection(db_url="https://example.com/db").has_credentials
         del four[missing]
         with pytest.raises(ValueError, match="db_url, or all of") as caught:
-            S3Connection(**four)  # type: ignore[arg-type]
+            S3Connection(**four)
         assert SECRET not in str(caught.value)
-        assert S3Connection(**four, db_url="https://example.com/db")  # type: ignore[arg-type]
+        assert S3Connection(**four, db_url="https://example.com/db")
 
     @pytest.mark.parametrize("name", ["db_url", "endpoint_url"])
     @pytest.mark.parametrize(
@@ -280,7 +286,7 @@ class TestSession:
         with CountingProxy(moto.endpoint_url) as proxy:
             connection = moto.at(proxy.url).connection(moto.new_bucket(), "db")
             for flag in NOT_R:
-                with connection.open(flag) as session:  # type: ignore[arg-type]
+                with connection.open(flag) as session:
                     assert session.writable
             with connection.open("r") as session:
                 assert not session.writable
@@ -292,11 +298,11 @@ class TestSession:
         public.open().close()
         for flag in NOT_R:
             with pytest.raises(ValueError, match="can only be read"):
-                public.open(flag)  # type: ignore[arg-type]
+                public.open(flag)
             with pytest.raises(ValueError, match="can only be read"):
-                ebooklet.open_session("http://127.0.0.1:1/db", flag)  # type: ignore[arg-type]
+                ebooklet.open_session("http://127.0.0.1:1/db", flag)
         with pytest.raises(ValueError, match="unknown flag"):
-            FULL.open("x")  # type: ignore[arg-type]
+            FULL.open("x")  # type: ignore[arg-type]  # wrong on purpose
 
     @local_and_moto
     def test_reading_sessions_change_nothing(self, place: Place) -> None:

@@ -341,7 +341,7 @@ def test_work_done_offline_meets_other_work(network: Network, tmp_path: Path, se
             db.discard(conflicts)
             assert db.push()
         else:
-            assert db.push(conflict=settled)  # type: ignore[arg-type]
+            assert db.push(conflict=settled)  # type: ignore[arg-type]  # of the table's values
         assert dict(db) == expected
         assert not kinds(db)
     with ebooklet.open(network, None) as db:

@@ -543,14 +543,14 @@ def test_a_connection_that_is_none(
 ) -> None:
     """Anything but a connection, a URL, a dict or a store is refused, before anything is made."""
     with pytest.raises(error):
-        ebooklet.open(remote_conn, tmp_path / "a.blt", "c")  # type: ignore[arg-type]
+        ebooklet.open(remote_conn, tmp_path / "a.blt", "c")  # type: ignore[arg-type]  # wrong on purpose
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_group_has_no_serializer(tmp_path: Path) -> None:
     """`open_rcg` does not know the parameter: groups hold JSON."""
     with pytest.raises(TypeError, match="value_serializer"):
-        ebooklet.open_rcg("memory://g", tmp_path / "a.blt", "c", value_serializer="json")  # type: ignore[call-arg]
+        ebooklet.open_rcg("memory://g", tmp_path / "a.blt", "c", value_serializer="json")  # type: ignore[call-arg]  # wrong on purpose
     assert list(tmp_path.iterdir()) == []
 
 
@@ -646,7 +646,7 @@ def test_an_open_that_fails_leaves_nothing_locked(
         folder = tmp_path / str(skip)
         folder.mkdir()
         store = FaultyRemoteStore(MemoryRemoteStore())
-        place = Place("faulty", folder, lambda _, store=store: store)  # type: ignore[misc]
+        place = Place("faulty", folder, lambda _, store=store: store)  # type: ignore[misc]  # a lambda's default has no type
         COLUMNS[column](place, Halves())
         rule = store.add(StoreRule(fault, skip=skip))
         db = None

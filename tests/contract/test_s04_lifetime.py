@@ -289,7 +289,7 @@ def test_reopen_takes_r_and_w_only(place: Place) -> None:
     with place.open() as db:
         for flag in ("c", "n", "", "rw", None, 1):
             with pytest.raises(ValueError, match="flag"):
-                db.reopen(flag)  # type: ignore[arg-type]
+                db.reopen(flag)  # type: ignore[arg-type]  # wrong on purpose
         db["a"] = 1
         db.push()
     with pytest.raises(ValueError, match="closed"):

@@ -208,7 +208,7 @@ def test_keys_may_be_named(db: EBooklet[Any]) -> None:
     """In any iterable; unknown ones, and things that are no keys, are skipped."""
     asked = ["k2", "unknown", "k10", "k6", 5, None, "k2"]
     with ThreadPoolExecutor() as pool:
-        found = list(db.map(double, iter(asked), executor=pool))  # type: ignore[arg-type]
+        found = list(db.map(double, iter(asked), executor=pool))  # type: ignore[arg-type]  # wrong on purpose
         assert sorted(found) == [("k10", 20), ("k2", 4), ("k2", 4)]
         assert list(db.map(double, [], executor=pool)) == []
         with pytest.raises(TypeError, match="one string"):
@@ -333,7 +333,7 @@ def test_what_map_refuses(db: EBooklet[Any]) -> None:
     """Wrong numbers of workers at once, a closed handle at the next step."""
     for wrong, error in ((0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError)):
         with pytest.raises(error, match="n_workers"):
-            db.map(double, n_workers=wrong)  # type: ignore[arg-type]
+            db.map(double, n_workers=wrong)  # type: ignore[arg-type]  # wrong on purpose
     results = db.map(where, executor=Inline())
     next(results)
     db.close()

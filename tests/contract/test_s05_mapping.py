@@ -309,7 +309,7 @@ def test_load_items_tells_what_failed(counted: Counted) -> None:
         assert set(db.load_items(["d", "a", "unknown"])) == {"d"}
         assert rule.struck
         counted.heal()
-        assert db.load_items(["d", "unknown", 5, "d"]) == {}  # type: ignore[list-item]
+        assert db.load_items(["d", "unknown", 5, "d"]) == {}  # type: ignore[list-item]  # wrong on purpose
         counted.calls()
         assert db["d"] == LARGE
         assert counted.calls() == []
@@ -424,14 +424,14 @@ def test_update_takes_what_a_dict_takes(db: EBooklet[Any]) -> None:
     expected = CONTENT | {"m": 1, "p": 2, "q": 3, "i": 4, "k": 5, "other": 6, "self": 7}
     assert dict(db) == expected
     with pytest.raises(TypeError):
-        db.update([("before", 1), (5, 2), ("after", 3)])  # type: ignore[list-item]
+        db.update([("before", 1), (5, 2), ("after", 3)])
     expected["before"] = 1
     assert dict(db) == expected
     for wrong in (5, [1, 2], [("a", 1, 2)]):
         with pytest.raises((TypeError, ValueError)):
             db.update(wrong)
     with pytest.raises(TypeError):
-        db.update({}, {})  # type: ignore[call-arg]
+        db.update({}, {})  # type: ignore[call-arg]  # wrong on purpose
     db.update((key, value) for key, value in db.items())
     assert dict(db) == expected
 
@@ -617,7 +617,7 @@ def test_one_order_for_all(db: EBooklet[Any]) -> None:
     assert [key for key, _ in db.timestamps()] == expected
     assert list(db.values()) == [value for _, value in db.items()] == [db[k] for k in expected]
     with pytest.raises(TypeError):
-        reversed(db)  # type: ignore[call-overload]
+        reversed(db)  # type: ignore[call-overload]  # wrong on purpose
 
 
 def test_equality_is_by_content(counted: Counted, db: EBooklet[Any]) -> None:
@@ -815,7 +815,7 @@ def test_32_threads_read_what_is_not_here(counted: Counted) -> None:
     content = {f"{n:03}": f"{n}" * 200 for n in range(200)}
     counted.create(content)
     for flag in ("r", "w"):
-        with counted.open(f"cold-{flag}", flag) as db:  # type: ignore[arg-type]
+        with counted.open(f"cold-{flag}", flag) as db:
             barrier = threading.Barrier(32)
 
             def work(

@@ -26,7 +26,7 @@ from ebooklet.database import EBooklet
 try:
     from test import mapping_tests
 except ImportError:
-    mapping_tests = None  # type: ignore[assignment]
+    mapping_tests = None
 
 _names = itertools.count()
 

@@ -77,7 +77,7 @@ def test_what_is_shown_of_a_change(db: EBooklet[Any]) -> None:
     db.set_timestamp("large", 4_000)
     ch = db.changes()
     shown = list(ch.iter_changes())
-    deleted = shown[1].pop("local_timestamp")  # type: ignore[misc]
+    deleted = shown[1].pop("local_timestamp")  # type: ignore[misc]  # plain dicts, whatever their type says
     assert shown == [
         {
             "key": "a",
@@ -103,7 +103,7 @@ def test_what_is_shown_of_a_change(db: EBooklet[Any]) -> None:
     assert abs(deleted - datetime.now(UTC)) < timedelta(minutes=10)
     for change in ch:
         for name in ("local_timestamp", "remote_timestamp"):
-            when = change[name]  # type: ignore[literal-required]
+            when = change[name]
             assert when is None or when.utcoffset() == timedelta(0)
     assert list(ch.iter_changes()) == list(ch) == list(db.changes())
     assert len(ch) == 4
@@ -360,7 +360,7 @@ def test_nothing_done_with_plain_booklet_is_lost(
         match REMOTE[remote]:
             case (value, when):
                 theirs = value
-                other.set("k", value, timestamp=when)  # type: ignore[arg-type]
+                other.set("k", value, timestamp=when)  # type: ignore[arg-type]  # None where the table says so
             case None:
                 theirs = other.pop("k", None) and None
         if remote != "nothing":
@@ -429,7 +429,7 @@ def test_plain_booklet_in_between_on_every_place(place: Place) -> None:
     del expected["k008"]
     pending = {"new": "added", "k007": "modified", "k008": "deleted", "k009": "modified"}
     for flag in ("r", "w"):
-        with place.open(flag=flag) as db:  # type: ignore[arg-type]
+        with place.open(flag=flag) as db:
             assert kinds(db) == pending
             assert dict(db.items()) == expected
             assert len(db) == 400

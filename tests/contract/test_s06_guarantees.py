@@ -524,7 +524,7 @@ def test_6_readers_and_strangers_do_not_push(place: Place) -> None:
         for anonymous in (url, ebooklet.S3Connection(db_url=url), {"db_url": url}):
             for flag in ("w", "c", "n"):
                 with pytest.raises(ValueError):
-                    ebooklet.open(anonymous, place.path("b"), flag)  # type: ignore[arg-type]
+                    ebooklet.open(anonymous, place.path("b"), flag)
         assert not (place.folder / "b.blt").exists()
     assert place.objects() == before
 

@@ -89,7 +89,7 @@ def test_a_copy_is_what_was_committed(place: Place, source: EBooklet[Any]) -> No
     """Values, timestamps, metadata, uuid and history; not what is pending, which stays so."""
     name = named(place, "other/copy é +%20")
     before = place.objects()
-    assert source.copy_remote(place.connect(name)) is None  # type: ignore[func-returns-value]
+    assert source.copy_remote(place.connect(name)) is None  # type: ignore[func-returns-value]  # nothing to return is promised
     assert {change["key"] for change in source.changes()} == {"pending", "k008"}
     assert segments(place.objects(), "db") == segments(before, "db")
     with place.open("db", "reader", "r") as old, place.open(name, "b", "w") as new:
@@ -186,7 +186,7 @@ def test_only_writers_copy_and_only_to_where_one_can_write(
         source.copy_remote("http://127.0.0.1:9/bucket/copy")
     for wrong in (7, None):
         with pytest.raises(TypeError):
-            source.copy_remote(wrong)  # type: ignore[arg-type]
+            source.copy_remote(wrong)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(ValueError, match=r"\.lock"):
         source.copy_remote(f"{place.connect('x')}.lock")
     assert place.objects("copy") == place.objects("x") == {}

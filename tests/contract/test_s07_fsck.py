@@ -304,7 +304,7 @@ def test_what_is_not_ours_is_refused(place: Place) -> None:
     with pytest.raises(ReadOnlyError, match="credentials"):
         ebooklet.fsck("http://127.0.0.1:9/bucket/db", delete_orphans=True)
     with pytest.raises(TypeError):
-        ebooklet.fsck(7)  # type: ignore[arg-type]
+        ebooklet.fsck(7)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(ValueError, match=r"\.lock"):
         check(place, "x.lock")
     fill(place, "other")

@@ -67,7 +67,7 @@ def test_two_ways_to_open_one(place: Place) -> None:
             assert isinstance(made, ebooklet.RemoteConnGroup)
             assert isinstance(made, ebooklet.EVariableLengthValue)
             assert made.type == "RemoteConnGroup"
-            assert made.add(member) == uuid  # type: ignore[attr-defined]
+            assert made.add(member) == uuid  # type: ignore[attr-defined]  # `open` says EBooklet
             assert made.changes().push()
         for path in (place.path(f"g{n}"), place.path(f"cold{n}"), None):
             with ebooklet.open(place.connect(f"g{n}"), path) as group:
@@ -85,9 +85,9 @@ def test_each_factory_refuses_the_other_kind(place: Place, group: RemoteConnGrou
     group.close()
     for flag in ("r", "w", "c"):
         with pytest.raises(TypeError):
-            ebooklet.open_ebooklet(place.connect("group"), place.path("g"), flag)  # type: ignore[arg-type]
+            ebooklet.open_ebooklet(place.connect("group"), place.path("g"), flag)
         with pytest.raises(TypeError):
-            ebooklet.open_rcg(member, place.path("m"), flag)  # type: ignore[arg-type]
+            ebooklet.open_rcg(member, place.path("m"), flag)
     with ebooklet.open(member, place.path("m2"), "w", remote_conn_group=True, lock_timeout=2) as db:
         assert not isinstance(db, ebooklet.RemoteConnGroup)
         assert db.type == "EVariableLengthValue"
@@ -253,9 +253,9 @@ def test_setdefault_returns_the_entry_there_is(place: Place, group: RemoteConnGr
 WRONG: dict[str, tuple[Callable[[RemoteConnGroup, Any], object], type[Exception]]] = {
     "key int": (lambda group, member: group.add(member, key=5), TypeError),
     "key bytes": (lambda group, member: group.add(member, key=b"k"), TypeError),
-    "set None": (lambda group, member: group.set(None, member), TypeError),  # type: ignore[arg-type]
-    "[None]": (lambda group, member: group.__setitem__(None, member), TypeError),  # type: ignore[arg-type]
-    "[5]": (lambda group, member: group.__setitem__(5, member), TypeError),  # type: ignore[arg-type]
+    "set None": (lambda group, member: group.set(None, member), TypeError),  # type: ignore[arg-type]  # wrong on purpose
+    "[None]": (lambda group, member: group.__setitem__(None, member), TypeError),
+    "[5]": (lambda group, member: group.__setitem__(5, member), TypeError),
     "empty": (lambda group, member: group.add(member, key=""), ValueError),
     "a space": (lambda group, member: group.add(member, key="a b"), ValueError),
     "a slash": (lambda group, member: group.add(member, key="a/b"), ValueError),
@@ -334,9 +334,9 @@ def test_an_entry_opens_its_member(
             assert not db.writable
     for flag in ("w", "c", "n"):
         with pytest.raises(ValueError):
-            ebooklet.open(entries["public"], tmp_path / "p.blt", flag)  # type: ignore[arg-type]
+            ebooklet.open(entries["public"], tmp_path / "p.blt", flag)
         with pytest.raises(ValueError):
-            ebooklet.open(entries["hidden"], tmp_path / "h.blt", flag)  # type: ignore[arg-type]
+            ebooklet.open(entries["hidden"], tmp_path / "h.blt", flag)
     with pytest.raises(ValueError, match="access_key_id"):
         ebooklet.open(entries["hidden"], tmp_path / "h.blt")
 
@@ -397,7 +397,7 @@ def test_no_credentials_are_stored_or_said(
         said += [repr(connection.to_dict()), connection.dumps().decode()]
     attempts: tuple[Callable[[], object], ...] = (
         lambda: ebooklet.open(conn, tmp_path / "missing" / "m.blt"),
-        lambda: ebooklet.open(conn, tmp_path / "m.blt", "x"),  # type: ignore[arg-type]
+        lambda: ebooklet.open(conn, tmp_path / "m.blt", "x"),  # type: ignore[arg-type]  # wrong on purpose
         lambda: ebooklet.open(conn, tmp_path / "g.blt", "w"),
         lambda: ebooklet.open(s3_server.connection(bucket, "nothing"), tmp_path / "n.blt"),
         lambda: ebooklet.open(s3_server.connection("no-bucket", "x"), tmp_path / "n.blt", "c"),

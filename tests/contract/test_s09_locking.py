@@ -407,7 +407,7 @@ def check_breaking(place: Place) -> None:
             assert session.break_other_locks() == own.break_other_locks() == []
             assert own.verify()
         with pytest.raises(TypeError):
-            session.break_other_locks(1.5)  # type: ignore[arg-type]
+            session.break_other_locks(1.5)  # type: ignore[arg-type]  # wrong on purpose
         with pytest.raises(ValueError, match="time zone"):
             session.break_other_locks("2026-01-01T00:00:00")
 

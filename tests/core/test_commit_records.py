@@ -96,7 +96,7 @@ def test_a_missing_field_is_refused() -> None:
 def test_what_no_reader_would_accept_is_not_written(change: dict[str, object]) -> None:
     """Texts above their limits are refused before they are written."""
     with pytest.raises(ValueError):
-        encode_commit(replace(example_commit(), **change))  # type: ignore[arg-type]
+        encode_commit(replace(example_commit(), **change))  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_an_oversized_record_is_refused_unread() -> None:

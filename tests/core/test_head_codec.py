@@ -201,7 +201,7 @@ def test_a_tip_that_is_not_the_branch_is_refused() -> None:
 def test_a_head_that_no_reader_would_accept_is_not_written(change: dict[str, object]) -> None:
     """Limits hold for writers too: a head nobody can read would lose the database."""
     with pytest.raises(EBookletError, match="cannot be written"):
-        encode_head(replace(example_head(), **change))  # type: ignore[arg-type]
+        encode_head(replace(example_head(), **change))  # type: ignore[arg-type]  # wrong on purpose
 
 
 def crowded_head(n_tags: int, n_segs: int = 256) -> Head:

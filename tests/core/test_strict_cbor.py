@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import cbor2
 import pytest
 from hypothesis import given, settings
@@ -110,7 +113,9 @@ def test_other_encodings_are_refused(name: str, data: bytes) -> None:
         (cbor.body, [{}, {1: 2}], [{"a": 1}, {-1: 1}, {True: 1}, []]),
     ],
 )
-def test_field_readers_let_only_their_kind_through(reader, good, bad) -> None:  # type: ignore[no-untyped-def]
+def test_field_readers_let_only_their_kind_through(
+    reader: Callable[[Any], object], good: list[Any], bad: list[Any]
+) -> None:
     """A field of the wrong type or size is refused; the right one comes back as it was."""
     for value in good:
         assert reader(value) == value

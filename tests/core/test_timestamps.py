@@ -55,4 +55,4 @@ def test_what_has_no_moment_in_range_is_a_value_error(bad: int | str | datetime)
 def test_other_types_are_a_type_error(bad: object) -> None:
     """Floats lose microseconds, and a bool is a mistake."""
     with pytest.raises(TypeError):
-        to_microseconds(bad, 0)  # type: ignore[arg-type]
+        to_microseconds(bad, 0)  # type: ignore[arg-type]  # wrong on purpose

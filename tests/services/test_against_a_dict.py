@@ -27,6 +27,7 @@ from ebooklet.core.index.lookup import scan
 from ebooklet.core.index.node import InnerNode
 from ebooklet.core.names import sid_text
 from ebooklet.database import EBooklet
+from ebooklet.services.opening import Flag
 
 KEYS = st.sampled_from([f"k{n:03}" for n in range(60)] + ["", "ü", "a/b"])
 VALUES = st.one_of(st.integers(), st.text(max_size=5), st.just("x" * 300), st.none())
@@ -51,12 +52,12 @@ class Life(RuleBasedStateMachine):
             db.push()
         self.db = self.open("a", "w")
 
-    def open(self, name: str, flag: str) -> EBooklet[Any]:
+    def open(self, name: str, flag: Flag) -> EBooklet[Any]:
         warnings.simplefilter("ignore", UserWarning)  # a replacement still to be pushed
         return open_database(
             self.url,
             Path(self.folder.name) / f"{name}.blt",
-            flag,  # type: ignore[arg-type]
+            flag,
             value_serializer="json" if flag == "c" else None,
             lock="optimistic",
         )

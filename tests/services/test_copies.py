@@ -205,7 +205,7 @@ def test_a_server_that_refuses_to_copy_is_read_instead(error: type[Exception]) -
 
         def copy(self, source: str, target: str, *, origin: Origin | None = None) -> Any:
             self.asked += 1
-            raise error("no", op="copy", key=source)  # type: ignore[call-arg]
+            raise error("no", op="copy", key=source)  # type: ignore[call-arg]  # each has these
 
     store = Refusing(MemoryRemoteStore())
     copy_database(place(filled()), place(store))

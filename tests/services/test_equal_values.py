@@ -11,6 +11,7 @@ import pytest
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.bootstrap import open as open_database
 from ebooklet.database import EBooklet
+from ebooklet.services.opening import Flag
 from ebooklet.testing.faulty import FaultyRemoteStore
 from tests.services.conftest import kinds
 
@@ -27,14 +28,14 @@ def store() -> FaultyRemoteStore:
 def two(store: FaultyRemoteStore, tmp_path: Path) -> Any:
     """Two local files of one database with a large and a small value, both loaded."""
 
-    def open_(name: str, flag: str = "w") -> EBooklet[Any]:
-        made = {"value_serializer": "json"} if flag == "c" else {}
+    def open_(name: str, flag: Flag = "w") -> EBooklet[Any]:
+        made: dict[str, Any] = {"value_serializer": "json"} if flag == "c" else {}
         return open_database(
             store,
             tmp_path / f"{name}.blt",
             flag,
             lock="optimistic",
-            **made,  # type: ignore[arg-type]
+            **made,
         )
 
     with open_("a", "c") as a:

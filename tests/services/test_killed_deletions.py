@@ -19,6 +19,7 @@ from ebooklet.adapters.locks.null import NullLockService
 from ebooklet.adapters.remote.probe import Verdict
 from ebooklet.bootstrap import locking
 from ebooklet.database import EBooklet
+from ebooklet.services.opening import Flag
 
 from .conftest import kinds
 
@@ -84,11 +85,11 @@ def template(
     return folder
 
 
-def open_in(folder: Path, name: str, flag: str, **options: Any) -> EBooklet[Any]:
+def open_in(folder: Path, name: str, flag: Flag, **options: Any) -> EBooklet[Any]:
     """A database file of the folder, locked by nobody."""
     lock = NullLockService(SystemClock())
     url = f"file://{folder}/bucket/db"
-    return ebooklet.open(url, folder / f"{name}.blt", flag, lock=lock, **options)  # type: ignore[arg-type]
+    return ebooklet.open(url, folder / f"{name}.blt", flag, lock=lock, **options)
 
 
 def test_killed_before_every_step(template: Path) -> None:

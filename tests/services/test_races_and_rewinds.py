@@ -344,7 +344,7 @@ def test_no_push_comes_between_the_look_and_the_leap(opener: Opener) -> None:
     with opener("a") as db:
         db["k"] = 1
         watched = WatchedLock(db._copy)
-        db._copy.push_lock = watched  # type: ignore[assignment]
+        db._copy.push_lock = watched  # type: ignore[assignment]  # watches itself
         db.changes().discard()
         db.prune()
         db.clear()

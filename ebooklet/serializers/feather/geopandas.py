@@ -78,7 +78,7 @@ def _check_crs(crs: object) -> None:
         level = [
             inner
             for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)  # type: ignore[attr-defined]
+            for inner in (outer.values() if isinstance(outer, dict) else outer)  # type: ignore[attr-defined]  # `level` has only dicts and lists
             if isinstance(inner, (dict, list))
         ]
         if not level:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -27,12 +28,14 @@ def open_booklet(tmp_path: Path) -> Iterator[OpenBooklet]:
     """Opens `<tmp>/<place>.blt`, with the arguments of `open_store`."""
     opened: weakref.WeakSet[BookletLocalStore] = weakref.WeakSet()
 
-    def opener(place: str = "one", *, lock_timeout: float = 10.0, **options: object):  # type: ignore[no-untyped-def]
+    def opener(
+        place: str = "one", *, lock_timeout: float = 10.0, **options: Any
+    ) -> BookletLocalStore:
         store = open_store(
             tmp_path / f"{place}.blt",
             clock=CLOCK,
             lock_timeout=lock_timeout,
-            **options,  # type: ignore[arg-type]
+            **options,
         )
         opened.add(store)
         return store

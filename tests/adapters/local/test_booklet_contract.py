@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from ebooklet.adapters.local.booklet.store import BookletLocalStore
 from ebooklet.testing.local_store import DurableLocalStoreContract, OpenLocalStore
 from tests.adapters.local.conftest import OpenBooklet
 
@@ -21,7 +24,7 @@ class TestBookletLocalStoreThatGrows(DurableLocalStoreContract):
 
     @pytest.fixture
     def open_store(self, open_booklet: OpenBooklet) -> OpenLocalStore:
-        def opener(place: str = "one", **options: object):  # type: ignore[no-untyped-def]
+        def opener(place: str = "one", **options: Any) -> BookletLocalStore:
             return open_booklet(place, n_buckets=3, buffer_size=100, **options)
 
         return opener

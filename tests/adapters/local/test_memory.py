@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,8 @@ from ebooklet.testing.local_store import LocalStoreContract
 class TestMemoryLocalStore(LocalStoreContract):
     @pytest.fixture
     def open_store(self) -> Callable[..., MemoryLocalStore]:
-        def opener(place: str = "one", **options: object) -> MemoryLocalStore:
-            return open_store(place, **options)  # type: ignore[arg-type]
+        def opener(place: str = "one", **options: Any) -> MemoryLocalStore:
+            return open_store(place, **options)
 
         return opener
 

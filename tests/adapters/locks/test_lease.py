@@ -174,7 +174,7 @@ def test_suspension_counts_from_the_sending(store: LossyStore, clock: ManualCloc
         clock.advance(0.6 * TTL_S)
         return meta
 
-    store.put = slow_put  # type: ignore[method-assign]
+    store.put = slow_put  # type: ignore[method-assign]  # the store misbehaves from here on
     lease.renew()
     assert lease.lost
 
@@ -211,7 +211,7 @@ def test_an_acquire_that_lands_late_is_recognised(store: LossyStore, clock: Manu
             while store.late:
                 store.late.pop()()
 
-    store.get = get_then_land  # type: ignore[method-assign, assignment]
+    store.get = get_then_land  # type: ignore[method-assign, assignment]  # the store misbehaves from here on
     lease = held(store, clock, timeout=10)
     assert lease.token == 1
     lease.verify()
@@ -380,7 +380,7 @@ def test_store_errors_of_verify_come_out(store: LossyStore, clock: ManualClock) 
     def refuse(*_: object, **__: object) -> StoredObject:
         raise RemoteUnavailable("down", op="get", key="k")
 
-    store.get = refuse  # type: ignore[method-assign]
+    store.get = refuse  # type: ignore[method-assign]  # the store misbehaves from here on
     with pytest.raises(StoreError):
         lease.verify()
     assert not lease.lost

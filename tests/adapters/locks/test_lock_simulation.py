@@ -47,7 +47,7 @@ def live_together(
             tokens.append(lease.token)
             for _ in range(world.random.randrange(4)):
                 clock.sleep(renew_every_s)
-                if lease.lost or not lease.renew():  # type: ignore[attr-defined]
+                if lease.lost or not lease.renew():  # type: ignore[attr-defined]  # of this adapter's leases
                     break
             if world.random.random() < 0.25:
                 return  # dies holding it

@@ -273,7 +273,7 @@ def test_a_failed_upload_leaves_no_parts(
     proxy.clear_faults()
     bucket = direct.location.rpartition("/")[2]
     client: object = moto.client()
-    uploads = client.list_multipart_uploads(Bucket=bucket)  # type: ignore[attr-defined]
+    uploads = client.list_multipart_uploads(Bucket=bucket)  # type: ignore[attr-defined]  # botocore has no types
     assert "Uploads" not in uploads
     assert list(direct.list("")) == []
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections.abc import Callable
+from typing import TypeAlias
 from zlib import crc32
 
 import pytest
@@ -93,8 +95,11 @@ def leaf_sample() -> tuple[bytes, NodeRef]:
     return data, ref_of(data, digest, 3)
 
 
+Sample: TypeAlias = Callable[[], tuple[bytes, NodeRef]]
+
+
 @pytest.mark.parametrize("sample", [leaf_sample, lambda: inner_sample()[1:]])
-def test_every_flipped_bit_is_noticed(sample) -> None:  # type: ignore[no-untyped-def]
+def test_every_flipped_bit_is_noticed(sample: Sample) -> None:
     """Storage damage anywhere in a node is refused by its checksum."""
     data, ref = sample()
     for at in range(len(data)):
@@ -106,7 +111,7 @@ def test_every_flipped_bit_is_noticed(sample) -> None:  # type: ignore[no-untype
 
 
 @pytest.mark.parametrize("sample", [leaf_sample, lambda: inner_sample()[1:]])
-def test_hostile_bytes_under_a_right_checksum(sample) -> None:  # type: ignore[no-untyped-def]
+def test_hostile_bytes_under_a_right_checksum(sample: Sample) -> None:
     """Changed bytes that carry a right checksum raise the one typed error, or keep the content."""
     data, ref = sample()
     node = decode_node(data, ref, SMALL)
@@ -124,7 +129,7 @@ def test_hostile_bytes_under_a_right_checksum(sample) -> None:  # type: ignore[n
 
 
 @pytest.mark.parametrize("sample", [leaf_sample, lambda: inner_sample()[1:]])
-def test_truncated_and_padded_nodes(sample) -> None:  # type: ignore[no-untyped-def]
+def test_truncated_and_padded_nodes(sample: Sample) -> None:
     """A node cut short or grown at any byte is refused, whatever its checksum says."""
     data, ref = sample()
     for size in range(len(data)):

@@ -95,7 +95,7 @@ def shape(bucket: Bucket, root: NodeRef | None) -> tuple[int, int]:
     for ref, node in nodes.items():
         assert len(node) <= max_items(bucket.params, ref.level)
         assert ref.block.length <= max_node_bytes(bucket.params)
-        assert len(node) >= 2 or node.last == max(nodes[root].keys) or ref == root  # type: ignore[index]
+        assert len(node) >= 2 or node.last == max(nodes[root].keys) or ref == root  # type: ignore[index]  # there is a root where there are nodes
     return max(map(len, nodes.values())), max(ref.level for ref in nodes)
 
 

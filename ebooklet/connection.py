@@ -74,8 +74,8 @@ class S3Connection:
         bucket: name of the bucket.
         endpoint_url: the server, for anything but AWS.
         db_url: public URL of the database object: all that is needed to read it. With
-            credentials too, values come from there, and the head, locks and writes go to the
-            bucket.
+            credentials too, it is a mirror: values come from there, and the head, locks and
+            writes go to the bucket.
         threads: largest number of transfers at once.
         read_timeout: seconds of silence after which a request is given up.
         retries: how often a request is repeated after transport errors and after 429, 500, 502,

@@ -144,7 +144,7 @@ class RemoteStore(Protocol):
         is a failure (`RemoteIntegrityError`): these ranges come from an index.
 
         The objects are such as never change, and their readers check what they get: a store may
-        answer from a copy of them. Who finds the bytes wrong asks again by `get`, which answers
+        answer from a mirror of them. Who finds the bytes wrong asks again by `get`, which answers
         with what was written.
         """
         ...

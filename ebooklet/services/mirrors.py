@@ -57,9 +57,9 @@ def check_mirror(shown: UUID | None, uuid: UUID | None, db_key: str) -> None:
         return
     written = "no database is there yet" if uuid is None else f"the one to be written is {uuid}"
     raise UUIDMismatchError(
-        f"db_url shows database {shown}, but {written}; nothing was changed. Correct db_url or "
-        "db_key, or leave db_url out; if the database was deleted just now, wait until db_url "
-        "follows",
+        f"the mirror at db_url shows database {shown}, but {written}; nothing was changed. "
+        "Correct db_url or db_key, or leave db_url out; if the database was deleted just now, "
+        "wait until the mirror follows",
         op="open",
         key=db_key,
     )

@@ -14,25 +14,16 @@ import errno
 import os
 import secrets
 import shutil
-import stat
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final, TypeAlias
+from typing import BinaryIO, Final
 
-from ebooklet.adapters.files import (
-    ABSENT,
-    FOLDER_FLAGS,
-    exclusive,
-    file_type,
-    open_regular,
-    read,
-    sync_folder,
-)
-from ebooklet.adapters.keypaths import HIDDEN_FOLDER, decode, encode, set_aside
+from ebooklet.adapters.files import exclusive, read, sync_folder
+from ebooklet.adapters.keypaths import HIDDEN_FOLDER, decode, encode
 from ebooklet.adapters.objects import check_key, check_span, no_copy, read_part, same_etag
+from ebooklet.adapters.remote.filesystem.tree import Elements, KeyTree
 from ebooklet.connection import RemoteAddress
 from ebooklet.errors import (
     AccessDenied,
@@ -65,8 +56,6 @@ _DENIED: Final = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
 _MAYBE: Final = frozenset((errno.EIO, errno.ETIMEDOUT, errno.ESTALE))  # of a network share
 _BUSY: Final = frozenset((errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.EMFILE))
 
-_Elements: TypeAlias = list[str]  # names of a path, from the root down
-
 
 class FilesystemRemoteStore:
     """Objects as files below `root`; puts are atomic, durable, and honour conditions.
@@ -87,6 +76,7 @@ class FilesystemRemoteStore:
             ) from exc
         if not self._root.is_dir():
             raise BucketMissingError(f"{os.fspath(root)!r} is not a folder", op="open")
+        self._tree = KeyTree(self._root)
         self._hidden = self._root / HIDDEN_FOLDER
         self._temporary = self._hidden / "tmp"
         self._swept = False
@@ -159,7 +149,7 @@ class FilesystemRemoteStore:
         for key in keys:
             check_key(key, "delete")
             with self._failures("delete", key), self._lock():
-                if folder := self._remove(key):
+                if folder := self._tree.remove(key):
                     touched.add(folder)
         with self._failures("delete", None):
             for folder in touched:
@@ -217,15 +207,7 @@ class FilesystemRemoteStore:
     @contextmanager
     def _opened(self, key: str, op: str) -> Iterator[tuple[int, ObjectMeta]]:
         """The object's file and what it is; the file stays the same version whatever happens."""
-        *folders, name = encode(check_key(key, op))
-        try:
-            with self._folder(folders) as folder:
-                # Objects only ever move from the first name to the second.
-                file = open_regular(name, folder)
-                if file is None:
-                    file = open_regular(set_aside(name), folder)
-        except (FileNotFoundError, NotADirectoryError):
-            file = None
+        file = self._tree.opened(check_key(key, op))
         if file is None:
             raise ObjectNotFound(f"no such object in {self.location}", op=op, key=key)
         try:
@@ -233,52 +215,13 @@ class FilesystemRemoteStore:
         finally:
             os.close(file)
 
-    @contextmanager
-    def _folder(self, elements: Sequence[str]) -> Iterator[int]:
-        """Open the folder at these path elements below the root, following no link."""
-        try:
-            descriptor = os.open(self._root, FOLDER_FLAGS)
-        except FileNotFoundError as exc:
-            raise BucketMissingError(f"folder {str(self._root)!r} has been removed") from exc
-        try:
-            for name in elements:
-                try:
-                    below = os.open(name, FOLDER_FLAGS, dir_fd=descriptor)
-                except OSError as exc:
-                    if exc.errno in ABSENT:
-                        raise NotADirectoryError(errno.ENOTDIR, "not a folder", name) from exc
-                    raise
-                os.close(descriptor)
-                descriptor = below
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-    def _scan(self, elements: _Elements) -> tuple[Sequence[ObjectMeta], Sequence[_Elements]]:
+    def _scan(self, elements: Elements) -> tuple[Sequence[ObjectMeta], Sequence[Elements]]:
         """Objects and folders right below one folder; nothing where it does not exist."""
-        metas: deque[ObjectMeta] = deque()
-        below: deque[_Elements] = deque()
         # A scan without the lock could meet an object under both of its names, or neither. Where
         # we may not write we cannot lock either; tolerate that much there.
-        with contextlib.ExitStack() as stack:
-            if self._capabilities.writable:
-                stack.enter_context(self._lock())
-            try:
-                descriptor = stack.enter_context(self._folder(elements))
-            except NotADirectoryError:
-                return metas, below
-            with os.scandir(descriptor) as entries:
-                for entry in entries:
-                    path = [*elements, entry.name]
-                    if entry.is_dir(follow_symlinks=False):
-                        if path != [HIDDEN_FOLDER]:
-                            below.append(path)
-                    elif entry.is_file(follow_symlinks=False):
-                        key = decode(path, folder=False)
-                        if key is not None:
-                            with contextlib.suppress(FileNotFoundError):
-                                metas.append(_meta(key, entry.stat(follow_symlinks=False)))
-        return metas, below
+        with self._lock() if self._capabilities.writable else contextlib.nullcontext():
+            found, below = self._tree.scan(elements)
+        return [_meta(key, each) for key, each in found], below
 
     # Writing.
 
@@ -304,16 +247,12 @@ class FilesystemRemoteStore:
 
     def _place(self, temporary: Path, key: str, condition: Condition | None) -> ObjectMeta:
         """Give a finished file its key, if the condition holds."""
-        *folders, name = encode(key)
         with self._lock():
             # Before a folder is made: a refused put leaves nothing behind.
-            found = self._stat(folders, name)
+            found = self._tree.stat(key)
             if condition is not None:
                 _check(condition, found, key)
-            with self._made_folder(folders) as folder:
-                aside = set_aside(name)
-                if file_type(name, folder) == stat.S_IFDIR or file_type(aside, folder):
-                    name = aside
+            with self._tree.slot(key) as (folder, name):
                 _stamp(temporary, found)
                 try:
                     os.rename(temporary, name, dst_dir_fd=folder)
@@ -335,57 +274,6 @@ class FilesystemRemoteStore:
                         key=key,
                     ) from exc
         return meta
-
-    def _stat(self, folders: Sequence[str], name: str) -> os.stat_result | None:
-        with contextlib.suppress(NotADirectoryError), self._folder(folders) as folder:
-            for candidate in (name, set_aside(name)):
-                with contextlib.suppress(FileNotFoundError):
-                    found = os.stat(candidate, dir_fd=folder, follow_symlinks=False)
-                    if stat.S_ISREG(found.st_mode):
-                        return found
-        return None
-
-    @contextmanager
-    def _made_folder(self, elements: Sequence[str]) -> Iterator[int]:
-        """Open a folder as `_folder` does, making what is missing; under the lock."""
-        with contextlib.ExitStack() as stack:
-            try:
-                descriptor = stack.enter_context(self._folder(elements))
-            except NotADirectoryError:
-                self._make_folders(elements)
-                descriptor = stack.enter_context(self._folder(elements))
-            yield descriptor
-
-    def _make_folders(self, elements: Sequence[str]) -> None:
-        for depth, name in enumerate(elements):
-            with self._folder(elements[:depth]) as parent:
-                found = file_type(name, parent)
-                if found == stat.S_IFDIR:
-                    continue
-                if found == stat.S_IFREG:  # an object; readers look for its second name too
-                    os.rename(name, set_aside(name), src_dir_fd=parent, dst_dir_fd=parent)
-                os.mkdir(name, dir_fd=parent)
-                os.fsync(parent)
-
-    def _remove(self, key: str) -> Path | None:
-        """Unlink an object and the folders it leaves empty; the folder to synchronise, if any."""
-        *folders, name = encode(key)
-        removed = False
-        with contextlib.suppress(NotADirectoryError), self._folder(folders) as folder:
-            for candidate in (name, set_aside(name)):
-                if file_type(candidate, folder) == stat.S_IFREG:
-                    os.unlink(candidate, dir_fd=folder)
-                    removed = True
-        if not removed:
-            return None
-        while folders:
-            with self._folder(folders[:-1]) as parent:
-                try:
-                    os.rmdir(folders[-1], dir_fd=parent)
-                except OSError:
-                    break
-            folders.pop()
-        return self._root.joinpath(*folders)
 
     def _sweep(self) -> None:
         """Once: remove what writers killed long ago had not finished."""

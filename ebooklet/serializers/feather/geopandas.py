@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from typing import Any, Final
 
 import geopandas as gpd
@@ -17,6 +18,8 @@ from ebooklet.serializers.feather.writing import feather
 __all__ = ["GEOPANDAS", "GeopandasSerializer"]
 
 _MAX_CRS_DEPTH: Final = 64  # of JSON inside JSON; what PROJ writes has less than 20
+# geopandas silences warnings by `catch_warnings`, which one thread may undo under another.
+_one_at_a_time: Final = threading.Lock()
 
 
 class GeopandasSerializer:
@@ -30,7 +33,8 @@ class GeopandasSerializer:
         if not isinstance(value, gpd.GeoDataFrame):
             raise encoding_failed(self.name, value, TypeError("only geopandas' data frames can"))
         try:
-            return feather(value)
+            with _one_at_a_time:
+                return feather(value)
         except Exception as exc:  # Arrow's and geopandas' errors, and those of what a cell holds
             raise encoding_failed(self.name, value, exc) from exc
 

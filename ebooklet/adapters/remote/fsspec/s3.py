@@ -242,6 +242,9 @@ class S3fsRequests:
             skip_instance_cache=True,
         )
         file_system.retries = 1  # attempts
+        # aiohttp waits for the leave that it asked for even after the server has refused instead,
+        # until the read timeout.
+        file_system.s3.meta.events.register_last("before-call.s3", _ask_no_leave)
         return file_system
 
     def _connections(self) -> urllib3.PoolManager:
@@ -322,6 +325,11 @@ class S3fsRequests:
 
     def _where(self) -> str:
         return f"bucket {self._bucket!r} at {self.endpoint}"
+
+
+def _ask_no_leave(params: dict[str, Any], **_: object) -> None:
+    """A body is sent at once, not after a `100 Continue`."""
+    params["headers"].pop("Expect", None)
 
 
 async def _exactly(stream: Any, skip: int, size: int, key: str) -> bytes:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor
-from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 from uuid import UUID
 
+from ebooklet.core.closeable import Closeable
 from ebooklet.core.timestamps import Timestamp, to_microseconds
 from ebooklet.errors import EBookletError
 from ebooklet.mapping import MappedCopy
@@ -33,7 +33,7 @@ V = TypeVar("V")
 Result = TypeVar("Result")
 
 
-class EBooklet(MappedCopy[V], Generic[V]):
+class EBooklet(MappedCopy[V], Closeable, Generic[V]):
     """A `MutableMapping[str, V]` in one local file, kept in step with a remote database.
 
     Made by `ebooklet.open`. Reads and writes are local; `push` and `pull` move data, and reading
@@ -297,17 +297,6 @@ class EBooklet(MappedCopy[V], Generic[V]):
         self._shut()
         self._finalizer.detach()
         close_copy(self._copy)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self._copy.closed else "writable" if self.writable else "read-only"

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
+from ebooklet.core.closeable import Closeable
 from ebooklet.core.names import check_db_key
 from ebooklet.core.timestamps import Timestamp, to_microseconds
 from ebooklet.errors import LockLostError, LockTimeout, ReadOnlyError
@@ -18,7 +19,7 @@ from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.transfer import copy_database
 
 
-class RemoteSession:
+class RemoteSession(Closeable):
     """What a remote database says of itself, and what is done to it as a whole.
 
     Made by `S3Connection.open` or `ebooklet.open_session`. Makes no request before it is asked
@@ -63,17 +64,6 @@ class RemoteSession:
         self._service: LockService | None = None
         self._locks: list[RemoteLock] = []
         self._closed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "writable" if self._writable else "read-only"

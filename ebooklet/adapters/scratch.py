@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import mmap
 import tempfile
-from types import TracebackType
-from typing import Self
+
+from ebooklet.core.closeable import Closeable
 
 __all__ = ["Scratch"]
 
 
-class Scratch:
+class Scratch(Closeable):
     """A file without a name, in the system's folder for temporary files, gone when closed.
 
     Example:
@@ -23,17 +23,6 @@ class Scratch:
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="ebooklet-")  # noqa: SIM115 - closed by `close`
         self._views: list[mmap.mmap] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def write(self, data: bytes, /) -> object:
         """Append."""

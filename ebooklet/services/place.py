@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 from ebooklet.connection import RemoteAddress, S3Connection
+from ebooklet.core.closeable import Closeable
 from ebooklet.core.head import Proto
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.lock_service import LockService
@@ -20,7 +20,7 @@ RemoteLike: TypeAlias = S3Connection | RemoteAddress | RemoteStore | str | Mappi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RemotePlace:
+class RemotePlace(Closeable):
     """A remote database's place, whether or not a database is there.
 
     Attributes:
@@ -38,17 +38,6 @@ class RemotePlace:
     locks: Callable[[Proto], LockService | None]
     probe: Callable[[], Proto]
     owned: bool = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def location(self) -> str:

@@ -10,8 +10,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 from uuid import UUID
 
 from ebooklet.adapters.local.booklet.gate import Waiting
@@ -23,6 +22,7 @@ from ebooklet.adapters.local.booklet.layout import (
     parse_header,
     value_at,
 )
+from ebooklet.core.closeable import Closeable
 from ebooklet.core.legacy.block import StoredBlock
 from ebooklet.errors import LocalFileError, LockTimeout
 from ebooklet.ports.clock import Clock
@@ -34,7 +34,7 @@ _SIDE: Final = ".remote_index"
 _READ: Final = 1 << 30  # bytes of one system call
 
 
-class LegacyLocalFile:
+class LegacyLocalFile(Closeable):
     """The file and the index beside it, held with Booklet's own shared lock until `close`.
 
     Blocks are found one by one, by the hashes of their keys, so that a file whose last writer was
@@ -66,17 +66,6 @@ class LegacyLocalFile:
             raise
         self._salvage = Salvage(self._fd, self._header, self._size)
         self._closed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def location(self) -> str:

@@ -23,6 +23,7 @@ __all__ = [
     "LockLostError",
     "LockTimeout",
     "MigrationIncomplete",
+    "NameClashError",
     "ObjectNotFound",
     "OfflineError",
     "OutcomeUnknown",
@@ -131,6 +132,21 @@ class UnsupportedFormatError(EBookletError, ValueError):
 
 class UUIDMismatchError(EBookletError, ValueError):
     """Two halves belong to different databases; nothing was changed."""
+
+
+class NameClashError(EBookletError, ValueError):
+    """The server cannot keep two names apart, or side by side: choose another db_key.
+
+    Args:
+        message: what to do.
+        other: the name, or the object, that is in the way.
+    """
+
+    def __init__(
+        self, message: str, *, other: str = "", op: str | None = None, key: str | None = None
+    ) -> None:
+        super().__init__(message, op=op, key=key)
+        self.other = other
 
 
 class SnapshotExpired(EBookletError):

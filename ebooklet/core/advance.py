@@ -157,6 +157,7 @@ def first_head(
     proto: Proto,
     params: TreeParams,
     tip: Commit,
+    name: str,
     former: Head | None = None,
 ) -> Head:
     """The head of a database that does not exist yet; `next_head` fills in the rest.
@@ -179,4 +180,5 @@ def first_head(
         ms=tip.ms,
         version="",
         gc=replace(former.gc, pending=()) if former else Gc(),
+        name=name,
     )

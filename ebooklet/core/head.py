@@ -9,9 +9,11 @@ body | B2(32, "ebk-head") of all before. The body is a CBOR map with integer key
     9 {tag: [commit ref, ms, message]} | 10 [[name, commit ref, ms]] (trash) | 11 tip: bytes of the
     commit record | 12 bytes of its root node | 13 [[write_id, seq, ms, branch, commit ref]] |
     14 node ref of the log | 15 [epoch, floor, [[ms, block ref]]] | 16 [timestamp, JSON, block ref]
-    (metadata) | 17 ms | 18 version | 19 hsegs | 20 further sids | 21 origins | 22 default branch
+    (metadata) | 17 ms | 18 version | 19 hsegs | 20 further sids | 21 origins | 22 default branch |
+    23 key it was created under
 
-Refs name segments by their index in fields 19 and 20 taken together. 12, 14 and 16 may be absent.
+Refs name segments by their index in fields 19 and 20 taken together. 12, 14, 16 and 23 may be
+absent.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ from ebooklet.core.headtypes import (
     Tag,
     Trash,
 )
+from ebooklet.core.names import MAX_KEY_BYTES
 from ebooklet.core.wire import (
     SidTable,
     join_ids,
@@ -93,8 +96,8 @@ _MAGIC: Final = b"EBKHEAD1"
 _MAJOR: Final = 1
 _FRAME: Final = struct.Struct(">8sHHIIQ")
 _HASH_BYTES: Final = 32
-_KNOWN: Final = frozenset(range(23))
-_OPTIONAL: Final = frozenset((12, 14, 16))
+_KNOWN: Final = frozenset(range(24))
+_OPTIONAL: Final = frozenset((12, 14, 16, 23))
 _TYPES: Final[dict[object, DatabaseType]] = {"database": "database", "group": "group"}
 
 T = TypeVar("T")
@@ -188,6 +191,8 @@ def _fields(head: Head, *, with_root: bool) -> dict[int, object]:
         fields[12] = head.tip_root
     if head.log is not None:
         fields[14] = pack_node(head.log, sid)
+    if head.name is not None:
+        fields[23] = head.name
     meta = (head.metadata_timestamp, head.metadata, head.metadata_ref)
     if any(part is not None for part in meta):
         ref = None if head.metadata_ref is None else pack_block(head.metadata_ref, sid)
@@ -297,6 +302,7 @@ def _head(f: dict[int, object], minor: int, required: int, optional: int) -> Hea
         default_branch=read_name(f[22]),
         hsegs=tuple(hsegs),
         origins=tuple(split_ids(f[21], "origins", MAX_ORIGINS)),
+        name=cbor.text(f[23], "a key", MAX_KEY_BYTES) if 23 in f else None,
         unknown=cbor.split_unknown(f, _KNOWN),
         minor=minor,
         required_bits=required,

@@ -131,6 +131,7 @@ class Head:
     metadata_timestamp: int | None = None  # µs
     hsegs: tuple[bytes, ...] = ()
     origins: tuple[bytes, ...] = ()  # uuids accepted in segment headers, 16 bytes each
+    name: str | None = None  # key that it was created under, for servers that know it by others too
     unknown: Mapping[int, bytes] = field(default_factory=lambda: MappingProxyType({}))
     minor: int = 0
     required_bits: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Final
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32, lower case
@@ -74,6 +75,34 @@ def lock_key(db_key: str) -> str:
 def alternate_key(db_key: str) -> str:
     """The second copy of the head, used in mode lock."""
     return f"{db_key}.alt"
+
+
+def owner_of(key: str) -> str:
+    """The key of the database that an object with this name belongs to, as far as names tell."""
+    *folders, name = key.split("/")
+    if folders and folders[-1].endswith(".d") and _SID_TEXT.fullmatch(name):
+        return "/".join(folders).removesuffix(".d")
+    name = name.partition(".lock")[0].removesuffix(".alt")
+    return "/".join((*folders, name))
+
+
+def are_namesakes(one: str, other: str) -> bool:
+    """Whether two different database keys are one name to some servers and file systems.
+
+    Some fold case, some normalise Unicode, some read a backslash as a slash, some drop dots and
+    spaces at a component's end. Stores see more or less of the path to a database (a folder, or
+    the whole bucket), so only as many components count as both keys have.
+
+    Source: canonical caseless matching, The Unicode Standard, section 3.13, D145.
+    """
+    pairs = list(zip(_folded(one)[::-1], _folded(other)[::-1], strict=False))
+    ends = [key.split("/")[-len(pairs) :] for key in (one, other)]
+    return all(a == b for a, b in pairs) and ends[0] != ends[1]
+
+
+def _folded(db_key: str) -> list[str]:
+    plain = unicodedata.normalize("NFD", db_key.replace("\\", "/")).casefold()
+    return [part.rstrip(" .") for part in unicodedata.normalize("NFD", plain).split("/")]
 
 
 def check_db_key(db_key: str) -> str:

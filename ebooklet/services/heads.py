@@ -25,6 +25,7 @@ from ebooklet.ports.clock import Clock
 from ebooklet.ports.lock_service import Lease
 from ebooklet.ports.remote_store import Condition, IfAbsent, IfMatch, RemoteStore, StoredObject
 from ebooklet.services.backoff import chance
+from ebooklet.services.clashes import check_below, check_name
 from ebooklet.services.snapshot import Snapshot
 
 HEAD_CACHE_CONTROL: Final = "no-cache"
@@ -71,6 +72,7 @@ class HeadStore:
         Raises:
             UnsupportedFormatError: the object is not ours, or of a newer format.
             RemoteIntegrityError: it is damaged and there is no second copy.
+            NameClashError: it is another database's, which the server takes for this one.
         """
         damage: EBookletError | None = None
         first: Snapshot | None = None
@@ -79,6 +81,7 @@ class HeadStore:
         except RemoteIntegrityError as exc:
             damage = exc
         if first is not None and first.head.proto.mode == "cas":
+            check_name(first.head, self._key)
             return first
         try:
             second = self._read_one(alternate_key(self._key))
@@ -94,6 +97,7 @@ class HeadStore:
                 raise damage
             return None
         best = max(candidates, key=lambda one: one.head.seq)
+        check_name(best.head, self._key)
         if best is second:
             best = Snapshot(best.head, best.data, first.etag if first else "")
         return best
@@ -204,11 +208,15 @@ class HeadStore:
                     "the remote database was deleted meanwhile", op="push", key=self._key
                 )
             raise HeadMoved(current)
-        self._put_and_read_back(alternate_key(self._key), data)
-        lease.verify()
-        etag = self._put_and_read_back(self._key, data)
-        lease.verify()
-        return Snapshot(new, data, etag)
+        keys = [alternate_key(self._key), self._key]
+        if current is None:
+            check_below(self._remote, self._key, self._clock)
+            keys.reverse()  # nothing to keep yet, and a server that takes no such head leaves none
+        etags = {}
+        for key in keys:
+            etags[key] = self._put_and_read_back(key, data)
+            lease.verify()
+        return Snapshot(new, data, etags[self._key])
 
     def _put_and_read_back(self, key: str, data: bytes) -> str:
         trouble: EBookletError | None = None

@@ -9,6 +9,7 @@ from typing import Final
 from ebooklet.core.head import Proto
 from ebooklet.errors import UnsupportedOperation
 from ebooklet.ports.lock_service import Lease, LockInfo, LockService
+from ebooklet.services.clashes import check_above
 from ebooklet.services.fencing import raise_fence
 from ebooklet.services.place import RemotePlace
 from ebooklet.services.snapshot import Snapshot
@@ -50,7 +51,10 @@ def lock_service(place: RemotePlace, current: Snapshot | None) -> LockService:
 
     Raises:
         UnsupportedOperation: writers take no lock there.
+        NameClashError: the server cannot hold a database there.
     """
+    if current is None:
+        check_above(place.store, place.db_key, place.clock)
     service = place.locks(place.probe() if current is None else current.head.proto)
     if service is None:
         raise UnsupportedOperation(

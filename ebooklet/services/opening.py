@@ -26,6 +26,7 @@ from ebooklet.ports.local_store import LocalStore
 from ebooklet.ports.lock_service import Lease, LockService
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.attaching import attach, attach_anew, stored_kind
+from ebooklet.services.clashes import check_above, check_below, clashes_named
 from ebooklet.services.fencing import raise_fence
 from ebooklet.services.heads import HeadStore
 from ebooklet.services.mirrors import Mirror, check_mirror, uuid_at
@@ -217,13 +218,18 @@ def claim_writing(request: Request, current: Snapshot | None, undo: ExitStack) -
     proto = current.head.proto if current else None
     if request.remote is None or request.settings.offline:
         return Claim(proto, None, current)
-    if proto is None and request.probe is not None:
-        proto = request.probe()
-    service = request.locks(proto) if proto is not None else None
-    if service is None:
-        return Claim(proto, None, current)
-    lease, current = _lock(request, request.remote, service, current)
+    if current is None:
+        check_above(request.remote, request.db_key, request.clock)
+    with clashes_named(request.remote, request.db_key, request.clock):
+        if proto is None and request.probe is not None:
+            proto = request.probe()
+        service = request.locks(proto) if proto is not None else None
+        if service is None:
+            return Claim(proto, None, current)
+        lease, current = _lock(request, request.remote, service, current)
     undo.callback(lease.release)
+    if current is None and proto is not None and proto.mode == "lock":
+        check_below(request.remote, request.db_key, request.clock)  # before anything is uploaded
     check_head(request, current)
     return Claim(current.head.proto if current else proto, lease, current)
 

@@ -26,6 +26,7 @@ from ebooklet.errors import (
     UnsupportedFormatError,
 )
 from ebooklet.services.backoff import chance
+from ebooklet.services.clashes import clashes_named
 from ebooklet.services.confirming import settle_landed
 from ebooklet.services.conflicts import settle_conflicts
 from ebooklet.services.draft import Draft
@@ -114,7 +115,11 @@ def push(
         raise PushInProgressError("another thread is pushing this database", op="push")
     try:
         with copy.base_lock:
-            return _Push(copy, message, force, conflict or copy.settings.conflict).run()
+            push = _Push(copy, message, force, conflict or copy.settings.conflict)
+            if copy.base is not None:
+                return push.run()
+            with clashes_named(copy.remote, copy.db_key, copy.clock):
+                return push.run()
     finally:
         copy.push_lock.release()
 
@@ -366,6 +371,7 @@ class _Push:
                 proto=self._proto(),
                 params=copy.params,
                 tip=commit,
+                name=copy.db_key,
                 former=former,
             )
         elif replacing:

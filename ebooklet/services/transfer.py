@@ -27,6 +27,7 @@ from ebooklet.errors import (
     UUIDMismatchError,
 )
 from ebooklet.ports.lock_service import Lease
+from ebooklet.services.clashes import check_above, clashes_named
 from ebooklet.services.heads import HeadMoved
 from ebooklet.services.locking import DEFAULT_LOCK_TIMEOUT_S, write_lock
 from ebooklet.services.place import RemotePlace
@@ -88,24 +89,26 @@ def copy_database(
             key=source.db_key,
         )
     _require_absent(target)
-    proto = target.probe()
-    fence = snapshot.head.fence
-    with write_lock(target, proto, fence=fence, timeout=lock_timeout, purpose="copy") as lease:
-        _require_absent(target)
-        head = _head_for(snapshot.head, proto, lease)
-        if reason := head.read_only_reason:
-            raise UnsupportedFormatError(
-                f"{source.location} cannot be copied by this version: {reason}",
-                op="copy",
-                key=source.db_key,
-            )
-        with _explained(source, snapshot):
-            sizes = retained_segments(source.store, source.db_key, head).sizes
-            _Transfer(source, target, sizes, lease).run()
-        try:
-            target.heads().commit(head, encode_head(head), None, lease)
-        except (HeadMoved, UUIDMismatchError) as exc:
-            raise _exists(target) from exc
+    check_above(target.store, target.db_key, target.clock)
+    with clashes_named(target.store, target.db_key, target.clock):
+        proto = target.probe()
+        fence = snapshot.head.fence
+        with write_lock(target, proto, fence=fence, timeout=lock_timeout, purpose="copy") as lease:
+            _require_absent(target)
+            head = _head_for(snapshot.head, target.db_key, proto, lease)
+            if reason := head.read_only_reason:
+                raise UnsupportedFormatError(
+                    f"{source.location} cannot be copied by this version: {reason}",
+                    op="copy",
+                    key=source.db_key,
+                )
+            with _explained(source, snapshot):
+                sizes = retained_segments(source.store, source.db_key, head).sizes
+                _Transfer(source, target, sizes, lease).run()
+            try:
+                target.heads().commit(head, encode_head(head), None, lease)
+            except (HeadMoved, UUIDMismatchError) as exc:
+                raise _exists(target) from exc
 
 
 def _require_absent(target: RemotePlace) -> None:
@@ -123,7 +126,7 @@ def _exists(target: RemotePlace) -> ValueError:
     )
 
 
-def _head_for(head: Head, proto: Proto, lease: Lease | None) -> Head:
+def _head_for(head: Head, db_key: str, proto: Proto, lease: Lease | None) -> Head:
     """The same commits, as a head of the target's server.
 
     Segments that gc has dropped at the source and not yet deleted are not copied, so that the
@@ -134,6 +137,7 @@ def _head_for(head: Head, proto: Proto, lease: Lease | None) -> Head:
         proto=proto,
         fence=max(head.fence, lease.token if lease is not None else 0),
         gc=replace(head.gc, pending=()),
+        name=db_key,
     )
 
 

@@ -133,6 +133,7 @@ def heads(draw: st.DrawFn) -> Head:
         metadata_timestamp=draw(st.none() | counts),
         hsegs=tuple(sorted(draw(st.sets(ids(16), max_size=3)))),
         origins=tuple(sorted(draw(st.sets(ids(16), max_size=2)))),
+        name=draw(st.none() | texts(900)),
         unknown=draw(unknown_fields),
         minor=draw(st.integers(0, 65535)),
         required_bits=draw(st.integers(0, (1 << 31) - 1)),

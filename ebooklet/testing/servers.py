@@ -232,8 +232,12 @@ def start_juicefs(folder: Path) -> Iterator[S3Server]:
 
 
 @contextmanager
-def start_rclone(folder: Path) -> Iterator[S3Server]:
-    """`rclone serve s3`: a folder as buckets; signatures checked, conditions silently ignored."""
+def start_rclone(folder: Path, *, folds_case: bool = False) -> Iterator[S3Server]:
+    """`rclone serve s3`: a folder as buckets; signatures checked, conditions silently ignored.
+
+    With `folds_case` it answers for a name with what is written in other letters, where that is all
+    there is, as file systems of macOS and Windows do.
+    """
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
 
@@ -242,7 +246,9 @@ def start_rclone(folder: Path) -> Iterator[S3Server]:
         keys = f"{ACCESS_KEY_ID},{ACCESS_KEY}"
         return [
             *[_binary("rclone"), "serve", "s3", "--config", ""],
-            *["--addr", address, "--auth-key", keys, str(data)],
+            *["--addr", address, "--auth-key", keys],
+            *(["--vfs-case-insensitive"] if folds_case else []),
+            str(data),
         ]
 
     with _running(command, 1, "/", folder / "rclone.log") as endpoint_url:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ebooklet.adapters.objects import quoted
-from ebooklet.errors import RemoteIntegrityError, RemoteUnavailable
+from ebooklet.errors import RemoteIntegrityError, RemoteUnavailable, StoreError
 from ebooklet.ports.remote_store import ObjectMeta, StoredObject
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
-__all__ = ["broken_off", "described", "etag_of", "in_ms", "part_of", "placed"]
+__all__ = ["broken_off", "described", "etag_of", "in_ms", "listed", "part_of", "placed"]
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 _SKIP_CHUNK: Final = 1 << 20
@@ -96,6 +96,41 @@ def part_of(key: str, answer: GetObjectOutputTypeDef, start: int, stop: int | No
         skip, size, meta = placed(key, answer, start, stop)
         _skip(stream, skip, key)
         return StoredObject(_exactly(stream, size, answer.get("ContentLength", -1), key), meta)
+
+
+def listed(
+    page_of: Callable[[Mapping[str, str]], Mapping[str, Any]],
+    prefix: str,
+    after: str | None,
+    where: str,
+) -> Iterator[ObjectMeta]:
+    """What ListObjectsV2 gives, page by page.
+
+    Args:
+        page_of: makes one request, given what to ask for.
+        prefix: what names begin with.
+        after: what they come after; None is the beginning.
+        where: bucket and endpoint, for the message.
+
+    Raises:
+        StoreError: the server does not say how a list that it breaks off goes on.
+    """
+    wanted = {"Prefix": prefix, **({"StartAfter": after} if after else {})}
+    last_token = None
+    while True:
+        page = page_of(wanted)
+        for entry in page.get("Contents", ()):
+            modified_ms = in_ms(entry.get("LastModified"))
+            key, size = entry.get("Key", ""), entry.get("Size", 0)
+            yield ObjectMeta(key, size, etag_of(entry), modified_ms)
+        if not page.get("IsTruncated"):
+            return
+        token = page.get("NextContinuationToken")
+        if not token or token == last_token:
+            raise StoreError(
+                f"{where} breaks off a list without saying how to go on", op="list", key=prefix
+            )
+        wanted["ContinuationToken"] = last_token = token
 
 
 def _meta(key: str, answer: Mapping[str, object], size: int) -> ObjectMeta:

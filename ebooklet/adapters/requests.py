@@ -15,6 +15,7 @@ from ebooklet.adapters.listing import asked_prefix, is_wanted, start_after
 from ebooklet.adapters.objects import check_key, check_span, no_copy, read_part
 from ebooklet.adapters.outgoing import Outgoing, check_condition, stored_whole
 from ebooklet.adapters.parallel import ordered_map
+from ebooklet.adapters.place import Place, PlacedStore
 from ebooklet.adapters.pools import Pools
 from ebooklet.adapters.retry import Retry
 from ebooklet.adapters.s3failures import RangeNotSatisfiable
@@ -22,7 +23,6 @@ from ebooklet.errors import EBookletError, RemoteUnavailable
 from ebooklet.ports.remote_store import (
     Body,
     ByteRange,
-    Capabilities,
     Condition,
     ObjectMeta,
     Origin,
@@ -43,23 +43,8 @@ class Requests(Protocol):
     """
 
     @property
-    def location(self) -> str:
-        """See `RemoteStore.location`."""
-        ...
-
-    @property
-    def endpoint(self) -> str:
-        """See `RemoteStore.endpoint`."""
-        ...
-
-    @property
-    def origin(self) -> Origin | None:
-        """See `RemoteStore.origin`."""
-        ...
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """See `RemoteStore.capabilities`."""
+    def place(self) -> Place:
+        """The bucket or folder."""
         ...
 
     def get(self, key: str, start: int, stop: int | None) -> StoredObject:
@@ -103,10 +88,6 @@ class Requests(Protocol):
         """
         ...
 
-    def copies_from(self, origin: Origin | None) -> bool:
-        """See `RemoteStore.copies_from`."""
-        ...
-
     def copy(self, source: str, target: str, container: str | None) -> None:
         """Copy from this container, or from another of the same realm."""
         ...
@@ -120,7 +101,7 @@ class Requests(Protocol):
         ...
 
 
-class RequestingStore:
+class RequestingStore(PlacedStore):
     """A `RemoteStore` over the requests of a client library.
 
     Args:
@@ -130,29 +111,10 @@ class RequestingStore:
     """
 
     def __init__(self, requests: Requests, *, threads: int, retry: Retry) -> None:
+        super().__init__(requests.place)
         self._requests = requests
         self._pools = Pools(threads)
         self._retry = retry
-
-    @property
-    def location(self) -> str:
-        """Endpoint and bucket, or the folder."""
-        return self._requests.location
-
-    @property
-    def endpoint(self) -> str:
-        """The server's URL."""
-        return self._requests.endpoint
-
-    @property
-    def origin(self) -> Origin | None:
-        """The bucket, to clients of the same server with the same keys."""
-        return self._requests.origin
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What the library can ask for; servers differ in what they keep of it."""
-        return self._requests.capabilities
 
     # Reading.
 
@@ -221,10 +183,6 @@ class RequestingStore:
             bulk=self._repeated(self._requests.delete_many),
             pools=self._pools,
         )
-
-    def copies_from(self, origin: Origin | None) -> bool:
-        """Buckets of the same server, with the same keys."""
-        return self._requests.copies_from(origin)
 
     def copy(self, source: str, target: str, *, origin: Origin | None = None) -> ObjectMeta:
         """See `RemoteStore.copy`."""

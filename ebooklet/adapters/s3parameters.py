@@ -7,14 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from ebooklet.adapters.outgoing import MAX_PUT_BYTES
 from ebooklet.adapters.retry import Retry
 from ebooklet.connection import DEFAULT_THREADS, RemoteAddress, S3Connection
-from ebooklet.ports.remote_store import Capabilities, Origin
 
 __all__ = ["S3Parameters", "options_of", "truth_of"]
 
-_MAX_COPY_BYTES: Final = 5 << 30  # S3's limit of one CopyObject
+_OPTIONS: Final = ("endpoint_url", "region", "unsigned")
 _TRUE: Final = ("", "1", "true", "yes")
 _FALSE: Final = ("0", "false", "no")
 
@@ -58,6 +56,19 @@ class S3Parameters:
             return cls.of(address.connection, unsigned=unsigned), Retry(address.connection.retries)
         return cls(endpoint_url, region, unsigned=unsigned), Retry()
 
+    @classmethod
+    def in_options(cls, address: RemoteAddress, *, example: str) -> tuple[S3Parameters, Retry]:
+        """Those of an address whose options are `endpoint_url`, `region` and `unsigned`.
+
+        Raises:
+            ValueError: bucket or key is missing, or an option is unknown.
+        """
+        options = options_of(address, _OPTIONS, example=example)
+        unsigned = truth_of(options, "unsigned", address, "false")
+        return cls.at(
+            address, options.get("endpoint_url"), options.get("region"), unsigned=unsigned
+        )
+
     @property
     def known_endpoint(self) -> str | None:
         """The endpoint, or the one that AWS's own variables name."""
@@ -66,27 +77,6 @@ class S3Parameters:
             or os.environ.get("AWS_ENDPOINT_URL_S3")
             or os.environ.get("AWS_ENDPOINT_URL")
         )
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What S3's protocol offers; servers differ in what they keep of it."""
-        return Capabilities(
-            conditional_put=True,
-            server_side_copy=not self.unsigned,
-            max_copy_bytes=_MAX_COPY_BYTES,
-            ranges=True,
-            writable=not self.unsigned,
-            max_put_bytes=MAX_PUT_BYTES,
-            shared=True,
-        )
-
-    def origin(self, endpoint: str, bucket: str, library: str) -> Origin:
-        """The bucket, to all clients of its server with the same keys, whatever their library.
-
-        Keys that the library found by itself are known to it alone.
-        """
-        identity = "unsigned" if self.unsigned else self.access_key_id or f"as {library} finds"
-        return Origin(("s3", endpoint, identity), bucket)
 
 
 def options_of(address: RemoteAddress, known: Iterable[str], *, example: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import BinaryIO, Final, NamedTuple
 
 from ebooklet.adapters.objects import read_body, read_part
+from ebooklet.adapters.place import PlacedStore
 from ebooklet.errors import (
     AccessDenied,
     EBookletError,
@@ -23,7 +24,6 @@ from ebooklet.errors import (
 from ebooklet.ports.remote_store import (
     Body,
     ByteRange,
-    Capabilities,
     Condition,
     IfAbsent,
     IfMatch,
@@ -148,7 +148,7 @@ class _Held(NamedTuple):
     cache_control: str | None
 
 
-class FaultyRemoteStore:
+class FaultyRemoteStore(PlacedStore):
     """Passes every call on to `inner`, except where a rule or the manners say otherwise.
 
     Rules are asked in the order they were added; one strikes a call at most. What `inner` holds
@@ -178,6 +178,7 @@ class FaultyRemoteStore:
         manners: Manners | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        super().__init__(inner)
         self.inner = inner
         self.manners = manners or Manners()
         self.calls: list[Call] = []
@@ -215,26 +216,6 @@ class FaultyRemoteStore:
         return landed
 
     # The port.
-
-    @property
-    def location(self) -> str:
-        """The inner store's."""
-        return self.inner.location
-
-    @property
-    def endpoint(self) -> str:
-        """The inner store's."""
-        return self.inner.endpoint
-
-    @property
-    def origin(self) -> Origin | None:
-        """The inner store's."""
-        return self.inner.origin
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """The inner store's."""
-        return self.inner.capabilities
 
     def get(self, key: str, *, start: int = 0, stop: int | None = None) -> StoredObject:
         """See `RemoteStore.get`."""
@@ -303,10 +284,6 @@ class FaultyRemoteStore:
                 if found is not None and key.startswith(prefix) and key > after:
                     past[key] = found.meta
         return iter(past.values())
-
-    def copies_from(self, origin: Origin | None) -> bool:
-        """As the inner store says."""
-        return self.inner.copies_from(origin)
 
     def copy(self, source: str, target: str, *, origin: Origin | None = None) -> ObjectMeta:
         """See `RemoteStore.copy`; the target is the key to the rules."""

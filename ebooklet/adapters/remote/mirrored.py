@@ -12,12 +12,12 @@ from typing import BinaryIO, Final
 from zlib import crc32
 
 from ebooklet.adapters.objects import read_part
+from ebooklet.adapters.place import PlacedStore
 from ebooklet.core.callers import stacklevel
 from ebooklet.errors import EBookletError, ObjectNotFound, RemoteUnavailable
 from ebooklet.ports.remote_store import (
     Body,
     ByteRange,
-    Capabilities,
     Condition,
     ObjectMeta,
     Origin,
@@ -32,7 +32,7 @@ _REST_S: Final = 300.0
 _REMEMBERED: Final = 1024  # parts of which it is known what the mirror gave
 
 
-class MirroredRemoteStore:
+class MirroredRemoteStore(PlacedStore):
     """`primary`, but that parts of its immutable objects come from `mirror` while it serves them.
 
     Only `get_ranges` asks the mirror; its readers check what they get. All else is the primary's:
@@ -72,6 +72,7 @@ class MirroredRemoteStore:
         mirror_prefix: str,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(primary)
         self._primary = primary
         self._mirror = mirror
         self._prefix = prefix
@@ -85,26 +86,6 @@ class MirroredRemoteStore:
 
     def __repr__(self) -> str:
         return f"MirroredRemoteStore({self._primary!r}, {self._mirror!r})"
-
-    @property
-    def location(self) -> str:
-        """The primary's."""
-        return self._primary.location
-
-    @property
-    def endpoint(self) -> str:
-        """The primary's."""
-        return self._primary.endpoint
-
-    @property
-    def origin(self) -> Origin | None:
-        """The primary's."""
-        return self._primary.origin
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """The primary's."""
-        return self._primary.capabilities
 
     # Through the mirror.
 
@@ -227,10 +208,6 @@ class MirroredRemoteStore:
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectMeta]:
         """See `RemoteStore.list`."""
         return self._primary.list(prefix, after=after)
-
-    def copies_from(self, origin: Origin | None) -> bool:
-        """See `RemoteStore.copies_from`."""
-        return self._primary.copies_from(origin)
 
     def copy(self, source: str, target: str, *, origin: Origin | None = None) -> ObjectMeta:
         """See `RemoteStore.copy`."""

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ebooklet.adapters.botoanswers import described, etag_of, in_ms, part_of
+from ebooklet.adapters.botoanswers import described, etag_of, listed, part_of
 from ebooklet.adapters.botofailures import check_deleted, translated
-from ebooklet.adapters.objects import copies
+from ebooklet.adapters.multipart import send_in_parts
 from ebooklet.adapters.outgoing import Outgoing, content_md5, etag_header
 from ebooklet.adapters.pools import Pools
 from ebooklet.adapters.remote.boto3.client import Client
-from ebooklet.adapters.remote.boto3.upload import send_in_parts
 from ebooklet.adapters.retry import Retry
+from ebooklet.adapters.s3bucket import S3Bucket
 from ebooklet.adapters.s3failures import Kind
 from ebooklet.adapters.s3parameters import S3Parameters
-from ebooklet.errors import StoreError
 from ebooklet.ports.remote_store import (
-    Capabilities,
     Condition,
     IfAbsent,
     ObjectMeta,
-    Origin,
     StoredObject,
 )
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import ListObjectsV2RequestTypeDef, PutObjectRequestTypeDef
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, PutObjectRequestTypeDef
 
 __all__ = ["Boto3Requests"]
 
@@ -50,28 +46,7 @@ class Boto3Requests:
         self._client = Client(parameters)
         self._retry = retry
         self._pools = Pools(parameters.connections)
-        self._capabilities = parameters.capabilities
-
-    @property
-    def location(self) -> str:
-        """Endpoint and bucket."""
-        return f"{self.endpoint}/{self._bucket}"
-
-    @property
-    def endpoint(self) -> str:
-        """The server's URL."""
-        with translated("open", None, f"bucket {self._bucket!r}", Kind.READ):
-            return self._client.endpoint
-
-    @property
-    def origin(self) -> Origin | None:
-        """The bucket, to clients of the same server with the same keys."""
-        return self._parameters.origin(self.endpoint, self._bucket, "boto3")
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What S3's protocol offers."""
-        return self._capabilities
+        self.place = S3Bucket(bucket, parameters, "boto3", self._endpoint)
 
     def get(self, key: str, start: int, stop: int | None) -> StoredObject:
         """GetObject."""
@@ -91,31 +66,16 @@ class Boto3Requests:
 
     def list(self, prefix: str, after: str | None) -> Iterator[ObjectMeta]:
         """ListObjectsV2, page by page."""
-        wanted: ListObjectsV2RequestTypeDef = {"Bucket": self._bucket, "Prefix": prefix}
-        if after:
-            wanted["StartAfter"] = after
-        last_token = None
-        while True:
-            page = self._repeated(
-                "list", prefix, Kind.READ, lambda: self._client.s3.list_objects_v2(**wanted)
+
+        def page_of(wanted: Mapping[str, str]) -> ListObjectsV2OutputTypeDef:
+            return self._repeated(
+                "list",
+                prefix,
+                Kind.READ,
+                lambda: self._client.s3.list_objects_v2(Bucket=self._bucket, **wanted),  # type: ignore[arg-type] # all are strings
             )
-            for entry in page.get("Contents", ()):
-                yield ObjectMeta(
-                    entry.get("Key", ""),
-                    entry.get("Size", 0),
-                    etag_of(entry),
-                    in_ms(entry.get("LastModified")),
-                )
-            if not page.get("IsTruncated"):
-                return
-            token = page.get("NextContinuationToken")
-            if not token or token == last_token:
-                raise StoreError(
-                    f"{self._where()} breaks off a list without saying how to go on",
-                    op="list",
-                    key=prefix,
-                )
-            wanted["ContinuationToken"] = last_token = token
+
+        return listed(page_of, prefix, after, self._where())
 
     def put(
         self, key: str, body: Outgoing, condition: Condition | None, cache_control: str | None
@@ -143,15 +103,17 @@ class Boto3Requests:
     def put_in_parts(self, key: str, body: Outgoing, cache_control: str | None) -> None:
         """A multipart upload."""
         headers = {} if cache_control is None else {"CacheControl": cache_control}
-        with self._translated("put", key, Kind.WRITE):
-            client = self._client.s3
-        send_in_parts(
-            client,
-            {"Bucket": self._bucket, "Key": key, **headers},  # type: ignore[typeddict-item] # one known header
-            body,
-            self._pools["put"],
-            partial(self._repeated, "put", key, Kind.WRITE),
-        )
+
+        def ask(method: str, **arguments: object) -> Mapping[str, Any]:
+            def request() -> Mapping[str, Any]:
+                answer: Mapping[str, Any] = getattr(self._client.s3, method)(
+                    Bucket=self._bucket, **arguments
+                )
+                return answer
+
+            return self._repeated("put", key, Kind.WRITE, request)
+
+        send_in_parts(ask, key, body, self._pools["put"], headers)
 
     def delete(self, key: str) -> None:
         """DeleteObject."""
@@ -167,10 +129,6 @@ class Boto3Requests:
                 Delete={"Objects": objects, "Quiet": True},  # type: ignore[typeddict-item] # a plain dict is one
             )
         check_deleted(answer, self._where())
-
-    def copies_from(self, origin: Origin | None) -> bool:
-        """Buckets of the same server, with the same keys."""
-        return self._capabilities.server_side_copy and copies(self.origin, origin)
 
     def copy(self, source: str, target: str, container: str | None) -> None:
         """CopyObject."""
@@ -189,6 +147,10 @@ class Boto3Requests:
         """Close the connections and end the threads."""
         self._pools.close()
         self._client.close()
+
+    def _endpoint(self) -> str:
+        with translated("open", None, f"bucket {self._bucket!r}", Kind.READ):
+            return self._client.endpoint
 
     def _repeated(self, op: str, key: str, kind: Kind, request: Callable[[], T]) -> T:
         def attempt() -> T:

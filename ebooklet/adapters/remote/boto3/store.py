@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from ebooklet.adapters.remote.boto3.requests import Boto3Requests
-from ebooklet.adapters.requests import RequestingStore
+from ebooklet.adapters.requests import Requests
 from ebooklet.adapters.retry import Retry
-from ebooklet.adapters.s3parameters import S3Parameters, options_of, truth_of
+from ebooklet.adapters.s3bucket import S3RemoteStore
+from ebooklet.adapters.s3parameters import S3Parameters
 from ebooklet.connection import RemoteAddress
 
 __all__ = ["Boto3RemoteStore", "open_store"]
 
-_OPTIONS: Final = ("endpoint_url", "region", "unsigned")
 
-
-class Boto3RemoteStore(RequestingStore):
+class Boto3RemoteStore(S3RemoteStore):
     """One bucket. Nothing is sent, and no client made, before the first call.
 
     Args:
@@ -30,21 +27,8 @@ class Boto3RemoteStore(RequestingStore):
         Boto3RemoteStore(bucket='bucket', endpoint_url='http://127.0.0.1:9000')
     """
 
-    def __init__(
-        self,
-        bucket: str,
-        parameters: S3Parameters | None = None,
-        *,
-        retry: Retry | None = None,
-    ) -> None:
-        parameters, retry = parameters or S3Parameters(), retry or Retry()
-        super().__init__(
-            Boto3Requests(bucket, parameters, retry), threads=parameters.connections, retry=retry
-        )
-        self._shown = f"bucket={bucket!r}, endpoint_url={parameters.endpoint_url!r}"
-
-    def __repr__(self) -> str:
-        return f"Boto3RemoteStore({self._shown})"
+    def _requests_of(self, bucket: str, parameters: S3Parameters, retry: Retry) -> Requests:
+        return Boto3Requests(bucket, parameters, retry)
 
 
 def open_store(address: RemoteAddress) -> tuple[Boto3RemoteStore, str]:
@@ -56,9 +40,5 @@ def open_store(address: RemoteAddress) -> tuple[Boto3RemoteStore, str]:
     Raises:
         ValueError: bucket or key is missing, or an option is unknown.
     """
-    options = options_of(address, _OPTIONS, example="s3://bucket/key")
-    unsigned = truth_of(options, "unsigned", address, "false")
-    parameters, retry = S3Parameters.at(
-        address, options.get("endpoint_url"), options.get("region"), unsigned=unsigned
-    )
+    parameters, retry = S3Parameters.in_options(address, example="s3://bucket/key")
     return Boto3RemoteStore(address.netloc, parameters, retry=retry), address.path

@@ -12,6 +12,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NoReturn
 
@@ -44,6 +45,41 @@ _ETAGS: Final = ("ETag", "etag", "e_tag")
 _TIMES: Final = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
 
 
+@dataclass(frozen=True)
+class Folder:
+    """A folder, from which nothing is copied."""
+
+    location: str
+    shared: bool  # whether other machines can reach it
+
+    @property
+    def endpoint(self) -> str:
+        """The folder itself: nothing is ever probed here."""
+        return self.location
+
+    @property
+    def origin(self) -> Origin | None:
+        """None: nothing copies from here."""
+        return None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What all of fsspec's file systems can be asked for."""
+        return Capabilities(
+            conditional_put=False,
+            server_side_copy=False,
+            max_copy_bytes=0,
+            ranges=True,
+            writable=True,
+            max_put_bytes=MAX_PUT_BYTES,
+            shared=self.shared,
+        )
+
+    def copies_from(self, origin: Origin | None) -> bool:
+        """No: there is no such request."""
+        return False
+
+
 class FileRequests:
     """See `ebooklet.adapters.requests.Requests`.
 
@@ -68,35 +104,7 @@ class FileRequests:
         self._lock = threading.Lock()
         self._opened: tuple[int, AbstractFileSystem] | None = None
         self._turn = threading.RLock()
-        self._capabilities = Capabilities(
-            conditional_put=False,
-            server_side_copy=False,
-            max_copy_bytes=0,
-            ranges=True,
-            writable=True,
-            max_put_bytes=MAX_PUT_BYTES,
-            shared=shared,
-        )
-
-    @property
-    def location(self) -> str:
-        """The folder, as a URL."""
-        return self._location
-
-    @property
-    def endpoint(self) -> str:
-        """The folder, as a URL: nothing is ever probed here."""
-        return self._location
-
-    @property
-    def origin(self) -> Origin | None:
-        """None: nothing copies from here."""
-        return None
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What all of fsspec's file systems can be asked for."""
-        return self._capabilities
+        self.place = Folder(location, shared)
 
     def get(self, key: str, start: int, stop: int | None) -> StoredObject:
         """What the file is, then its bytes: a body may be newer than its ETag, never older."""
@@ -169,10 +177,6 @@ class FileRequests:
     def delete_many(self, keys: Sequence[str]) -> None:
         """Not known here."""
         raise UnsupportedOperation("files are removed one by one", op="delete", key=keys[0])
-
-    def copies_from(self, origin: Origin | None) -> bool:
-        """Nothing."""
-        return False
 
     def copy(self, source: str, target: str, container: str | None) -> NoReturn:
         """Refuse: the bytes of a copy would pass through here."""

@@ -9,14 +9,13 @@ import fsspec
 from ebooklet.adapters.remote.fsspec.store import FsspecRemoteStore, S3fsRemoteStore
 from ebooklet.adapters.requests import RequestingStore
 from ebooklet.adapters.retry import Retry
-from ebooklet.adapters.s3parameters import S3Parameters, options_of, truth_of
+from ebooklet.adapters.s3parameters import S3Parameters
 from ebooklet.connection import RemoteAddress
 from ebooklet.errors import UnknownNameError
 
 __all__ = ["open_store"]
 
 _S3: Final = ("s3", "s3a")
-_S3_OPTIONS: Final = ("endpoint_url", "region", "unsigned")
 _THIS_MACHINE: Final = ("file", "local", "memory")
 _ROOTED: Final = ("file", "local", "sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs")
 _SECRETS: Final = ("password", "passphrase", "secret", "key", "token", "account_key", "sas_token")
@@ -35,11 +34,7 @@ def open_store(address: RemoteAddress) -> tuple[RequestingStore, str]:
     """
     protocol = address.scheme.partition("+")[2]
     if protocol in _S3:
-        options = options_of(address, _S3_OPTIONS, example="fsspec+s3://bucket/key")
-        unsigned = truth_of(options, "unsigned", address, "false")
-        parameters, retry = S3Parameters.at(
-            address, options.get("endpoint_url"), options.get("region"), unsigned=unsigned
-        )
+        parameters, retry = S3Parameters.in_options(address, example="fsspec+s3://bucket/key")
         return S3fsRemoteStore(address.netloc, parameters, retry=retry), address.path
     folder, _, name = address.path.strip("/").rpartition("/")
     if not protocol or not name or not (address.netloc or folder):
@@ -62,7 +57,7 @@ def open_store(address: RemoteAddress) -> tuple[RequestingStore, str]:
     slash = "/" if protocol in _ROOTED else ""
     location = f"{protocol}://{address.netloc}{slash}{'' if slash else '/' * bool(folder)}{folder}"
     found = {**made._get_kwargs_from_urls(location), **options}  # noqa: SLF001 - fsspec's own way
-    root = made._strip_protocol(location)  # noqa: SLF001
+    root = made._strip_protocol(location)  # noqa: SLF001 - fsspec's own way
     store = FsspecRemoteStore(
         lambda: made(**found, skip_instance_cache=True),
         str(root),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
@@ -21,24 +21,22 @@ from botocore.exceptions import ClientError
 from s3fs import S3FileSystem
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
-from ebooklet.adapters.botoanswers import broken_off, described, etag_of, in_ms, placed
+from ebooklet.adapters.botoanswers import broken_off, described, etag_of, listed, placed
 from ebooklet.adapters.botofailures import check_deleted, translated
 from ebooklet.adapters.deleting import one_by_one
-from ebooklet.adapters.objects import copies, quoted
-from ebooklet.adapters.outgoing import PARTS_AT_ONCE, Outgoing, etag_header
-from ebooklet.adapters.parallel import ordered_map
+from ebooklet.adapters.multipart import send_in_parts
+from ebooklet.adapters.objects import quoted
+from ebooklet.adapters.outgoing import Outgoing, etag_header
 from ebooklet.adapters.pools import Pools
 from ebooklet.adapters.retry import CONNECT_TIMEOUT_S, Retry
+from ebooklet.adapters.s3bucket import S3Bucket
 from ebooklet.adapters.s3failures import Kind, code_of, lost, not_reached, refused
 from ebooklet.adapters.s3parameters import S3Parameters
 from ebooklet.adapters.serverclock import ServerClock
-from ebooklet.errors import EBookletError, StoreError
 from ebooklet.ports.remote_store import (
-    Capabilities,
     Condition,
     IfAbsent,
     ObjectMeta,
-    Origin,
     StoredObject,
 )
 
@@ -62,31 +60,11 @@ class S3fsRequests:
         self._bucket = bucket
         self._parameters = parameters
         self._retry = retry
-        self._capabilities = parameters.capabilities
+        self.place = S3Bucket(bucket, parameters, "s3fs", self._endpoint)
         self._clock = ServerClock()
         self._pools = Pools(parameters.connections)
         self._lock = threading.Lock()
         self._made: tuple[int, S3FileSystem, urllib3.PoolManager] | None = None
-
-    @property
-    def location(self) -> str:
-        """Endpoint and bucket."""
-        return f"{self.endpoint}/{self._bucket}"
-
-    @property
-    def endpoint(self) -> str:
-        """The server's URL."""
-        return (self._parameters.known_endpoint or "https://s3.amazonaws.com").rstrip("/")
-
-    @property
-    def origin(self) -> Origin | None:
-        """The bucket, to clients of the same server with the same keys."""
-        return self._parameters.origin(self.endpoint, self._bucket, "s3fs")
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What S3's protocol offers."""
-        return self._capabilities
 
     def get(self, key: str, start: int, stop: int | None) -> StoredObject:
         """GetObject."""
@@ -97,8 +75,7 @@ class S3fsRequests:
             file_system = self._ready()[0]
 
             async def read() -> StoredObject:
-                # The methods with an underscore are fsspec's documented interface for coroutines.
-                answer = await file_system._call_s3("get_object", **wanted)  # noqa: SLF001
+                answer = await file_system._call_s3("get_object", **wanted)  # noqa: SLF001 - fsspec's documented interface for coroutines
                 self._note(answer)
                 async with answer["Body"] as stream:
                     skip, size, meta = placed(key, answer, start, stop)
@@ -114,23 +91,11 @@ class S3fsRequests:
 
     def list(self, prefix: str, after: str | None) -> Iterator[ObjectMeta]:
         """ListObjectsV2, page by page."""
-        wanted = {"Prefix": prefix, **({"StartAfter": after} if after else {})}
-        last_token = None
-        while True:
-            page = self._repeated("list", prefix, "list_objects_v2", **wanted)
-            for entry in page.get("Contents", ()):
-                modified_ms = in_ms(entry.get("LastModified"))
-                yield ObjectMeta(entry["Key"], entry.get("Size", 0), etag_of(entry), modified_ms)
-            if not page.get("IsTruncated"):
-                return
-            token = page.get("NextContinuationToken")
-            if not token or token == last_token:
-                raise StoreError(
-                    f"{self._where()} breaks off a list without saying how to go on",
-                    op="list",
-                    key=prefix,
-                )
-            wanted["ContinuationToken"] = last_token = token
+
+        def page_of(wanted: Mapping[str, str]) -> dict[str, Any]:
+            return self._repeated("list", prefix, "list_objects_v2", **wanted)
+
+        return listed(page_of, prefix, after, self._where())
 
     def put(
         self, key: str, body: Outgoing, condition: Condition | None, cache_control: str | None
@@ -147,27 +112,7 @@ class S3fsRequests:
         """A multipart upload."""
         headers = {} if cache_control is None else {"CacheControl": cache_control}
         ask = partial(self._repeated, "put", key)
-        upload_id = ask("create_multipart_upload", Key=key, **headers)["UploadId"]
-
-        def send(part: tuple[int, bytes]) -> dict[str, object]:
-            number, piece = part
-            answer = ask("upload_part", Key=key, UploadId=upload_id, PartNumber=number, Body=piece)
-            return {"PartNumber": number, "ETag": answer["ETag"]}
-
-        try:
-            sent = list(ordered_map(self._pools["put"], send, body.parts(), ahead=PARTS_AT_ONCE))
-            ask(
-                "complete_multipart_upload",
-                Key=key,
-                UploadId=upload_id,
-                MultipartUpload={"Parts": sent},
-            )
-        except BaseException as exc:
-            try:
-                ask("abort_multipart_upload", Key=key, UploadId=upload_id)
-            except EBookletError as failure:
-                exc.add_note(f"the parts sent are still in the bucket: {failure}")
-            raise
+        send_in_parts(ask, key, body, self._pools["put"], headers)
 
     def delete(self, key: str) -> None:
         """DeleteObject."""
@@ -181,10 +126,6 @@ class S3fsRequests:
             with self._translated("delete", keys[0], Kind.WRITE):
                 answer = self._call("delete_objects", Delete={"Objects": objects, "Quiet": True})
             check_deleted(answer, self._where())
-
-    def copies_from(self, origin: Origin | None) -> bool:
-        """Buckets of the same server, with the same keys."""
-        return self._capabilities.server_side_copy and copies(self.origin, origin)
 
     def copy(self, source: str, target: str, container: str | None) -> None:
         """CopyObject."""
@@ -207,10 +148,14 @@ class S3fsRequests:
         if made is not None and made[0] == os.getpid():
             _, file_system, connections = made
             connections.clear()
-            if file_system._s3 is not None:  # noqa: SLF001 - there is no public way to ask
-                S3FileSystem.close_session(file_system.loop, file_system._s3)  # noqa: SLF001
+            client = file_system._s3  # noqa: SLF001 - no public way tells whether one was made
+            if client is not None:
+                S3FileSystem.close_session(file_system.loop, client)
 
     # How requests are made.
+
+    def _endpoint(self) -> str:
+        return (self._parameters.known_endpoint or "https://s3.amazonaws.com").rstrip("/")
 
     def _ready(self) -> tuple[S3FileSystem, urllib3.PoolManager]:
         """The file system and our own connections, of this process."""
@@ -324,7 +269,7 @@ class S3fsRequests:
                 raise
 
     def _where(self) -> str:
-        return f"bucket {self._bucket!r} at {self.endpoint}"
+        return f"bucket {self._bucket!r} at {self._endpoint()}"
 
 
 def _ask_no_leave(params: dict[str, Any], **_: object) -> None:

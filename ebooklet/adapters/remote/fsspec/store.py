@@ -7,15 +7,16 @@ from collections.abc import Callable
 from fsspec import AbstractFileSystem
 
 from ebooklet.adapters.remote.fsspec.files import FileRequests
-from ebooklet.adapters.requests import RequestingStore
+from ebooklet.adapters.requests import RequestingStore, Requests
 from ebooklet.adapters.retry import Retry
+from ebooklet.adapters.s3bucket import S3RemoteStore
 from ebooklet.adapters.s3parameters import S3Parameters
 from ebooklet.connection import DEFAULT_THREADS
 
 __all__ = ["FsspecRemoteStore", "S3fsRemoteStore"]
 
 
-class S3fsRemoteStore(RequestingStore):
+class S3fsRemoteStore(S3RemoteStore):
     """One bucket, through s3fs. Nothing is sent, and no client made, before the first call.
 
     Args:
@@ -26,25 +27,13 @@ class S3fsRemoteStore(RequestingStore):
 
     Example:
         >>> S3fsRemoteStore("bucket", S3Parameters(endpoint_url="http://127.0.0.1:9000"))
-        S3fsRemoteStore('http://127.0.0.1:9000/bucket')
+        S3fsRemoteStore(bucket='bucket', endpoint_url='http://127.0.0.1:9000')
     """
 
-    def __init__(
-        self,
-        bucket: str,
-        parameters: S3Parameters | None = None,
-        *,
-        retry: Retry | None = None,
-    ) -> None:
+    def _requests_of(self, bucket: str, parameters: S3Parameters, retry: Retry) -> Requests:
         from ebooklet.adapters.remote.fsspec.s3 import S3fsRequests  # other protocols need no s3fs
 
-        parameters, retry = parameters or S3Parameters(), retry or Retry()
-        super().__init__(
-            S3fsRequests(bucket, parameters, retry), threads=parameters.connections, retry=retry
-        )
-
-    def __repr__(self) -> str:
-        return f"S3fsRemoteStore({self.location!r})"
+        return S3fsRequests(bucket, parameters, retry)
 
 
 class FsspecRemoteStore(RequestingStore):

@@ -14,20 +14,19 @@ from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
 from ebooklet.adapters.httpanswers import leave, part_of
-from ebooklet.adapters.objects import copies, quoted
+from ebooklet.adapters.objects import quoted
 from ebooklet.adapters.outgoing import PARTS_AT_ONCE, Outgoing, etag_header
 from ebooklet.adapters.remote.minio.client import Clients, Header
 from ebooklet.adapters.remote.minio.transport import answer_lost
 from ebooklet.adapters.retry import Retry
+from ebooklet.adapters.s3bucket import S3Bucket
 from ebooklet.adapters.s3failures import Kind, no_credentials, refused
 from ebooklet.adapters.s3parameters import S3Parameters
 from ebooklet.errors import EBookletError, StoreError
 from ebooklet.ports.remote_store import (
-    Capabilities,
     Condition,
     IfAbsent,
     ObjectMeta,
-    Origin,
     StoredObject,
 )
 
@@ -49,27 +48,7 @@ class MinioRequests:
         self._bucket = bucket
         self._parameters = parameters
         self._clients = Clients(f"bucket {bucket!r}", parameters, retry)
-        self._capabilities = parameters.capabilities
-
-    @property
-    def location(self) -> str:
-        """Endpoint and bucket."""
-        return f"{self.endpoint}/{self._bucket}"
-
-    @property
-    def endpoint(self) -> str:
-        """The server's URL."""
-        return self._clients.endpoint
-
-    @property
-    def origin(self) -> Origin | None:
-        """The bucket, to clients of the same server with the same keys."""
-        return self._parameters.origin(self.endpoint, self._bucket, "minio")
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What S3's protocol offers."""
-        return self._capabilities
+        self.place = S3Bucket(bucket, parameters, "minio", lambda: self._clients.endpoint)
 
     def get(self, key: str, start: int, stop: int | None) -> StoredObject:
         """GetObject."""
@@ -150,10 +129,6 @@ class MinioRequests:
             if code != "NoSuchKey":
                 raise refused(0, code, op="delete", key=key, where=self._where(), kind=Kind.WRITE)
 
-    def copies_from(self, origin: Origin | None) -> bool:
-        """Buckets of the same server, with the same keys."""
-        return self._capabilities.server_side_copy and copies(self.origin, origin)
-
     def copy(self, source: str, target: str, container: str | None) -> None:
         """CopyObject, after a HeadObject of the source that the client makes."""
         with self._translated("copy", source):
@@ -205,7 +180,7 @@ class MinioRequests:
             ) from exc
 
     def _where(self) -> str:
-        return f"bucket {self._bucket!r} at {self.endpoint}"
+        return f"bucket {self._bucket!r} at {self._clients.endpoint}"
 
 
 def _headers(cache_control: str | None) -> dict[str, str | list[str] | tuple[str]] | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from ebooklet.adapters.remote.minio.requests import MinioRequests
-from ebooklet.adapters.requests import RequestingStore
+from ebooklet.adapters.requests import Requests
 from ebooklet.adapters.retry import Retry
+from ebooklet.adapters.s3bucket import S3RemoteStore
 from ebooklet.adapters.s3parameters import S3Parameters, options_of, truth_of
 from ebooklet.connection import RemoteAddress
 
@@ -16,7 +17,7 @@ _EXAMPLE: Final = "minio://host:port/bucket/key"
 _OPTIONS: Final = ("region", "secure", "unsigned")
 
 
-class MinioRemoteStore(RequestingStore):
+class MinioRemoteStore(S3RemoteStore):
     """One bucket. Nothing is sent, and no client made, before the first call.
 
     Args:
@@ -27,23 +28,11 @@ class MinioRemoteStore(RequestingStore):
 
     Example:
         >>> MinioRemoteStore("bucket", S3Parameters(endpoint_url="http://127.0.0.1:9000"))
-        MinioRemoteStore('http://127.0.0.1:9000/bucket')
+        MinioRemoteStore(bucket='bucket', endpoint_url='http://127.0.0.1:9000')
     """
 
-    def __init__(
-        self,
-        bucket: str,
-        parameters: S3Parameters | None = None,
-        *,
-        retry: Retry | None = None,
-    ) -> None:
-        parameters, retry = parameters or S3Parameters(), retry or Retry()
-        super().__init__(
-            MinioRequests(bucket, parameters, retry), threads=parameters.connections, retry=retry
-        )
-
-    def __repr__(self) -> str:
-        return f"MinioRemoteStore({self.location!r})"
+    def _requests_of(self, bucket: str, parameters: S3Parameters, retry: Retry) -> Requests:
+        return MinioRequests(bucket, parameters, retry)
 
 
 def open_store(address: RemoteAddress) -> tuple[MinioRemoteStore, str]:

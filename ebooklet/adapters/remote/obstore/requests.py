@@ -15,15 +15,14 @@ from ebooklet.adapters.outgoing import PARTS_AT_ONCE, Outgoing, etag_header
 from ebooklet.adapters.remote.obstore.client import Clients
 from ebooklet.adapters.remote.obstore.failures import PartRefused, translated
 from ebooklet.adapters.retry import Retry
+from ebooklet.adapters.s3bucket import S3Bucket
 from ebooklet.adapters.s3failures import Kind
 from ebooklet.adapters.s3parameters import S3Parameters
 from ebooklet.errors import RemoteIntegrityError
 from ebooklet.ports.remote_store import (
-    Capabilities,
     Condition,
     IfAbsent,
     ObjectMeta,
-    Origin,
     StoredObject,
 )
 
@@ -47,31 +46,12 @@ class ObstoreRequests:
 
     def __init__(self, bucket: str, parameters: S3Parameters, retry: Retry) -> None:
         self._bucket = bucket
-        self._parameters = parameters
         self._retry = retry
         self._clients = Clients(bucket, parameters, retry)
-        self._capabilities = parameters.capabilities
+        self.place = S3Bucket(
+            bucket, parameters, "obstore", lambda: self._clients.endpoint, names_others=False
+        )
         self._sends_parts = True  # until the server is seen to do it in a way obstore refuses
-
-    @property
-    def location(self) -> str:
-        """Endpoint and bucket."""
-        return f"{self.endpoint}/{self._bucket}"
-
-    @property
-    def endpoint(self) -> str:
-        """The server's URL."""
-        return self._clients.endpoint
-
-    @property
-    def origin(self) -> Origin | None:
-        """The bucket, to clients of the same server with the same keys."""
-        return self._parameters.origin(self.endpoint, self._bucket, "obstore")
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What S3's protocol offers."""
-        return self._capabilities
 
     def get(self, key: str, start: int, stop: int | None) -> StoredObject:
         """GetObject; the whole of it, cut here, from servers whose parts obstore refuses."""
@@ -149,14 +129,10 @@ class ObstoreRequests:
     def delete_many(self, keys: Sequence[str]) -> None:
         """DeleteObjects."""
         with (
-            one_by_one(self.location, keys),
+            one_by_one(self.place.location, keys),
             self._translated("delete", keys[0], Kind.WRITE),
         ):
             obstore.delete(self._clients.patient, keys)
-
-    def copies_from(self, origin: Origin | None) -> bool:
-        """This bucket only: obstore has no way to name another."""
-        return self._capabilities.server_side_copy and origin is not None and origin == self.origin
 
     def copy(self, source: str, target: str, container: str | None) -> None:
         """CopyObject."""
@@ -230,7 +206,7 @@ class ObstoreRequests:
                 yield _meta(after, theirs)
 
     def _translated(self, op: str, key: str, kind: Kind) -> AbstractContextManager[None]:
-        return translated(op, key, f"bucket {self._bucket!r} at {self.endpoint}", kind)
+        return translated(op, key, f"bucket {self._bucket!r} at {self._clients.endpoint}", kind)
 
 
 def _meta(key: str, theirs: TheirMeta) -> ObjectMeta:

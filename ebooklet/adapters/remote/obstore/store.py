@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Final
 
 from ebooklet.adapters.remote.obstore.requests import ObstoreRequests
-from ebooklet.adapters.requests import RequestingStore
+from ebooklet.adapters.requests import Requests
 from ebooklet.adapters.retry import Retry
-from ebooklet.adapters.s3parameters import S3Parameters, options_of, truth_of
+from ebooklet.adapters.s3bucket import S3RemoteStore
+from ebooklet.adapters.s3parameters import S3Parameters
 from ebooklet.connection import RemoteAddress
 
 __all__ = ["ObstoreRemoteStore", "open_store"]
 
 _SCHEME: Final = "obstore+s3"
-_OPTIONS: Final = ("endpoint_url", "region", "unsigned")
 
 
-class ObstoreRemoteStore(RequestingStore):
+class ObstoreRemoteStore(S3RemoteStore):
     """One bucket. Nothing is sent, and no client made, before the first call.
 
     Args:
@@ -28,23 +28,11 @@ class ObstoreRemoteStore(RequestingStore):
 
     Example:
         >>> ObstoreRemoteStore("bucket", S3Parameters(endpoint_url="http://127.0.0.1:9000"))
-        ObstoreRemoteStore('http://127.0.0.1:9000/bucket')
+        ObstoreRemoteStore(bucket='bucket', endpoint_url='http://127.0.0.1:9000')
     """
 
-    def __init__(
-        self,
-        bucket: str,
-        parameters: S3Parameters | None = None,
-        *,
-        retry: Retry | None = None,
-    ) -> None:
-        parameters, retry = parameters or S3Parameters(), retry or Retry()
-        super().__init__(
-            ObstoreRequests(bucket, parameters, retry), threads=parameters.connections, retry=retry
-        )
-
-    def __repr__(self) -> str:
-        return f"ObstoreRemoteStore({self.location!r})"
+    def _requests_of(self, bucket: str, parameters: S3Parameters, retry: Retry) -> Requests:
+        return ObstoreRequests(bucket, parameters, retry)
 
 
 def open_store(address: RemoteAddress) -> tuple[ObstoreRemoteStore, str]:
@@ -60,9 +48,5 @@ def open_store(address: RemoteAddress) -> tuple[ObstoreRemoteStore, str]:
         raise ValueError(
             f"{address}: obstore is used for {_SCHEME}:// only; fsspec+PROTOCOL:// opens others"
         )
-    options = options_of(address, _OPTIONS, example="obstore+s3://bucket/key")
-    unsigned = truth_of(options, "unsigned", address, "false")
-    parameters, retry = S3Parameters.at(
-        address, options.get("endpoint_url"), options.get("region"), unsigned=unsigned
-    )
+    parameters, retry = S3Parameters.in_options(address, example="obstore+s3://bucket/key")
     return ObstoreRemoteStore(address.netloc, parameters, retry=retry), address.path

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ebooklet.adapters.objects import quoted
+from ebooklet.adapters.pieces import joined
 from ebooklet.errors import RemoteIntegrityError, RemoteUnavailable, StoreError
 from ebooklet.ports.remote_store import ObjectMeta, StoredObject
 
@@ -147,18 +148,17 @@ def _meta(key: str, answer: Mapping[str, object], size: int) -> ObjectMeta:
 
 def _exactly(stream: StreamingBody, size: int, length: int, key: str) -> bytes:
     """Read the next `size` bytes of a body that is `length` bytes long by its Content-Length."""
-    if size == length:
-        body = stream.read()  # the quick way; the transport reads no more than Content-Length
-    else:
-        parts: list[bytes] = []
-        missing = size
-        while missing and (part := stream.read(missing)):
-            parts.append(part)
-            missing -= len(part)
-        body = b"".join(parts)
+    # The quick way reads all: the transport gives no more than Content-Length.
+    body = stream.read() if size == length else joined(_pieces(stream, size))
     if len(body) != size:
         raise broken_off(len(body), size, key)
     return body
+
+
+def _pieces(stream: StreamingBody, size: int) -> Iterator[bytes]:
+    while size and (piece := stream.read(size)):
+        yield piece
+        size -= len(piece)
 
 
 def _skip(stream: StreamingBody, count: int, key: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -11,6 +11,7 @@ from urllib3.response import BaseHTTPResponse
 
 from ebooklet.adapters.objects import quoted
 from ebooklet.adapters.outgoing import MAX_PUT_BYTES
+from ebooklet.adapters.pieces import joined
 from ebooklet.errors import RemoteIntegrityError, RemoteUnavailable
 from ebooklet.ports.remote_store import ObjectMeta, StoredObject
 
@@ -238,13 +239,16 @@ def _read(answer: BaseHTTPResponse, size: int) -> bytes:
     body = answer.read(min(size, _AT_ONCE), decode_content=False)
     if len(body) == size:
         return body
-    parts = [body]
-    missing = size - len(body)
-    while missing and body:
-        body = answer.read(min(missing, _AT_ONCE), decode_content=False)
-        parts.append(body)
-        missing -= len(body)
-    return b"".join(parts)
+    return joined(_pieces(answer, body, size))
+
+
+def _pieces(answer: BaseHTTPResponse, first: bytes, size: int) -> Iterator[bytes]:
+    yield first
+    piece, missing = first, size
+    while piece:
+        missing -= len(piece)
+        piece = answer.read(min(missing, _CHUNK), decode_content=False) if missing else b""
+        yield piece
 
 
 def _skip(answer: BaseHTTPResponse, count: int) -> int:

@@ -8,6 +8,7 @@ so s3fs signs the request, condition included, and it is sent from here, once.
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -285,12 +286,14 @@ async def _exactly(stream: Any, skip: int, size: int, key: str) -> bytes:
         if not passed:
             raise broken_off(0, size, key)
         missing -= passed
-    parts: list[bytes] = []
+    whole = io.BytesIO()  # holds it once; see `pieces.joined`
     missing = size
     while missing:
         part = await stream.read(missing)
+        if len(part) == size:
+            return bytes(part)
         if not part:
             raise broken_off(size - missing, size, key)
-        parts.append(part)
+        whole.write(part)
         missing -= len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return whole.getvalue()

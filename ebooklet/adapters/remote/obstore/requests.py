@@ -12,6 +12,7 @@ import obstore
 from ebooklet.adapters.deleting import one_by_one
 from ebooklet.adapters.objects import quoted
 from ebooklet.adapters.outgoing import PARTS_AT_ONCE, Outgoing, etag_header
+from ebooklet.adapters.pieces import joined
 from ebooklet.adapters.remote.obstore.client import Clients
 from ebooklet.adapters.remote.obstore.failures import PartRefused, translated
 from ebooklet.adapters.retry import Retry
@@ -27,12 +28,13 @@ from ebooklet.ports.remote_store import (
 )
 
 if TYPE_CHECKING:
-    from obstore import Attributes, GetOptions, ListResult, PutMode
+    from obstore import Attributes, GetOptions, GetResult, ListResult, PutMode
     from obstore import ObjectMeta as TheirMeta
 
 __all__ = ["ObstoreRequests"]
 
 _CHUNK: Final = 1 << 20
+_LARGE: Final = 1 << 23  # bytes; below it the quick way, which holds the body twice for a moment
 
 
 class ObstoreRequests:
@@ -160,26 +162,20 @@ class ObstoreRequests:
                     op="get",
                     key=key,
                 )
-            body = answer.bytes().to_bytes()
+            body = _body(answer, end - start)
         return _complete(StoredObject(body, meta), end - start)
 
     def _whole(self, key: str, start: int, stop: int | None) -> StoredObject:
         with self._translated("get", key, Kind.READ):
             answer = obstore.get(self._clients.single, key)
             meta = _meta(key, answer.meta)
-            if start == 0 and stop is None:
-                return _complete(StoredObject(answer.bytes().to_bytes(), meta), meta.size)
             end = meta.size if stop is None else min(stop, meta.size)
             start = min(start, end)
-            parts: list[bytes] = []
-            position = 0
-            for chunk in answer.stream(min_chunk_size=_CHUNK):
-                part = memoryview(chunk)[max(0, start - position) : max(0, end - position)]
-                parts.append(bytes(part))
-                position += len(chunk)
-                if position >= end:
-                    break
-        return _complete(StoredObject(b"".join(parts), meta), end - start)
+            if start == 0 and stop is None:
+                body = _body(answer, end)
+            else:
+                body = joined(_cut(answer, start, end))
+        return _complete(StoredObject(body, meta), end - start)
 
     def _listed(self, folder: str) -> ListResult[Sequence[TheirMeta]]:
         with self._translated("list", folder, Kind.READ):
@@ -212,6 +208,23 @@ class ObstoreRequests:
 def _meta(key: str, theirs: TheirMeta) -> ObjectMeta:
     modified_ms = int(theirs["last_modified"].timestamp() * 1000)
     return ObjectMeta(key, theirs["size"], quoted(theirs["e_tag"]), max(0, modified_ms))
+
+
+def _body(answer: GetResult, size: int) -> bytes:
+    """All of an answer of about this size."""
+    if size <= _LARGE:
+        return answer.bytes().to_bytes()
+    return joined(map(memoryview, answer.stream(min_chunk_size=_CHUNK)))
+
+
+def _cut(answer: GetResult, start: int, end: int) -> Iterator[memoryview]:
+    """Of an answer that holds the whole, the bytes [start, end)."""
+    position = 0
+    for chunk in answer.stream(min_chunk_size=_CHUNK):
+        yield memoryview(chunk)[max(0, start - position) : max(0, end - position)]
+        position += len(chunk)
+        if position >= end:
+            return
 
 
 def _complete(found: StoredObject, size: int) -> StoredObject:

@@ -180,6 +180,24 @@ def test_force_waits_for_requests_under_way(store: CountingStore, clock: ManualC
     lease.verify()
 
 
+def test_a_heartbeat_under_way_does_not_stop_force(
+    store: CountingStore, clock: ManualClock
+) -> None:
+    """What it brings back has no place in the queue: it is not waited for."""
+    held(store, clock)
+    [presence] = [name for name in names(store) if name.endswith("-0")]
+    body = store.get(presence).body
+
+    def beat(_: float) -> None:
+        clock.on_sleep = None
+        store.put(presence, body)
+
+    clock.on_sleep = beat
+    lease = service(store, clock).acquire("db", timeout=0, force=True)
+    assert presence in names(store)
+    lease.verify()
+
+
 def test_breaking_and_then_acquiring_waits_too(store: CountingStore, clock: ManualClock) -> None:
     """`break_lock` followed by `acquire` is no shortcut."""
     held(store, clock)

@@ -46,6 +46,7 @@ class Contender:
         self._timing = timing
         self._own = own
         self._marks = marks
+        self._broken: set[str] = set()  # by us
         self._id = ""
         self._fence = 0
         self._beat_at = 0.0
@@ -67,7 +68,7 @@ class Contender:
             asked_at = clock.monotonic()
             listed = self._tickets.listed()
             now = clock.monotonic()
-            queue = listed.tickets
+            queue = self._in_the_way(listed.tickets)
             mine = queue.pop(self._id, None)
             if mine is None or mine.place is None or mine.presence is None:
                 # Another broke it, or the listing is late.
@@ -117,6 +118,7 @@ class Contender:
             stale = all(self._stale(ticket, asked_at) for ticket in before)
             if force or stale:
                 force = False  # those who come later are not in our way
+                self._broken.update(ticket.id for ticket in before)
                 self._tickets.remove(ticket.id for ticket in before)
                 if stale:
                     last_seen = max(self._watched[ticket.id][1] for ticket in before)
@@ -191,6 +193,14 @@ class Contender:
         self._clock.sleep(seconds)
         if self._timing.beat_s <= self._clock.monotonic() - self._beat_at <= self._timing.valid_s:
             self._beat()
+
+    def _in_the_way(self, tickets: dict[str, Ticket]) -> dict[str, Ticket]:
+        """Without what a heartbeat under way brought back of a ticket that we broke."""
+        return {
+            ticket.id: ticket
+            for ticket in tickets.values()
+            if ticket.place is not None or ticket.id not in self._broken
+        }
 
     def _watch(self, queue: dict[str, Ticket], now: float) -> None:
         """Note since when each ticket is unchanged, on our own clock."""

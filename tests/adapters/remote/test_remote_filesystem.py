@@ -30,6 +30,7 @@ from ebooklet.testing.remote_store import RemoteStoreContract
 spawn = multiprocessing.get_context("spawn")
 
 
+@pytest.mark.matrix("contract", "filesystem", "(folder)")
 class TestFilesystemRemoteStore(RemoteStoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> RemoteStore:

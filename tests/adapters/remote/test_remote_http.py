@@ -63,7 +63,21 @@ def published(server: S3Server) -> str:
 Putter = Callable[[str, bytes], object]
 
 
-@pytest.fixture(scope="module", params=["seaweedfs", "moto", "rclone http"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(
+            name,
+            marks=pytest.mark.matrix(
+                "contract",
+                "http",
+                name.partition(" ")[0],
+                representative=name not in ("ministack", "juicefs"),
+            ),
+        )
+        for name in ("seaweedfs", "moto", "rclone http", "ministack", "juicefs")
+    ],
+)
 def public(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Putter]]:
@@ -120,6 +134,21 @@ def test_public_objects_are_read(public: tuple[str, Putter]) -> None:
     store.close()
     store.close()
     assert store.get("db").body == BODY
+
+
+def test_a_part_costs_its_own_bytes(public: tuple[str, Putter]) -> None:
+    """`ranges` tells the truth: a part of a large object moves little of it."""
+    url, put = public
+    body = bytes(range(256)) * (4 << 10)
+    put("data/large", body)
+    server, _, folder = url.rpartition("/")
+    with CountingProxy(server) as proxy:
+        store = patient(f"{proxy.url}/{folder}/data/db")
+        assert store.capabilities.ranges
+        assert store.get("large", start=1000, stop=1100).body == body[1000:1100]
+        assert list(store.get_ranges([ByteRange("large", 7, 11)])) == [body[7:11]]
+        assert proxy.counts().bytes_down < len(body) // 4
+        store.close()
 
 
 @pytest.mark.parametrize("name", ["my db", "50%", "a%20b", "plus+and&=", "é🙂", "semi;colon,"])

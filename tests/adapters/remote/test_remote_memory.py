@@ -11,6 +11,7 @@ from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.testing.remote_store import RemoteStoreContract
 
 
+@pytest.mark.matrix("contract", "memory", "(memory)")
 class TestMemoryRemoteStore(RemoteStoreContract):
     @pytest.fixture
     def store(self) -> RemoteStore:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ebooklet.connection import S3Connection
     from ebooklet.database import EBooklet
     from ebooklet.database import EBooklet as EVariableLengthValue
+    from ebooklet.embedding import Database, LocalHalf
     from ebooklet.errors import (
         AccessDenied,
         BucketMissingError,
@@ -76,6 +77,7 @@ __all__ = [
     "BucketMissingError",
     "ConcurrentCompactionError",
     "ConflictError",
+    "Database",
     "EBooklet",
     "EBookletError",
     "EVariableLengthValue",
@@ -86,6 +88,7 @@ __all__ = [
     "InvalidKeyError",
     "InvalidURLError",
     "LocalFileError",
+    "LocalHalf",
     "LockLostError",
     "LockTimeout",
     "MigrationIncomplete",
@@ -131,9 +134,11 @@ __all__ = [
 # Every public name that is not an error: the module it lives in, and its name there if another.
 _HOMES = {
     "DEFAULT_GROUP_BYTES": "ebooklet.services.packing",
+    "Database": "ebooklet.embedding",
     "EBooklet": "ebooklet.database",
     "EVariableLengthValue": "ebooklet.database:EBooklet",
     "FsckReport": "ebooklet.services.fsck.report",
+    "LocalHalf": "ebooklet.embedding",
     "MigrationReport": "ebooklet.services.migration.report",
     "PullResult": "ebooklet.services.pull",
     "PushResult": "ebooklet.services.push",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any, Final, Literal, Self, TypeAlias, TypedDict, TypeVar
+from typing import Any, Literal, Self, TypeAlias, TypedDict, TypeVar
 
 from ebooklet.core.head import DatabaseType
 from ebooklet.core.numbers import check_whole
@@ -16,14 +16,13 @@ from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.local_store import LocalStore
 from ebooklet.ports.lock_service import LockService
+from ebooklet.services.localhalf import (
+    DEFAULT_LOCK_TIMEOUT_S,
+)
 from ebooklet.services.opening import FLAGS, Flag, check_flag
 from ebooklet.services.packing import UNSET, GroupBytes, check_packing
 from ebooklet.services.place import RemoteLike
 from ebooklet.services.working_copy import ConflictPolicy, check_policy
-
-DEFAULT_N_BUCKETS: Final = 12_007  # Booklet's own
-DEFAULT_BUFFER_SIZE: Final = 1 << 22  # bytes
-DEFAULT_LOCK_TIMEOUT_S: Final = 300.0
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Lock: TypeAlias = str | LockService  # "exclusive", "optimistic", or what is registered so

@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 import ebooklet
 from ebooklet.bootstrap.arguments import Arguments
-from ebooklet.bootstrap.local import LocalOpener
 from ebooklet.bootstrap.locking import locks_for, prober
 from ebooklet.bootstrap.remotes import Remote
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
-from ebooklet.services.opening import Request
+from ebooklet.services.localhalf import DEFAULT_SERIALIZER, BuiltHalf, LocalHalf
+from ebooklet.services.opening import OpenLocal, Request
 from ebooklet.services.working_copy import Settings
-
-_DEFAULT_SERIALIZER: Final = "pickle"
 
 
 def compose(
@@ -41,16 +38,7 @@ def compose(
     options = given.options
     return Request(
         flag=given.flag,
-        open_local=LocalOpener(
-            registry=registry,
-            clock=clock,
-            path=None if given.file_path is None else Path(given.file_path),
-            given=options.local,
-            serializer=explicit or _DEFAULT_SERIALIZER,
-            n_buckets=given.n_buckets,
-            buffer_size=given.buffer_size,
-            lock_timeout=options.lock_timeout,
-        ),
+        open_local=_local_half(given, explicit, clock, registry),
         clock=clock,
         remote=remote.store if remote else None,
         db_key=remote.db_key if remote else "local",
@@ -71,7 +59,7 @@ def compose(
         owns_remote=remote is not None and remote.owned,
         settings=Settings(
             kind=given.kind,
-            value_serializer=explicit or _DEFAULT_SERIALIZER,
+            value_serializer=explicit or DEFAULT_SERIALIZER,
             writable=given.flag != "r",
             offline=options.offline is True,
             exclusive=options.lock != "optimistic",
@@ -79,6 +67,24 @@ def compose(
             author=_author(),
             version=ebooklet.__version__,
         ),
+    )
+
+
+def _local_half(
+    given: Arguments, explicit: str | None, clock: Clock, registry: Registry
+) -> OpenLocal:
+    local = given.options.local
+    if not isinstance(local, str):
+        return BuiltHalf(local)
+    path = None if given.file_path is None else Path(given.file_path)
+    return LocalHalf(
+        open_store=registry.local_store("memory" if path is None else local),
+        path=path,
+        clock=clock,
+        serializer=explicit or DEFAULT_SERIALIZER,
+        n_buckets=given.n_buckets,
+        buffer_size=given.buffer_size,
+        lock_timeout=given.options.lock_timeout,
     )
 
 

@@ -12,13 +12,7 @@ from typing import Any, Final
 
 from ebooklet.adapters.clock import SystemClock
 from ebooklet.adapters.scratch import Scratch
-from ebooklet.bootstrap.arguments import (
-    DEFAULT_LOCK_TIMEOUT_S,
-    DEFAULT_N_BUCKETS,
-    Arguments,
-    Options,
-    PathLike,
-)
+from ebooklet.bootstrap.arguments import Arguments, Options, PathLike
 from ebooklet.bootstrap.composing import compose
 from ebooklet.bootstrap.installed import INSTALLED
 from ebooklet.bootstrap.places import place_opener
@@ -29,6 +23,7 @@ from ebooklet.core.serialization import CUSTOM_NAME, split_name
 from ebooklet.errors import SerializationError
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
+from ebooklet.services.localhalf import DEFAULT_LOCK_TIMEOUT_S, DEFAULT_N_BUCKETS
 from ebooklet.services.migration.gathering import Wishes
 from ebooklet.services.migration.migrate import check_apart, check_target
 from ebooklet.services.migration.migrate import migrate as run_migration

@@ -7,15 +7,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from ebooklet.adapters.clock import SystemClock
-from ebooklet.bootstrap.arguments import (
-    DEFAULT_BUFFER_SIZE,
-    DEFAULT_N_BUCKETS,
-    Arguments,
-    OpenOptions,
-    Options,
-    PathLike,
-    spelled_out,
-)
+from ebooklet.bootstrap.arguments import Arguments, OpenOptions, Options, PathLike, spelled_out
 from ebooklet.bootstrap.composing import compose
 from ebooklet.bootstrap.installed import INSTALLED
 from ebooklet.bootstrap.locking import check_lock, lock_elsewhere
@@ -25,6 +17,7 @@ from ebooklet.bootstrap.serializing import accepted, serializer_name, serializer
 from ebooklet.database import EBooklet
 from ebooklet.group import RemoteConnGroup
 from ebooklet.services.closing import close_copy
+from ebooklet.services.localhalf import DEFAULT_BUFFER_SIZE, DEFAULT_N_BUCKETS
 from ebooklet.services.opening import Flag, open_copy
 from ebooklet.services.place import RemoteLike
 from ebooklet.services.reopening import Mode, reopen_copy

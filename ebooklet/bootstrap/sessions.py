@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from ebooklet.adapters.clock import SystemClock
-from ebooklet.bootstrap.arguments import DEFAULT_LOCK_TIMEOUT_S, Lock
+from ebooklet.bootstrap.arguments import Lock
 from ebooklet.bootstrap.installed import INSTALLED
 from ebooklet.bootstrap.locking import check_lock, lock_elsewhere
 from ebooklet.bootstrap.places import place_opener
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
+from ebooklet.services.localhalf import DEFAULT_LOCK_TIMEOUT_S
 from ebooklet.services.opening import FLAGS, Flag, check_flag
 from ebooklet.services.place import RemoteLike
 from ebooklet.session import RemoteSession

@@ -1,0 +1,173 @@
+"""`Database`: a database of parts that its owner has built, for embedding in applications.
+
+A composition root beside `bootstrap`, for those who have their own: it looks nothing up, in no
+registry, no environment and no cache folder, and keeps nothing in globals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Generic, TypeVar
+
+import ebooklet
+from ebooklet.adapters.probecache import ProbeCache
+from ebooklet.adapters.remote.probe import probe
+from ebooklet.core.head import Proto
+from ebooklet.database import EBooklet
+from ebooklet.errors import UnsupportedOperation
+from ebooklet.ports.clock import Clock
+from ebooklet.ports.local_store import LocalStore
+from ebooklet.ports.lock_service import LockService
+from ebooklet.ports.remote_store import RemoteStore
+from ebooklet.ports.serializer import Serializer
+from ebooklet.services.localhalf import DEFAULT_LOCK_TIMEOUT_S, BuiltHalf, LocalHalf
+from ebooklet.services.opening import FLAGS, Flag, OpenLocal, Request, check_flag, open_copy
+from ebooklet.services.place import OpenPlace, RemoteLike, RemotePlace
+from ebooklet.services.reopening import reopen_copy
+from ebooklet.services.working_copy import ConflictPolicy, Settings, check_policy
+
+__all__ = ["Database", "LocalHalf"]
+
+V = TypeVar("V")
+
+
+class Database(EBooklet[V], Generic[V]):
+    """An `EBooklet` made of built parts, which stay their owner's: closing it closes none of them.
+
+    Args:
+        local: the local half: an open store (for writing unless `flag` is "r"), or a `LocalHalf`,
+            which opens one once the remote has told whose half it is.
+        remote: where the database is kept; None for one without a remote.
+        locks: the write lock, held while a writer is open; every writer needs the same kind. None
+            takes none, and pushes that meet another's commit are merged.
+        serializer: of the values. Passing one is trusting it, with whatever its `loads` may do.
+        clock: time and randomness.
+        db_key: the database's name in `remote`.
+        flag: "r" read, "w" write what exists, "c" create it if missing, "n" start anew.
+        lock_timeout: seconds to wait for the lock.
+        force_lock: take the lock from whoever holds it.
+        conflict: what a push does with keys changed on both sides: "error", "ours", "theirs".
+        author: who commits, for the history.
+        probes: remembers what was found out about servers; without it each creation finds it out.
+
+    Raises:
+        ValueError: an argument is wrong, or the values were written by another serializer.
+        UnsupportedOperation: a writer without `locks`, on a server that ignores conditions.
+        EBookletError: see `ebooklet.errors`; nothing is left locked.
+
+    Example:
+        >>> from ebooklet.adapters.clock import SystemClock
+        >>> from ebooklet.adapters.local.memory import open_store
+        >>> from ebooklet.adapters.remote.memory import MemoryRemoteStore
+        >>> from ebooklet.serializers.json import JSON
+        >>> clock = SystemClock()
+        >>> with Database(
+        ...     local=LocalHalf(open_store=open_store, path=None, clock=clock),
+        ...     remote=MemoryRemoteStore("embedded"),
+        ...     serializer=JSON,
+        ...     clock=clock,
+        ... ) as db:
+        ...     db["a"] = 1
+        ...     db.push().updated
+        True
+    """
+
+    def __init__(
+        self,
+        *,
+        local: LocalStore | LocalHalf,
+        remote: RemoteStore | None = None,
+        locks: LockService | None = None,
+        serializer: Serializer,
+        clock: Clock,
+        db_key: str = "db",
+        flag: Flag = "c",
+        lock_timeout: float = DEFAULT_LOCK_TIMEOUT_S,
+        force_lock: bool = False,
+        conflict: ConflictPolicy = "error",
+        author: str = "",
+        probes: ProbeCache | None = None,
+    ) -> None:
+        check_flag(flag, FLAGS)
+        check_policy(conflict)
+        request = Request(
+            flag=flag,
+            open_local=_half(local, serializer),
+            clock=clock,
+            remote=remote,
+            db_key=db_key,
+            locks=partial(_chosen, locks),
+            exclusive_locks=partial(_chosen, locks),
+            probe=None if remote is None else _prober(remote, db_key, clock, probes),
+            lock_timeout=lock_timeout,
+            force_lock=force_lock,
+            explicit_serializer=serializer.name,
+            only="database",
+            owns_local=False,
+            owns_remote=False,
+            settings=Settings(
+                value_serializer=serializer.name,
+                writable=flag != "r",
+                exclusive=locks is not None,
+                conflict=conflict,
+                author=author,
+                version=ebooklet.__version__,
+            ),
+        )
+        super().__init__(
+            open_copy(request),
+            serializer,
+            _place_opener(db_key, clock, probes),
+            lambda copy, mode: reopen_copy(copy, request, mode),
+        )
+
+
+def _half(local: LocalStore | LocalHalf, serializer: Serializer) -> OpenLocal:
+    if isinstance(local, LocalHalf):
+        return replace(local, serializer=serializer.name)
+    return BuiltHalf(local)
+
+
+def _chosen(locks: LockService | None, proto: Proto) -> LockService | None:
+    if locks is None and proto.mode == "lock":
+        raise UnsupportedOperation(
+            "this remote ignores conditional writes, so that writers need a lock: pass locks=, "
+            "for example a TicketLockService, the same kind in every writer",
+            op="open",
+        )
+    return locks
+
+
+def _prober(
+    remote: RemoteStore, db_key: str, clock: Clock, probes: ProbeCache | None
+) -> Callable[[], Proto]:
+    """How a new database finds out in which way its head can be moved."""
+
+    def probe_store() -> Proto:
+        verdict = probe(remote, db_key, clock, cache=probes)
+        return Proto(verdict.mode, verdict.etag_style, clock.now_us() // 1000, verdict.server)
+
+    return probe_store
+
+
+def _place_opener(db_key: str, clock: Clock, probes: ProbeCache | None) -> OpenPlace:
+    """How other remotes are named: by the built store, in which the key is the same."""
+
+    def open_place(remote: RemoteLike) -> RemotePlace:
+        if not isinstance(remote, RemoteStore):
+            raise TypeError(
+                "a Database looks nothing up: pass a built RemoteStore, not "
+                f"{type(remote).__name__}"
+            )
+        return RemotePlace(
+            store=remote,
+            db_key=db_key,
+            clock=clock,
+            locks=partial(_chosen, None),
+            probe=_prober(remote, db_key, clock, probes),
+            owned=False,
+        )
+
+    return open_place

@@ -1,0 +1,179 @@
+"""`Database`: built parts in, nothing looked up."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ebooklet
+from ebooklet import Database, LocalHalf
+from ebooklet.adapters.clock import SystemClock
+from ebooklet.adapters.local.booklet import open_store as open_booklet
+from ebooklet.adapters.local.memory import open_store as open_memory
+from ebooklet.adapters.locks.lease import LeaseLockService
+from ebooklet.adapters.locks.ticket import TicketLockService
+from ebooklet.adapters.probecache import ProbeCache
+from ebooklet.adapters.remote.boto3 import open_store as open_s3
+from ebooklet.adapters.remote.memory import MemoryRemoteStore
+from ebooklet.errors import LockTimeout, UnsupportedOperation
+from ebooklet.ports.remote_store import RemoteStore
+from ebooklet.serializers.cbor import CBOR
+from ebooklet.serializers.json import JSON
+from ebooklet.testing.faulty import FaultyRemoteStore, Manners
+from ebooklet.testing.servers import S3Server
+
+CLOCK = SystemClock()
+_names = itertools.count()
+
+LOOKS_NOTHING_UP = """
+import os, sys
+from ebooklet import Database, LocalHalf
+from ebooklet.adapters.clock import SystemClock
+from ebooklet.adapters.local.memory import open_store
+from ebooklet.adapters.remote.memory import MemoryRemoteStore
+from ebooklet.serializers.json import JSON
+
+clock = SystemClock()
+local = LocalHalf(open_store=open_store, path=None, clock=clock)
+with Database(
+    local=local, remote=MemoryRemoteStore("x"), serializer=JSON, clock=clock, author="me"
+) as db:
+    db["a"] = 1
+    assert db.push().updated
+    assert db._copy.base.head.tip.author == "me"
+looked_up = [name for name in sys.modules if name.startswith(("ebooklet.plugins", "ebooklet.bootstrap"))]
+assert looked_up == [], looked_up
+assert not os.listdir(os.environ["XDG_CACHE_HOME"])
+"""
+
+
+@pytest.fixture
+def remote() -> MemoryRemoteStore:
+    """A remote of its own for each test."""
+    return MemoryRemoteStore(f"embedded-{next(_names)}")
+
+
+def in_memory() -> LocalHalf:
+    """A local half that no file is needed for."""
+    return LocalHalf(open_store=open_memory, path=None, clock=CLOCK)
+
+
+def test_a_life_of_built_parts(tmp_path: Path, seaweedfs: S3Server) -> None:
+    """Local file, real bucket and lock are the ones passed in, and what is pushed is read again."""
+    bucket = seaweedfs.new_bucket()
+    store, key = open_s3(seaweedfs.connection(bucket, "embedded").address())
+    half = LocalHalf(open_store=open_booklet, path=tmp_path / "a.blt", clock=CLOCK)
+    locks = LeaseLockService(store, CLOCK)
+    with Database(
+        local=half,
+        remote=store,
+        locks=locks,
+        serializer=CBOR,
+        clock=CLOCK,
+        db_key=key,
+        probes=ProbeCache(),  # what other tests found out
+    ) as db:
+        db.update({f"k{n}": n for n in range(50)})
+        assert db.push().n_set == 50
+        with pytest.raises(LockTimeout):
+            Database(
+                local=in_memory(),
+                remote=store,
+                locks=locks,
+                serializer=CBOR,
+                clock=CLOCK,
+                db_key=key,
+                lock_timeout=0,
+            )
+    with Database(
+        local=in_memory(), remote=store, serializer=CBOR, clock=CLOCK, db_key=key, flag="r"
+    ) as reader:
+        assert dict(reader) == {f"k{n}": n for n in range(50)}
+    with ebooklet.open(seaweedfs.connection(bucket, "embedded")) as same:
+        assert same["k7"] == 7
+    assert {meta.key for meta in store.list(key)} >= {key, f"{key}.lock"}  # it stays open
+    store.close()
+
+
+def test_nothing_is_looked_up(tmp_path: Path) -> None:
+    """No registry is loaded, no environment variable names an author, no cache file is written."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOOKS_NOTHING_UP],
+        env={**os.environ, "EBOOKLET_AUTHOR": "somebody", "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_writers_without_a_lock_merge(remote: MemoryRemoteStore) -> None:
+    """Without `locks`, two writers at once both get in, as by lock="optimistic"."""
+    with (
+        Database(local=in_memory(), remote=remote, serializer=JSON, clock=CLOCK) as seed,
+    ):
+        seed["x"] = 0
+        seed.push()
+        with Database(local=in_memory(), remote=remote, serializer=JSON, clock=CLOCK) as other:
+            seed["a"], other["b"] = 1, 2
+            assert seed.push()
+            assert other.push()
+            assert dict(other) == {"x": 0, "a": 1, "b": 2}
+
+
+def test_a_remote_without_conditions_wants_a_lock() -> None:
+    """Where conditions are ignored a writer without `locks` is told so; with one, it works."""
+    careless = FaultyRemoteStore(
+        MemoryRemoteStore(f"embedded-{next(_names)}"),
+        manners=Manners(ignores_if_absent=True, ignores_if_match=True),
+    )
+    with pytest.raises(UnsupportedOperation, match="pass locks="):
+        Database(local=in_memory(), remote=careless, serializer=JSON, clock=CLOCK)
+    locks = TicketLockService(careless, CLOCK)
+    with Database(
+        local=in_memory(), remote=careless, locks=locks, serializer=JSON, clock=CLOCK
+    ) as db:
+        db["a"] = 1
+        assert db.push()
+
+
+def test_another_serializer_is_refused(remote: MemoryRemoteStore) -> None:
+    """Values written by one serializer are not read by another."""
+    with Database(local=in_memory(), remote=remote, serializer=JSON, clock=CLOCK) as db:
+        db["a"] = 1
+        db.push()
+    with pytest.raises(ValueError, match="'json', not 'cbor'"):
+        Database(local=in_memory(), remote=remote, serializer=CBOR, clock=CLOCK, flag="r")
+
+
+def test_copies_go_to_built_stores(remote: MemoryRemoteStore) -> None:
+    """`copy_remote` takes a store; a URL would have to be looked up, and is refused."""
+    target: RemoteStore = MemoryRemoteStore(f"embedded-{next(_names)}")
+    with Database(local=in_memory(), remote=remote, serializer=JSON, clock=CLOCK) as db:
+        db["a"] = 1
+        db.push()
+        with pytest.raises(TypeError, match="looks nothing up"):
+            db.copy_remote("memory://elsewhere")
+        db.copy_remote(target)
+    with Database(
+        local=in_memory(), remote=target, serializer=JSON, clock=CLOCK, flag="r"
+    ) as copied:
+        assert dict(copied) == {"a": 1}
+
+
+def test_modes_change_in_place(remote: MemoryRemoteStore) -> None:
+    """`reopen` works as for a database opened by name."""
+    with Database(local=in_memory(), remote=remote, serializer=JSON, clock=CLOCK) as db:
+        db["a"] = 1
+        db.push()
+        db.reopen("r")
+        with pytest.raises(ebooklet.ReadOnlyError):
+            db["b"] = 2
+        db.reopen("w")
+        db["b"] = 2
+        assert db.push()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 import warnings
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 import ebooklet
 from ebooklet.errors import InvalidURLError
@@ -24,6 +25,9 @@ _DRIVER_SCHEMES: Final = {
 _PUBLIC_FIELDS: Final = ("db_key", "bucket", "endpoint_url", "db_url")
 DEFAULT_THREADS: Final = 16
 _MIRROR_RETRIES: Final = 1
+_TAKEN_AS_THEY_ARE: Final = ("http", "https")  # their escapes are the server's to read
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_PLAIN_IN_PATHS: Final = "/~!$&'()*+,;=:@"  # RFC 3986 §3.3
 
 
 def _check_http_url(name: str, url: object) -> SplitResult:
@@ -228,9 +232,20 @@ class RemoteAddress:
             raise InvalidURLError(
                 "a URL must not contain credentials; pass an S3Connection instead"
             )
+        if parts.fragment or _CONTROL.search(url):  # urlsplit would drop both without a word
+            raise InvalidURLError(
+                "a URL holds no '#' and no control characters; in a name '#' is written %23, '?' "
+                "%3F, '%' %25, and so on: urllib.parse.quote(name) does it"
+            )
         path = parts.path if parts.scheme == "file" else parts.path.removeprefix("/")
-        if parts.scheme not in ("http", "https"):
-            path = unquote(path)
+        if parts.scheme not in _TAKEN_AS_THEY_ARE:
+            try:
+                path = unquote(path, errors="strict")
+            except UnicodeDecodeError:
+                raise InvalidURLError(
+                    "what is escaped in the URL's path is not UTF-8; urllib.parse.quote(name) "
+                    "escapes a name"
+                ) from None
         return cls(
             scheme=parts.scheme,
             netloc=parts.netloc,
@@ -240,4 +255,7 @@ class RemoteAddress:
 
     def __str__(self) -> str:
         slash = "" if self.path.startswith("/") or not self.path else "/"
-        return f"{self.scheme}://{self.netloc}{slash}{self.path}"
+        path = self.path
+        if self.scheme not in _TAKEN_AS_THEY_ARE:
+            path = quote(path, safe=_PLAIN_IN_PATHS)
+        return f"{self.scheme}://{self.netloc}{slash}{path}"

@@ -59,7 +59,12 @@ class RemoteConnGroup(EBooklet[dict[str, Any]]):
         with self._open_place(remote_conn) as place:
             snapshot = place.heads().read()
             if snapshot is None:
-                raise RemoteMissingError("there is no database at this connection", op="add")
+                raise RemoteMissingError(
+                    f"there is no database at {place.location} to add: push it first, or correct "
+                    "the connection",
+                    op="add",
+                    key=place.db_key,
+                )
             member, member_meta = describe(snapshot), user_metadata(place, snapshot)
         own_key = member.uuid.hex
         entry = {

@@ -62,7 +62,7 @@ class Retry:
                     raise unanswered from exc
                 silent += isinstance(exc, NotAccepted)
                 if left == 0 or silent >= _SILENT_ATTEMPTS:
-                    raise unanswered or exc from exc.__cause__
+                    raise unanswered or _public(exc) from exc.__cause__
             self._pause(self.retries - left + 1)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
@@ -77,14 +77,25 @@ class Retry:
                 return attempt()
             except RivalRequest:
                 self._pause(attempts)
+            except NotAccepted as exc:
+                raise _public(exc) from exc.__cause__
         try:
             return attempt()
         except RivalRequest as exc:
             raise RemoteUnavailable(
                 f"{exc.args[0]}, and kept putting this one off: try again", op=exc.op, key=exc.key
             ) from exc.__cause__
+        except NotAccepted as exc:
+            raise _public(exc) from exc.__cause__
 
     def _pause(self, attempts: int) -> None:
         """Wait after so many attempts, at least 1."""
         longest = min(_FIRST_PAUSE_S * 2 ** (attempts - 1), _LONGEST_PAUSE_S)
         self.sleep(longest * self.chance())
+
+
+def _public(exc: EBookletError) -> EBookletError:
+    """The error as callers know it: which kind of `RemoteUnavailable` matters to retries alone."""
+    if isinstance(exc, (NotAccepted, RivalRequest)):
+        return RemoteUnavailable(str(exc.args[0]), op=exc.op, key=exc.key)
+    return exc

@@ -108,9 +108,9 @@ def migrate(
             file_path = Path(folder, "migration.blt")
         begun = _is_begun(Path(file_path))
         with place_opener(clock, registry)(new) as place:
-            check_target(place, local_exists=begun)
             if old_remote is not None:
                 check_apart(place, old_remote.store, old_remote.db_key)
+            check_target(place, local_exists=begun)
         source = file = None
         if old_remote is not None:
             scratch = stack.enter_context(Scratch())

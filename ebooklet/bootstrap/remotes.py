@@ -98,4 +98,9 @@ def connection_of(parameters: Mapping[str, Any]) -> S3Connection:
     known = {field.name for field in fields(S3Connection)}
     beside = {} if inner is parameters else {k: v for k, v in parameters.items() if k in known}
     given = {**inner, **beside}
+    if inner is not parameters and not (given.get("db_url") or given.get("access_key")):
+        raise ValueError(
+            f"the group entry of {given.get('db_key')!r} has no db_url, and entries hold no "
+            "credentials: put access_key_id and access_key beside its 'remote_conn', in a copy of it"
+        )
     return S3Connection(**{k: v for k, v in given.items() if v is not None})

@@ -69,8 +69,9 @@ def settle_conflicts(copy: WorkingCopy, policy: ConflictPolicy) -> None:
         return
     if policy == "error":
         raise ConflictError(
-            f"{describe(conflicts)} changed both here and in the remote; discard() the changes "
-            "here to take the remote's, or push with conflict='ours' to keep yours",
+            f"{describe(conflicts)} changed both here and in the remote; push with "
+            "conflict='ours' to keep yours, or with conflict='theirs', or discard() the changes here, "
+            "to take the remote's",
             keys=conflicts,
             op="push",
         )

@@ -41,11 +41,16 @@ def check_target(place: RemotePlace, *, local_exists: bool) -> None:
 
 
 def check_apart(place: RemotePlace, old: RemoteStore, old_key: str) -> None:
-    """Refuse a place among the old database's objects, which 0.11 deletes with it.
+    """Refuse the old database's own place, and one among its objects, which 0.11 deletes with it.
 
     Raises:
         ValueError: it is one.
     """
+    if place.store.location == old.location and place.db_key == old_key:
+        raise ValueError(
+            f"old and new are both {place.location}, and the old database stays as it is: give new "
+            "another key"
+        )
     if place.store.location == old.location and place.db_key.startswith(f"{old_key}/"):
         raise ValueError(
             f"{place.location} lies among the objects of the old database, which 0.11 deletes with "

@@ -120,7 +120,9 @@ class Gate:
             held = max(0, self._clock.now_us() - int(note["since_us"])) // 1_000_000
         except (ValueError, KeyError, TypeError, OSError):
             return "another program"
-        return f"process {pid} on {host}, which has written to it for {held} s"
+        here = pid == os.getpid() and host == socket.gethostname()
+        process = "another handle in this process" if here else f"process {pid} on {host}"
+        return f"{process}, which has written to it for {held} s"
 
     def timeout(self) -> LockTimeout:
         """The error for a wait in vain."""

@@ -16,11 +16,12 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help test large servers demo lint types format bench clean
+.PHONY: help test large torture servers demo lint types format bench clean
 
 help:
 	@echo "make test    format check, lint, types, layers, then every test"
 	@echo "make large   the tests that move gigabytes, and take minutes"
+	@echo "make torture many more random lives on servers that fail in every way"
 	@echo "make servers every adapter on every server, with a table at the end"
 	@echo "make demo    run examples/demo.py against a real S3 server on this machine"
 	@echo "make lint    ruff and the layer contracts"
@@ -50,6 +51,9 @@ test: lint types $(PEER)
 
 large: $(READY)
 	$(BIN)/python -m pytest -m large -s
+
+torture: $(READY)
+	EBOOKLET_TORTURE=25 $(BIN)/python -m pytest tests/hostile --timeout 3600
 
 servers: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS) --servers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from ebooklet.core.head import MAX_HEAD_BYTES, Head, decode_head
@@ -40,6 +40,13 @@ class HeadMoved(Exception):
         self.current = current
 
 
+class _Copies(NamedTuple):
+    """What the copies of the head hold."""
+
+    first: Snapshot | None  # the one that readers ask for first, if it is whole
+    best: Snapshot | None  # the newest that is whole
+
+
 class HeadStore:
     """Reads the head, and replaces it in one atomic step.
 
@@ -74,6 +81,9 @@ class HeadStore:
             RemoteIntegrityError: it is damaged and there is no second copy.
             NameClashError: it is another database's, which the server takes for this one.
         """
+        return self._read_copies().best
+
+    def _read_copies(self) -> _Copies:
         damage: EBookletError | None = None
         first: Snapshot | None = None
         try:
@@ -82,7 +92,7 @@ class HeadStore:
             damage = exc
         if first is not None and first.head.proto.mode == "cas":
             check_name(first.head, self._key)
-            return first
+            return _Copies(first, first)
         try:
             second = self._read_one(alternate_key(self._key))
         except (RemoteIntegrityError, UnsupportedFormatError):
@@ -95,12 +105,12 @@ class HeadStore:
         if not candidates:
             if damage is not None:
                 raise damage
-            return None
+            return _Copies(None, None)
         best = max(candidates, key=lambda one: one.head.seq)
         check_name(best.head, self._key)
         if best is second:
             best = Snapshot(best.head, best.data, first.etag if first else "")
-        return best
+        return _Copies(first, best)
 
     def commit(
         self, new: Head, data: bytes, expected: Snapshot | None, lease: Lease | None
@@ -117,6 +127,7 @@ class HeadStore:
         if new.proto.mode == "lock":
             return self._commit_locked(new, data, expected, lease)
         condition = self._condition(new, expected)
+        refusal: PreconditionFailed | None = None
         trouble: EBookletError | None = None
         for attempt in range(_SAME_BYTES_ATTEMPTS):
             if attempt:
@@ -128,16 +139,23 @@ class HeadStore:
                     self._key, data, condition=condition, cache_control=HEAD_CACHE_CONTROL
                 )
             except RemoteUnavailable as exc:
-                trouble = exc
+                trouble = trouble or exc
                 continue
-            except (PreconditionFailed, OutcomeUnknown) as exc:
-                trouble = exc
+            except PreconditionFailed as exc:
+                refusal = exc
+            except OutcomeUnknown as exc:
+                trouble = exc  # whatever the others say: this one may yet arrive
             else:
                 return Snapshot(new, data, meta.etag)
             current = self._settle(new, data, expected)
             if current is not None:
                 return current
-        raise trouble or OutcomeUnknown("the head could not be moved", op="push", key=self._key)
+        raise trouble or RemoteUnavailable(
+            "the server refuses to replace the head, although nobody has changed it; nothing was "
+            "committed: push again later",
+            op="push",
+            key=self._key,
+        ) from refusal
 
     def _condition(self, new: Head, expected: Snapshot | None) -> Condition:
         if expected is None:
@@ -197,7 +215,7 @@ class HeadStore:
                 key=self._key,
             )
         lease.verify()
-        current = self.read()
+        first, current = self._read_copies()
         if current is not None:
             self.check_same(current, new.uuid)
         if (current.head.write_id if current else None) != (
@@ -208,6 +226,10 @@ class HeadStore:
                     "the remote database was deleted meanwhile", op="push", key=self._key
                 )
             raise HeadMoved(current)
+        if current is not None and (first is None or first.data != current.data):
+            # Only the second copy has it, and that is the one which the next write may damage.
+            self._put_and_read_back(self._key, current.data)
+            lease.verify()
         keys = [alternate_key(self._key), self._key]
         if current is None:
             check_below(self._remote, self._key, self._clock)

@@ -204,6 +204,12 @@ class FaultyRemoteStore(PlacedStore):
         with self._lock:
             self._rules.clear()
 
+    @property
+    def n_held(self) -> int:
+        """How many puts are held."""
+        with self._lock:
+            return len(self._held)
+
     def release_held(self) -> int:
         """Let held puts land, each as its condition says now; how many took effect."""
         with self._lock:

@@ -1,0 +1,155 @@
+"""Mode lock: failing writes that damage the head, late ones, and what both copies are for (§6)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ebooklet.errors import (
+    OutcomeUnknown,
+    RemoteIntegrityError,
+    RemoteUnavailable,
+    UnsupportedFormatError,
+)
+from ebooklet.services.heads import HeadStore
+from ebooklet.testing.faulty import StoreFault, StoreRule
+from tests.hostile.worlds import HEADS, Killed, World
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A database on a server that ignores conditions, with one acknowledged push."""
+    world = World(tmp_path, "lock")
+    with world.open("a") as db:
+        db["k"] = 1
+        assert db.push()
+    return world
+
+
+def push_and_die(world: World, who: str, key: str, value: int, rule: StoreRule) -> None:
+    """The client dies with the write that the rule strikes."""
+    db = world.open(who)
+    db[key] = value
+    world.store.add(rule)
+    world.store.dying = lambda: world.kill(who)
+    with pytest.raises(Killed):
+        db.push()
+    world.bury(db)
+    world.store.dying = None
+    world.store.clear()
+
+
+@pytest.mark.parametrize("which", HEADS)
+def test_any_length_of_either_copy(world: World, which: str) -> None:
+    """Whatever a failing write leaves of one copy, the head is read from the other.
+
+    Fails if one copy only is read, or damage to the first ends the search.
+    """
+    heads = HeadStore(world.store, "db", world.clock, lambda *_: False)
+    whole = world.heads()[which]
+    for n in range(len(whole)):
+        world.store.inner.put(which, whole[:n])
+        found = heads.read()
+        assert found is not None
+        assert found.data == whole
+    world.store.inner.delete([which])
+    with world.open("b") as db:
+        assert db["k"] == 1
+
+
+@pytest.mark.parametrize("left", [None, 0, 40], ids=["nothing", "empty", "cut"])
+def test_the_only_whole_copy_is_not_put_at_risk(world: World, left: int | None) -> None:
+    """Two clients die one after the other, each in a write that damages the copy it meets.
+
+    What the second one found, and may have been told of as committed, stands. Fails if the second
+    copy is written before the first one is mended.
+    """
+
+    def damage(key: str) -> StoreRule:
+        fault = StoreFault.VANISH if left is None else StoreFault.TRUNCATE
+        return StoreRule(fault, op="put", key=key, amount=left or 0)
+
+    push_and_die(world, "a", "k", 2, damage("db"))
+    with world.open("b") as db:
+        assert db["k"] == 2
+    with world.open("a") as db:
+        assert not db.push().updated  # it has landed, so this is an acknowledgement
+    push_and_die(world, "b", "j", 3, damage("db.alt"))
+    with world.open("fresh") as db:
+        assert db["k"] == 2
+        assert db.push(force_push=True).updated
+    with world.open("b") as db:
+        db.push()
+    with world.open("fresh", "r") as db:
+        assert dict(db.items()) == {"k": 2, "j": 3}
+
+
+@pytest.mark.parametrize("which", HEADS)
+@pytest.mark.parametrize("settled", [True, False], ids=["settled", "not settled"])
+def test_a_head_write_that_arrives_after_a_later_commit(
+    world: World, which: str, settled: bool
+) -> None:
+    """The other copy still has the later commit; both clients find theirs, and the next push mends.
+
+    Fails if a commit writes one copy only.
+    """
+    late = world.store.add(StoreRule(StoreFault.HOLD, op="put", key=which, times=5))
+    with world.open("a") as slow:
+        slow["slow"] = 2
+        with pytest.raises((OutcomeUnknown, RemoteUnavailable)):
+            slow.push()
+        assert late.struck == 5
+        world.store.clear()
+    quick = world.open("b")
+    quick["quick"] = 3
+    assert quick.push()
+    if settled:
+        quick.close()
+    assert world.store.release_held() == 5
+    if not settled:
+        quick.pull()
+        assert quick["quick"] == 3
+        quick.close()
+    for who in ("a", "b"):
+        with world.open(who) as db:
+            db.push(force_push=True)
+    assert len(set(world.heads().values())) == 1
+    with world.open("fresh", "r") as db:
+        assert dict(db.items()) == {"k": 1, "slow": 2, "quick": 3}
+
+
+def test_both_copies_lost_is_said_and_healed_by_who_has_not_settled(world: World) -> None:
+    """A late write undoes a commit in both copies, before its author looked again: it comes back.
+
+    With a warning that the remote fell back. Fails if an answered head write counts as proof.
+    """
+    old = world.heads()
+    db = world.open("a")
+    db["k"] = 2
+    assert db.push()
+    for key, body in old.items():
+        world.store.inner.put(key, body)
+    with pytest.warns(UserWarning, match="fell back"):
+        db.pull()
+    assert [change["key"] for change in db.changes()] == ["k"]
+    assert db.push()
+    db.close()
+    with world.open("fresh", "r") as fresh:
+        assert fresh["k"] == 2
+
+
+@pytest.mark.parametrize("found", [b"", b"EBKHEAD1", b"EBKHEAD1" + bytes(100)])
+def test_nobody_creates_a_database_over_damage(world: World, found: bytes) -> None:
+    """Where both copies are damaged every flag is refused, and what lies there stays.
+
+    Fails if damage counts as absence.
+    """
+    for key in HEADS:
+        world.store.inner.put(key, found)
+    for flag in "rwcn":
+        with pytest.raises((RemoteIntegrityError, UnsupportedFormatError)):
+            world.open("b", flag)
+    assert set(world.heads().values()) == {found}

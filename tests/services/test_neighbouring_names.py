@@ -100,7 +100,12 @@ def _on_server(server: S3Server, driver: str) -> Bucket:
         lambda key: server.connection(bucket, key, driver=driver),
         objects,
         lambda key: client.put_object(Bucket=bucket, Key=key, Body=b"nobody's"),
-        [name for name in NAMES if name != "a/b" or server.name not in IN_FOLDERS],
+        [
+            name
+            for name in NAMES
+            if not (name == "a/b" and server.name in IN_FOLDERS)
+            and not (name == NAMES[11] and server.name == "rclone")  # it normalises Unicode
+        ],
         "optimistic",
     )
 

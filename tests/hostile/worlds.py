@@ -77,11 +77,14 @@ class World:
 
     Args:
         folder: for the local files.
-        mode: how heads are moved, as if a probe had found it out.
+        mode: how heads are moved.
         manners: of the server; in mode lock it looks at no condition.
+        known: as if a probe had found that out.
     """
 
-    def __init__(self, folder: Path, mode: Mode, manners: Manners | None = None) -> None:
+    def __init__(
+        self, folder: Path, mode: Mode, manners: Manners | None = None, *, known: bool = True
+    ) -> None:
         self.folder = folder
         self.mode = mode
         self.clock = ManualClock()
@@ -89,7 +92,7 @@ class World:
             manners = Manners(ignores_if_absent=True, ignores_if_match=True)
         self.store = HostileServer(mode, self.clock, manners)
         cache = ProbeCache()
-        if cache.get(self.store.endpoint, self.clock) is None:
+        if known and cache.get(self.store.endpoint, self.clock) is None:
             cache.put(self.store.endpoint, self.clock, mode, "quoted", "")
         self._lives: dict[str, int] = {}
 
@@ -104,6 +107,10 @@ class World:
         return open_database(
             self.store, self.path(name), flag, clock=self.clock, n_buckets=20, **options
         )
+
+    def look(self) -> EBooklet[Any]:
+        """Read the database without a local file."""
+        return open_database(self.store, None, "r", clock=self.clock)
 
     def path(self, name: str) -> Path:
         return self.folder / f"{name}{self._lives.get(name, 0)}.blt"

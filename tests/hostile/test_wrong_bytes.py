@@ -1,0 +1,138 @@
+"""Old objects, flipped bits and servers that misread a range: the right value, or an error of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from ebooklet.errors import EBookletError, RemoteIntegrityError, RemoteRewound
+from ebooklet.testing.faulty import StoreFault, StoreRule
+from tests.hostile.worlds import HEADS, Mode, World
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+CONTENT: Final[dict[str, Any]] = {"inline": 1, "a": "v" * 80, "b": "w" * 90}
+
+
+def made(folder: Path, mode: Mode) -> World:
+    """A small database with values in the index and in a segment, and some history."""
+    world = World(folder, mode)
+    with world.open("a") as db:
+        db["a"] = "old" * 30
+        db.push()
+        db.update(CONTENT)
+        db.push()
+    return world
+
+
+@pytest.mark.parametrize("mode", ["cas", "lock"])
+def test_every_flipped_bit(tmp_path: Path, mode: Mode) -> None:
+    """One bit of any byte of any object is wrong: never a wrong value, never a foreign exception.
+
+    Fails if nodes, values or heads are taken without a look at their checksum.
+    """
+    world = made(tmp_path, mode)
+    store = world.store.inner
+    objects = [meta.key for meta in store.list("db")]
+    noticed = 0
+    for key in objects:
+        whole = store.get(key).body
+        for at in range(len(whole)):
+            store.put(key, whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+            try:
+                with world.look() as db:
+                    assert dict(db.items()) == CONTENT
+            except EBookletError:
+                noticed += 1
+        store.put(key, whole)
+    assert noticed > 100
+    with world.look() as db:
+        assert dict(db.items()) == CONTENT
+
+
+@pytest.mark.parametrize("back", [1, 2, 3])
+def test_a_stale_head_is_not_written_over(tmp_path: Path, back: int) -> None:
+    """Where conditions hold, a client that is shown an old head for good cannot commit on it.
+
+    One that saw a later head says that the remote was rewound. Fails if the seq may fall.
+    """
+    world = made(tmp_path, "cas")
+    with world.open("a") as db:
+        for n in range(2):
+            db["n"] = n
+            db.push()
+    for who in ("a", "fresh"):
+        rule = StoreRule(StoreFault.STALE, op="get", key="db", times=None, amount=back)
+        world.store.add(rule)
+        if who == "a":
+            with pytest.raises(RemoteRewound):
+                world.open(who)
+        else:
+            with world.open(who) as db:
+                db["mine"] = back
+                with pytest.raises(EBookletError):
+                    db.push()
+        world.store.clear()
+    with world.open("fresh") as db:
+        assert db["n"] == 1
+        assert db.push().updated
+    with world.open("a") as db:
+        assert dict(db.items()) == {**CONTENT, "n": 1, "mine": back}
+
+
+@pytest.mark.parametrize("copy", HEADS)
+@pytest.mark.parametrize("back", [1, 2])
+def test_one_stale_copy_is_outvoted(tmp_path: Path, copy: str, back: int) -> None:
+    """In mode lock the newer of the two copies counts. Fails if one is read only."""
+    world = made(tmp_path, "lock")
+    world.store.add(StoreRule(StoreFault.STALE, op="get", key=copy, times=None, amount=back))
+    with world.open("b") as db:
+        assert dict(db.items()) == CONTENT
+
+
+@pytest.mark.parametrize("back", [1, 2, 5])
+def test_a_stale_list_lets_nobody_in(tmp_path: Path, back: int) -> None:
+    """A ticket that is not listed yet is not held: whoever queues waits until it sees its own.
+
+    Fails if a listing without our own ticket is taken for a free lock.
+    """
+    world = made(tmp_path, "lock")
+    world.store.add(StoreRule(StoreFault.STALE, op="list", times=4, amount=back))
+    with world.open("a") as db:
+        db["n"] = 1
+        assert db.push()
+    with world.open("b", "r") as db:
+        assert dict(db.items()) == {**CONTENT, "n": 1}
+
+
+SHAPES: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "short": lambda body: body[:-1],
+    "empty": lambda _: b"",
+    "long": lambda body: body + b"\0",
+    "shifted": lambda body: body[1:] + body[:1],
+    "gzip": lambda body: b"\x1f\x8b" + body[2:],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_parts_that_are_not_what_was_asked_for(
+    tmp_path: Path, shape: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer too short, too long, from elsewhere or packed is `RemoteIntegrityError`.
+
+    Fails if the length or the checksum of a part is not looked at.
+    """
+    world = made(tmp_path, "cas")
+    get = world.store.get
+
+    def misread(key: str, *, start: int = 0, stop: int | None = None) -> Any:
+        found = get(key, start=start, stop=stop)
+        return found if key == "db" else found.__class__(SHAPES[shape](found.body), found.meta)
+
+    monkeypatch.setattr(world.store, "get", misread)
+    with world.look() as db:
+        assert db["inline"] == 1
+        with pytest.raises(RemoteIntegrityError):
+            db["a"]

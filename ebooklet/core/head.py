@@ -10,10 +10,10 @@ body | B2(32, "ebk-head") of all before. The body is a CBOR map with integer key
     commit record | 12 bytes of its root node | 13 [[write_id, seq, ms, branch, commit ref]] |
     14 node ref of the log | 15 [epoch, floor, [[ms, block ref]]] | 16 [timestamp, JSON, block ref]
     (metadata) | 17 ms | 18 version | 19 hsegs | 20 further sids | 21 origins | 22 default branch |
-    23 key it was created under
+    23 key it was created under | 24 [[id, block ref]] (dictionaries, see decision 0027)
 
-Refs name segments by their index in fields 19 and 20 taken together. 12, 14, 16 and 23 may be
-absent.
+Refs name segments by their index in fields 19 and 20 taken together. 12, 14, 16, 23 and 24
+may be absent.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from ebooklet.core.cbor import U48, Malformed
 from ebooklet.core.commit import commit_id, decode_commit, encode_commit
 from ebooklet.core.digest import digest32
 from ebooklet.core.headfields import (
+    MAX_DICTIONARIES,
     read_branch,
+    read_dictionary,
     read_gc,
     read_metadata,
     read_name,
@@ -40,9 +42,11 @@ from ebooklet.core.headfields import (
     read_trash,
 )
 from ebooklet.core.headtypes import (
+    DICTIONARIES_BIT,
     FORBIDS_READING,
     Branch,
     DatabaseType,
+    DictionaryRef,
     Gc,
     Head,
     PendingBatch,
@@ -68,6 +72,7 @@ __all__ = [
     "MAX_HEAD_BYTES",
     "Branch",
     "DatabaseType",
+    "DictionaryRef",
     "Gc",
     "Head",
     "PendingBatch",
@@ -96,8 +101,8 @@ _MAGIC: Final = b"EBKHEAD1"
 _MAJOR: Final = 1
 _FRAME: Final = struct.Struct(">8sHHIIQ")
 _HASH_BYTES: Final = 32
-_KNOWN: Final = frozenset(range(24))
-_OPTIONAL: Final = frozenset((12, 14, 16, 23))
+_KNOWN: Final = frozenset(range(25))
+_OPTIONAL: Final = frozenset((12, 14, 16, 23, 24))
 _TYPES: Final[dict[object, DatabaseType]] = {"database": "database", "group": "group"}
 
 T = TypeVar("T")
@@ -132,9 +137,8 @@ def encode_head(head: Head) -> bytes:
 
 def _frame(head: Head, *, with_root: bool) -> bytes:
     body = cbor.encode(cbor.join_unknown(_fields(head, with_root=with_root), head.unknown))
-    prefix = _FRAME.pack(
-        _MAGIC, _MAJOR, head.minor, head.required_bits, head.optional_bits, len(body)
-    )
+    required = head.required_bits | (DICTIONARIES_BIT if head.dictionaries else 0)
+    prefix = _FRAME.pack(_MAGIC, _MAJOR, head.minor, required, head.optional_bits, len(body))
     framed = prefix + body
     return framed + digest32(b"ebk-head", framed)
 
@@ -193,6 +197,8 @@ def _fields(head: Head, *, with_root: bool) -> dict[int, object]:
         fields[14] = pack_node(head.log, sid)
     if head.name is not None:
         fields[23] = head.name
+    if head.dictionaries:
+        fields[24] = [[row.id, pack_block(row.block, sid)] for row in head.dictionaries]
     meta = (head.metadata_timestamp, head.metadata, head.metadata_ref)
     if any(part is not None for part in meta):
         ref = None if head.metadata_ref is None else pack_block(head.metadata_ref, sid)
@@ -303,6 +309,10 @@ def _head(f: dict[int, object], minor: int, required: int, optional: int) -> Hea
         hsegs=tuple(hsegs),
         origins=tuple(split_ids(f[21], "origins", MAX_ORIGINS)),
         name=cbor.text(f[23], "a key", MAX_KEY_BYTES) if 23 in f else None,
+        dictionaries=tuple(
+            read_dictionary(item, sid)
+            for item in cbor.rows(f.get(24, []), "dictionaries", MAX_DICTIONARIES)
+        ),
         unknown=cbor.split_unknown(f, _KNOWN),
         minor=minor,
         required_bits=required,

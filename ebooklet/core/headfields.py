@@ -6,13 +6,24 @@ from typing import Final
 
 from ebooklet.core import cbor
 from ebooklet.core.cbor import U48, Malformed
-from ebooklet.core.headtypes import Branch, Gc, PendingBatch, Proto, Recent, Tag, Trash
+from ebooklet.core.headtypes import (
+    Branch,
+    DictionaryRef,
+    Gc,
+    PendingBatch,
+    Proto,
+    Recent,
+    Tag,
+    Trash,
+)
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import BlockRef
 from ebooklet.core.wire import UnpackSid, unpack_block, unpack_commit
 
 MAX_METADATA_BYTES: Final = 64 * 1024  # inline; larger ones go into a block
 MAX_PENDING_BATCHES: Final = 8
+MAX_DICTIONARIES: Final = 16
+_MAX_DICTIONARY_ID: Final = (1 << 32) - 1
 MAX_NAME_BYTES: Final = 200
 MAX_TARGET: Final = 1 << 24  # bytes
 MAX_SALT_BYTES: Final = 16
@@ -114,4 +125,12 @@ def read_metadata(
         None if timestamp is None else cbor.uint(timestamp, "metadata timestamp"),
         read_optional_blob(inline, "metadata", MAX_METADATA_BYTES),
         None if ref is None else unpack_block(ref, sid),
+    )
+
+
+def read_dictionary(value: object, sid: UnpackSid) -> DictionaryRef:
+    """One row of field 24."""
+    number, block = cbor.row(value, "a dictionary", 2)
+    return DictionaryRef(
+        cbor.uint(number, "dictionary id", _MAX_DICTIONARY_ID), unpack_block(block, sid)
     )

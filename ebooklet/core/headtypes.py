@@ -15,6 +15,7 @@ from ebooklet.core.refs import BlockRef, CommitRef, NodeRef
 __all__ = [
     "Branch",
     "DatabaseType",
+    "DictionaryRef",
     "Gc",
     "Head",
     "PendingBatch",
@@ -29,7 +30,8 @@ DatabaseType: TypeAlias = Literal["database", "group"]
 MODES: Final = ("cas", "lock")
 ETAG_STYLES: Final = ("quoted", "bare")
 FORBIDS_READING: Final = 1 << 31
-KNOWN_REQUIRED_BITS: Final = 0
+DICTIONARIES_BIT: Final = 1 << 0  # required: a writer that drops them makes values unreadable
+KNOWN_REQUIRED_BITS: Final = DICTIONARIES_BIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,13 @@ class Recent(NamedTuple):
     ms: int  # Unix ms
     branch: str
     commit: CommitRef
+
+
+class DictionaryRef(NamedTuple):
+    """A zstd dictionary that values were compressed with."""
+
+    id: int  # zstd's own, which stands in each frame
+    block: BlockRef
 
 
 class PendingBatch(NamedTuple):
@@ -131,6 +140,7 @@ class Head:
     metadata_timestamp: int | None = None  # µs
     hsegs: tuple[bytes, ...] = ()
     origins: tuple[bytes, ...] = ()  # uuids accepted in segment headers, 16 bytes each
+    dictionaries: tuple[DictionaryRef, ...] = ()  # oldest first, at most 16
     name: str | None = None  # key that it was created under, for servers that know it by others too
     unknown: Mapping[int, bytes] = field(default_factory=lambda: MappingProxyType({}))
     minor: int = 0
@@ -189,6 +199,8 @@ class Head:
             yield self.log.block
         if self.metadata_ref is not None:
             yield self.metadata_ref
+        for dictionary in self.dictionaries:
+            yield dictionary.block
 
     def held(self) -> frozenset[bytes]:
         """Segments the head itself keeps alive: the first part of R(H) in FORMAT §8.

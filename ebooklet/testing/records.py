@@ -13,7 +13,18 @@ from uuid import UUID
 from hypothesis import strategies as st
 
 from ebooklet.core.commit import Commit, SegmentRow, commit_id, encode_commit
-from ebooklet.core.head import Branch, Gc, Head, PendingBatch, Proto, Recent, Tag, Trash
+from ebooklet.core.head import (
+    Branch,
+    DictionaryRef,
+    Gc,
+    Head,
+    PendingBatch,
+    Proto,
+    Recent,
+    Tag,
+    Trash,
+)
+from ebooklet.core.headtypes import DICTIONARIES_BIT
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import BlockRef, CommitRef, NodeRef
 
@@ -78,6 +89,7 @@ def commits(draw: st.DrawFn) -> Commit:
 
 names = texts(200)
 recents = st.builds(Recent, ids(16), counts, MS, names, commit_refs)
+dictionary_refs = st.builds(DictionaryRef, st.integers(0, (1 << 32) - 1), blocks)
 
 
 @st.composite
@@ -95,6 +107,7 @@ def heads(draw: st.DrawFn) -> Head:
     others = draw(
         st.dictionaries(names, st.builds(Branch, commit_refs, counts, counts, counts), max_size=2)
     )
+    dictionaries = draw(st.lists(dictionary_refs, max_size=2))
     return Head(
         uuid=UUID(bytes=draw(ids(16))),
         type=draw(st.sampled_from(("database", "group"))),
@@ -134,9 +147,11 @@ def heads(draw: st.DrawFn) -> Head:
         hsegs=tuple(sorted(draw(st.sets(ids(16), max_size=3)))),
         origins=tuple(sorted(draw(st.sets(ids(16), max_size=2)))),
         name=draw(st.none() | texts(900)),
+        dictionaries=tuple(dictionaries),
         unknown=draw(unknown_fields),
         minor=draw(st.integers(0, 65535)),
-        required_bits=draw(st.integers(0, (1 << 31) - 1)),
+        required_bits=draw(st.integers(0, (1 << 31) - 1))
+        | (DICTIONARIES_BIT if dictionaries else 0),
         optional_bits=draw(st.integers(0, (1 << 32) - 1)),
     )
 

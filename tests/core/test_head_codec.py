@@ -17,6 +17,7 @@ from ebooklet.core.commit import SegmentRow, commit_id, encode_commit
 from ebooklet.core.digest import digest32
 from ebooklet.core.head import (
     Branch,
+    DictionaryRef,
     Head,
     Proto,
     Recent,
@@ -134,6 +135,19 @@ def test_other_unknown_required_bits_forbid_writing_only() -> None:
     assert example_head().writable
 
 
+def test_dictionaries_forbid_writing_to_who_does_not_know_them() -> None:
+    """A writer that left them out would make values unreadable: the required bit 0 says so."""
+    plain = example_head()
+    head = replace(plain, dictionaries=(DictionaryRef(7, example_block(3)),))
+    data = encode_head(head)
+    read = decode_head(data, key="db")
+    assert read.dictionaries == head.dictionaries
+    assert read.required_bits & 1
+    assert read.writable
+    assert example_block(3).sid in read.held()
+    assert not decode_head(encode_head(plain), key="db").required_bits
+
+
 @pytest.mark.parametrize("proto", [Proto("quorum"), Proto("cas", "weak")])
 def test_an_unknown_commit_mode_forbids_writing_only(proto: Proto) -> None:
     """A client that cannot honour the mode reads, and says why it does not write."""
@@ -168,6 +182,8 @@ def test_unknown_fields_survive_byte_exact() -> None:
         (13, [1] * 65),
         (15, [0, 0, [[0, [0, 0, 0, 0]]] * 9]),
         (16, [0, b"x" * 65_537, None]),
+        (24, [[1, [0, 0, 0, 0]]] * 17),
+        (24, [[1 << 32, [0, 0, 0, 0]]]),
         (19, bytes(17)),
         (19, bytes(32)),
         (22, "other"),

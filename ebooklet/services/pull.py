@@ -99,6 +99,10 @@ def advance_base(
     with copy.moving():
         moved = leave_base(copy, base, current)
         with copy.lock:
+            if base is not None and ahead and copy.pending.replace and not over_replacement:
+                # Cleared by another thread since: what it saw is not what would be replaced.
+                return PullResult(updated=False, seq=base.commit.seq)
+            lost = [key for key in lost if key in copy.pending]
             copy.pending.set_bases(lost, UNKNOWN)
             copy.journal.rebased(copy.pending, lost)
             _settle_on(copy, current, reshaped=moved.reshaped)

@@ -183,7 +183,7 @@ class _Push:
         settle_landed(copy, current)
         base = copy.base
         moved = base is None or base.head.write_id != current.head.write_id
-        if moved and copy.pending.replace and base is not None and not self.force:
+        if moved and copy.pending.replace and not self.force:
             raise ReplaceConflict(
                 "the database is to be replaced, but another commit landed since it was opened; "
                 "look at it first, or push with force_push=True",

@@ -16,8 +16,9 @@ from ebooklet.adapters.remote.probe import Verdict
 from ebooklet.bootstrap import locking
 from ebooklet.bootstrap import open as open_database
 from ebooklet.database import EBooklet
-from ebooklet.errors import AccessDenied
+from ebooklet.errors import AccessDenied, OutcomeUnknown, ReplaceConflict
 from ebooklet.services import conflicts, reading
+from ebooklet.services import pull as pull_service
 from ebooklet.services.heads import HeadStore
 from ebooklet.services.journal import HEAD_SLOT
 from ebooklet.services.working_copy import WorkingCopy
@@ -379,3 +380,63 @@ def test_a_creation_beside_a_deletion_is_whole(tmp_path: Path) -> None:
 
 def names(store: FaultyRemoteStore) -> list[str]:
     return [meta.key for meta in store.list("db.d/")]
+
+
+def test_a_clear_beside_a_pull_replaces_what_it_saw(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread clears while a pull takes in a commit: the push says that one landed since.
+
+    Fails if the base moves under the replacement.
+    """
+    with opener("a") as a:
+        a["k"] = 1
+        a.push()
+    with opener("a") as a, opener("b") as b:
+        a["theirs"] = 2
+        a.push()
+        leave = pull_service.leave_base
+
+        def then_cleared(copy: Any, *args: Any) -> Any:
+            moved = leave(copy, *args)
+            monkeypatch.undo()
+            b.clear()
+            return moved
+
+        monkeypatch.setattr(pull_service, "leave_base", then_cleared)
+        assert not b.pull().updated
+        with pytest.raises(ReplaceConflict):
+            b.push()
+        assert b.push(force_push=True).updated
+        assert dict(b.items()) == {}
+
+
+def test_a_clear_after_a_lost_creation_replaces_nobody_elses(tmp_path: Path) -> None:
+    """The first push never arrived, and a copy of the same file created the database instead.
+
+    Fails if only a replacement with a base can meet a conflict.
+    """
+    store = FaultyRemoteStore(MemoryRemoteStore(), sleep=lambda _: None)
+
+    def opened(name: str) -> EBooklet[Any]:
+        path = tmp_path / f"{name}.blt"
+        return open_database(store, path, "c", lock="optimistic", value_serializer="json")
+
+    with opened("a") as a:
+        a["k"] = 1
+    shutil.copytree(tmp_path / "a.blt.ebk", tmp_path / "b.blt.ebk")
+    shutil.copy2(tmp_path / "a.blt", tmp_path / "b.blt")
+    with opened("a") as a:
+        store.add(StoreRule(StoreFault.HOLD, op="cas", key="db", times=None))
+        with pytest.raises(OutcomeUnknown):
+            a.push()
+        store.clear()
+        a.clear()
+        with opened("b") as b:
+            b["theirs"] = 2
+            assert b.push()
+        with pytest.raises(ReplaceConflict):
+            a.push()
+        assert a.push(force_push=True).updated
+    with opened("b") as b:
+        assert dict(b.items()) == {}

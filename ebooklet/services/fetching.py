@@ -8,6 +8,7 @@ from operator import itemgetter
 
 from ebooklet.core.digest import value_digest
 from ebooklet.core.entry import Entry, Place
+from ebooklet.core.index.limits import MAX_VALUE_BYTES
 from ebooklet.core.names import segment_key
 from ebooklet.core.plan import plan_ranges
 from ebooklet.errors import EBookletError, ObjectNotFound, RemoteIntegrityError
@@ -26,7 +27,17 @@ def fetch_values(
     placed: list[tuple[Place, Entry]] = []
     for entry in entries:
         place = entry.place
-        if place is not None and entry.length and place.length:
+        if place is not None and max(entry.length, place.length) > MAX_VALUE_BYTES:
+            # Not asked for: a hostile server could answer without end.
+            yield (
+                entry,
+                RemoteIntegrityError(
+                    f"the index claims a value of {place.length} bytes, more than any can have; run fsck",
+                    op="read",
+                    key=copy.db_key,
+                ),
+            )
+        elif place is not None and entry.length and place.length:
             placed.append((place, entry))
         else:
             yield entry, _verified(entry, entry.inline or b"")

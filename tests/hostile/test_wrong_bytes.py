@@ -9,6 +9,8 @@ from typing import Any, Final
 import pytest
 
 from ebooklet.errors import EBookletError, RemoteIntegrityError, RemoteRewound
+from ebooklet.services.entries import entries_of
+from ebooklet.services.fetching import fetch_values
 from ebooklet.testing.faulty import StoreFault, StoreRule
 from tests.hostile.worlds import HEADS, Mode, World
 
@@ -136,3 +138,17 @@ def test_parts_that_are_not_what_was_asked_for(
         assert db["inline"] == 1
         with pytest.raises(RemoteIntegrityError):
             db["a"]
+
+
+def test_a_value_that_no_file_could_hold_is_not_asked_for(tmp_path: Path) -> None:
+    """An index that claims terabytes costs no request. Fails if a claimed length is believed."""
+    world = made(tmp_path, "cas")
+    with world.look() as db:
+        assert db["a"] == CONTENT["a"]
+        (entry,) = entries_of(db._copy, ["b"]).values()
+        assert entry.place is not None
+        huge = entry._replace(length=1 << 40, place=entry.place._replace(length=1 << 40))
+        asked = len(world.store.calls)
+        ((_, found),) = fetch_values(db._copy, [huge])
+        assert isinstance(found, RemoteIntegrityError)
+        assert len(world.store.calls) == asked

@@ -11,6 +11,7 @@ from ebooklet.core.params import TreeParams
 from ebooklet.errors import UnsupportedFormatError
 
 MAX_KEY_BYTES: Final = 65_535  # what the u16 length column holds
+MAX_VALUE_BYTES: Final = (1 << 32) - 1  # no Booklet holds more in one; nor is more asked for
 MAX_LEVEL: Final = 40  # every node but the last of a level has two items, so 2^40 nodes at least
 LEAF_BASE: Final = 24  # weight of a leaf entry beside its key, bytes (FORMAT §3)
 INNER_BASE: Final = 64  # weight of an inner entry beside its key, bytes

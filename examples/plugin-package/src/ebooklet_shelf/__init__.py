@@ -1,0 +1,1 @@
+"""An example of a plugin of EBooklet: a serializer and a remote store."""

@@ -1,6 +1,6 @@
 """Plain Booklet now, the bucket later: a file that no EBooklet has seen becomes a database.
 
-    python examples/booklet_then_push.py [URL]
+python examples/booklet_then_push.py [URL]
 """
 
 from __future__ import annotations

@@ -12,7 +12,9 @@ import ebooklet
 
 def main(folder: Path) -> None:
     """Publish one database a season, list them in a group, and open one from its entry."""
-    with ebooklet.open_rcg(connection("examples/catalogue"), folder / "catalogue.blt", "c") as group:
+    with ebooklet.open_rcg(
+        connection("examples/catalogue"), folder / "catalogue.blt", "c"
+    ) as group:
         for season, months in SEASONS.items():
             member = connection(f"examples/months/{season}")
             with ebooklet.open(member, folder / f"{season}.blt", "c", "json") as db:

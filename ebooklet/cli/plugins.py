@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
+from typing import Annotated, Literal, TypeAlias
+
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ebooklet.errors import PluginError, UnknownNameError
-from ebooklet.plugins.extras import EXTRAS, install_command
-from ebooklet.plugins.groups import GROUPS
+from ebooklet.plugins.extras import install_command
+from ebooklet.plugins.groups import GROUPS, HOOKS
 from ebooklet.plugins.registry import Plugin, Registry
 
 __all__ = ["plugins"]
@@ -21,43 +29,107 @@ _HEADINGS = {
     "hook plugin": "Hook plugins",
 }
 
+State: TypeAlias = Literal["ready", "needs", "broken", "claimed"]
 
-def plugins() -> None:
-    """List the adapters and serializers that are installed, and what extras would add."""
-    console = Console()
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One registered name, and what a user who asks for it would meet."""
+
+    group: str
+    name: str
+    package: str
+    version: str
+    object: str  # where it is, as registered
+    state: State
+    extra: str | None = None  # that it needs
+    reason: str | None = None  # why it is broken
+
+    @property
+    def told(self) -> str:
+        """The state in words, with the remedy."""
+        if self.state == "needs":
+            return f"needs: {install_command(self.extra or '')}"
+        if self.state == "broken":
+            return f"broken: {self.reason}"
+        if self.state == "claimed":
+            return "claimed by several packages: uninstall all but one"
+        return "ready"
+
+
+def plugins(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object, for programs.")
+    ] = False,
+) -> None:
+    """List the adapters, serializers and hooks that are installed, and what extras would add.
+
+    Imports each of them to see whether it works. A broken one is listed as such, and the command
+    succeeds all the same.
+    """
     registry = Registry()
-    wanted: set[str] = set()
-    for group, kind in GROUPS.items():
-        found = registry.plugins(group)
-        table = Table(title=_HEADINGS[kind], title_justify="left", box=None, pad_edge=False)
-        for heading in ("name", "from", "state"):
-            table.add_column(heading, overflow="fold")
-        for plugin in found:
-            rivals = sum(other.name == plugin.name for other in found)
-            state = (
-                _state(plugin)
-                if rivals == 1
-                else "claimed by several packages: uninstall all but one"
-            )
-            if plugin.extra and state.startswith("needs"):
-                wanted.add(plugin.extra)
-            source = f"{plugin.package} {plugin.version}"
-            table.add_row(Text(plugin.name), Text(source), Text(state))
-        names = {plugin.name for plugin in found}
-        wanted |= {extra for (g, name), extra in EXTRAS.items() if g == group and name not in names}
-        if found:
-            console.print(table)
-            console.print()
-    for extra in sorted(wanted):
-        console.print(Text(f"More with: {install_command(extra)}"))
+    # What a module prints while it is imported is no part of the answer.
+    with redirect_stdout(sys.stderr):
+        listed = [
+            _listed(plugin, found)
+            for group in GROUPS
+            for found in (registry.plugins(group),)
+            for plugin in found
+        ]
+    adds: dict[str, list[str]] = {}
+    for each in listed:
+        if each.state == "needs" and each.extra is not None:
+            adds.setdefault(each.extra, []).append(f"{GROUPS[each.group]} {each.name}")
+    if as_json:
+        extras = [
+            {"extra": extra, "install": install_command(extra), "adds": adds[extra]}
+            for extra in sorted(adds)
+        ]
+        answer = {"plugins": [asdict(each) for each in listed], "extras": extras}
+        typer.echo(json.dumps(answer, indent=2))
+    else:
+        _print(listed, adds)
 
 
-def _state(plugin: Plugin) -> str:
-    """What a user who asks for this plugin would meet."""
+def _listed(plugin: Plugin, rivals: Sequence[Plugin]) -> Listed:
+    state, reason = _state(plugin, rivals)
+    return Listed(
+        group=plugin.group,
+        name=plugin.name,
+        package=plugin.package,
+        version=plugin.version,
+        object=plugin.entry_point.value,
+        state=state,
+        extra=plugin.extra,
+        reason=reason,
+    )
+
+
+def _state(plugin: Plugin, rivals: Sequence[Plugin]) -> tuple[State, str | None]:
+    claims = sum(other.name == plugin.name for other in rivals)
+    if claims > 1 and plugin.group != HOOKS:  # all hooks are called, whatever their names
+        return "claimed", None
     try:
         plugin.load()
     except UnknownNameError:
-        return f"needs: {install_command(plugin.extra or '')}"
+        return "needs", None
     except PluginError as exc:
-        return f"broken: {exc.__cause__!r}"
-    return "ready"
+        return "broken", str(exc) if exc.__cause__ is None else repr(exc.__cause__)
+    return "ready", None
+
+
+def _print(listed: Sequence[Listed], adds: dict[str, list[str]]) -> None:
+    console = Console()
+    for group, kind in GROUPS.items():
+        rows = [each for each in listed if each.group == group]
+        if not rows:
+            continue
+        table = Table(title=_HEADINGS[kind], title_justify="left", box=None, pad_edge=False)
+        for heading in ("name", "from", "state"):
+            table.add_column(heading, overflow="fold")
+        for each in rows:
+            table.add_row(*map(Text, (each.name, f"{each.package} {each.version}", each.told)))
+        console.print(table)
+        console.print()
+    for extra in sorted(adds):
+        console.print(Text(f"More with: {install_command(extra)} ({', '.join(adds[extra])})"))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ebooklet.plugins.groups import LOCAL_STORES, REMOTE_STORES, SERIALIZERS
+from ebooklet.plugins.groups import REMOTE_STORES, SERIALIZERS
 
 __all__ = ["EXTRAS", "install_command"]
 
 EXTRAS: Final[Mapping[tuple[str, str], str]] = {
-    (LOCAL_STORES, "lmdb"): "lmdb",
     (REMOTE_STORES, "fsspec"): "fsspec",
     (REMOTE_STORES, "minio"): "minio",
     (REMOTE_STORES, "obstore"): "obstore",
@@ -20,7 +19,7 @@ EXTRAS: Final[Mapping[tuple[str, str], str]] = {
     (SERIALIZERS, "gpd_zstd"): "geopandas",
     (SERIALIZERS, "wkb"): "wkb",
 }
-"""(Entry-point group, name) to the extra in `pyproject.toml`."""
+"""(Entry-point group, name) to the extra in `pyproject.toml`, for each that is registered there."""
 
 
 def install_command(extra: str) -> str:

@@ -16,6 +16,7 @@ from ebooklet.connection import RemoteAddress
 from ebooklet.core.serialization import canonical_name, split_name
 from ebooklet.errors import PluginError, UnknownNameError
 from ebooklet.plugins.extras import EXTRAS, install_command
+from ebooklet.plugins.fitting import misfit
 from ebooklet.plugins.groups import (
     GROUPS,
     LOCAL_STORES,
@@ -68,15 +69,18 @@ class Plugin:
         return EXTRAS.get((self.group, self.name)) if self.package == _OURS else None
 
     def load(self) -> object:
-        """Import what was registered.
+        """Import what was registered, and see that it is what its group holds.
 
         Raises:
             UnknownNameError: a built-in whose extra is not installed; the message names it.
-            PluginError: it failed to import; the message names the package.
+            PluginError: it failed to import, or does not fit; the message names the package.
         """
         try:
             loaded: object = self.entry_point.load()
-        except Exception as exc:
+            wanted = misfit(self.group, self.name, loaded)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # a module that calls sys.exit() is to end nobody's program
             if self.extra and _is_foreign_module_missing(exc):
                 raise UnknownNameError(
                     f"{self.label} needs a package that is not installed: "
@@ -90,6 +94,13 @@ class Plugin:
                 op="load plugin",
                 key=self.name,
             ) from exc
+        if wanted is not None:
+            raise PluginError(
+                f"{self.label} of the package {self.package!r}, {self.entry_point.value}, is not "
+                f"{wanted}; update or uninstall that package",
+                op="load plugin",
+                key=self.name,
+            )
         return loaded
 
 
@@ -232,7 +243,7 @@ def _tabulate(points: Iterable[EntryPoint]) -> dict[str, dict[str, tuple[Plugin,
     tables: dict[str, dict[str, tuple[Plugin, ...]]] = {}
     seen: set[tuple[str, str, str, str]] = set()
     for point in points:
-        package = point.dist.name if point.dist else "an unknown package"
+        package = (point.dist and point.dist.name) or "an unknown package"
         version = point.dist.version if point.dist else "?"
         identity = (point.group, point.name, package, point.value)
         if point.group in GROUPS and identity not in seen:  # one package may be on the path twice

@@ -41,24 +41,6 @@ def test_module_and_console_script_are_one() -> None:
     assert done.stdout == f"ebooklet {ebooklet.__version__}\n"
 
 
-def test_plugins_lists_everything_installed(tmp_path: Path) -> None:
-    """Built-ins, a third party's package and a broken one are listed with where they come from."""
-    info = tmp_path / "stranger-2.5.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 2.5\n")
-    (info / "entry_points.txt").write_text(
-        "[ebooklet.serializers]\nfine = stranger:FINE\nbad = stranger:NOT_THERE\njson = stranger:X\n"
-    )
-    (tmp_path / "stranger.py").write_text("FINE = 1\n")
-    done = run("plugins", PYTHONPATH=str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    rows = [line.split() for line in done.stdout.splitlines()]
-    assert ["fine", "stranger", "2.5", "ready"] in rows
-    assert ["orjson", "ebooklet", ebooklet.__version__, "ready"] in rows
-    assert any(row[:4] == ["bad", "stranger", "2.5", "broken:"] for row in rows)
-    assert sum(row[:1] == ["json"] and "claimed" in row for row in rows) == 2
-
-
 def test_an_unknown_command_fails() -> None:
     """A typo is an error with a hint, not silence."""
     done = run("plugin")

@@ -10,6 +10,7 @@ from ebooklet.adapters.remote.probe import probe
 from ebooklet.bootstrap.arguments import Lock
 from ebooklet.bootstrap.remotes import Remote
 from ebooklet.core.head import Proto
+from ebooklet.errors import UnknownNameError
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.lock_service import LockService
@@ -37,7 +38,14 @@ def check_lock(lock: object, registry: Registry, *, held: bool = False) -> None:
             f"lock must be 'exclusive'{optimistic}, the name of a registered lock service, or a "
             f"LockService, not {lock!r}"
         )
-    registry.lock_service(lock)
+    try:
+        registry.lock_service(lock)
+    except UnknownNameError as exc:
+        raise UnknownNameError(
+            f"lock must be 'exclusive', 'optimistic', or the name of a lock service: {exc.args[0]}",
+            op="open",
+            key=lock,
+        ) from exc
 
 
 def lock_elsewhere(lock: Lock) -> str:

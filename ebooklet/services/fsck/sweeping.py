@@ -116,7 +116,10 @@ def _why_not(place: RemotePlace, report: FsckReport) -> str:
     if report.damaged or report.claimed_but_missing:
         return "the database is damaged, and what seems unneeded may serve to repair it"
     if report.orphans and place.store.server_time_ms() is None:
-        return "the store does not tell the time, so nothing is known to be old enough"
+        return (
+            "this driver does not tell the server's time, so nothing is known to be old enough: "
+            "sweep through another, such as boto3"
+        )
     return ""
 
 

@@ -94,11 +94,13 @@ def clashes_named(store: RemoteStore, db_key: str, clock: Clock) -> Iterator[Non
     try:
         yield
     except StoreError as exc:
-        if isinstance(exc, _OF_OTHER_CAUSES):
+        # A head that is refused although none is there ends as "unavailable", for this reason.
+        refusal = exc.__cause__ if isinstance(exc.__cause__, PreconditionFailed) else exc
+        if isinstance(refusal, _OF_OTHER_CAUSES):
             raise
         other = None
         with suppress(EBookletError):  # what failed first is what to say
-            other = _in_the_way(store, db_key, clock, exc)
+            other = _in_the_way(store, db_key, clock, refusal)
         if other is None:
             raise
         _raise(db_key, other, exc)

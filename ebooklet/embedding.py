@@ -6,14 +6,13 @@ registry, no environment and no cache folder, and keeps nothing in globals.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Generic, TypeVar
 
 import ebooklet
 from ebooklet.adapters.probecache import ProbeCache
-from ebooklet.adapters.remote.probe import probe
+from ebooklet.adapters.remote.probe import prober
 from ebooklet.core.head import Proto
 from ebooklet.database import EBooklet
 from ebooklet.errors import UnsupportedOperation
@@ -100,7 +99,7 @@ class Database(EBooklet[V], Generic[V]):
             db_key=db_key,
             locks=partial(_chosen, locks),
             exclusive_locks=partial(_chosen, locks),
-            probe=None if remote is None else _prober(remote, db_key, clock, probes),
+            probe=None if remote is None else prober(remote, db_key, clock, cache=probes),
             lock_timeout=lock_timeout,
             force_lock=force_lock,
             explicit_serializer=serializer.name,
@@ -140,18 +139,6 @@ def _chosen(locks: LockService | None, proto: Proto) -> LockService | None:
     return locks
 
 
-def _prober(
-    remote: RemoteStore, db_key: str, clock: Clock, probes: ProbeCache | None
-) -> Callable[[], Proto]:
-    """How a new database finds out in which way its head can be moved."""
-
-    def probe_store() -> Proto:
-        verdict = probe(remote, db_key, clock, cache=probes)
-        return Proto(verdict.mode, verdict.etag_style, clock.now_us() // 1000, verdict.server)
-
-    return probe_store
-
-
 def _place_opener(db_key: str, clock: Clock, probes: ProbeCache | None) -> OpenPlace:
     """How other remotes are named: by the built store, in which the key is the same."""
 
@@ -166,7 +153,7 @@ def _place_opener(db_key: str, clock: Clock, probes: ProbeCache | None) -> OpenP
             db_key=db_key,
             clock=clock,
             locks=partial(_chosen, None),
-            probe=_prober(remote, db_key, clock, probes),
+            probe=prober(remote, db_key, clock, cache=probes),
             owned=False,
         )
 

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import ebooklet
+from ebooklet.adapters.probecache import ProbeCache
+from ebooklet.adapters.remote.probe import prober
 from ebooklet.bootstrap.arguments import Arguments
-from ebooklet.bootstrap.locking import locks_for, prober
+from ebooklet.bootstrap.locking import locks_for
 from ebooklet.bootstrap.remotes import Remote
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
@@ -46,7 +48,9 @@ def compose(
         exclusive_locks=locks_for(
             "exclusive" if options.lock == "optimistic" else options.lock, remote, clock, registry
         ),
-        probe=None if remote is None else prober(remote, clock),
+        probe=None
+        if remote is None
+        else prober(remote.store, remote.db_key, clock, cache=ProbeCache()),
         mirror=None if remote is None else remote.mirror,
         lock_timeout=options.lock_timeout,
         force_lock=options.force_lock,

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ebooklet.adapters.probecache import ProbeCache
-from ebooklet.adapters.remote.probe import probe
 from ebooklet.bootstrap.arguments import Lock
 from ebooklet.bootstrap.remotes import Remote
 from ebooklet.core.head import Proto
@@ -71,13 +69,3 @@ def locks_for(
         return registry.lock_service(name)(remote.store, clock, folder=remote.folder)
 
     return choose
-
-
-def prober(remote: Remote, clock: Clock) -> Callable[[], Proto]:
-    """How a new database finds out in which way its head can be moved."""
-
-    def probe_store() -> Proto:
-        verdict = probe(remote.store, remote.db_key, clock, cache=ProbeCache())
-        return Proto(verdict.mode, verdict.etag_style, clock.now_us() // 1000, verdict.server)
-
-    return probe_store

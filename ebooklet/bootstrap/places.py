@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ebooklet.adapters.probecache import ProbeCache
+from ebooklet.adapters.remote.probe import prober
 from ebooklet.bootstrap.arguments import Lock
-from ebooklet.bootstrap.locking import locks_for, prober
+from ebooklet.bootstrap.locking import locks_for
 from ebooklet.bootstrap.remotes import resolve_remote
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
@@ -28,7 +30,7 @@ def place_opener(clock: Clock, registry: Registry, lock: Lock = "exclusive") -> 
             db_key=remote.db_key,
             clock=clock,
             locks=locks_for(lock, remote, clock, registry),
-            probe=prober(remote, clock),
+            probe=prober(remote.store, remote.db_key, clock, cache=ProbeCache()),
             owned=remote.owned,
         )
 

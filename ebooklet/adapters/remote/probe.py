@@ -7,13 +7,14 @@ accept them and still let two racers win (FORMAT §6, §11).
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from ebooklet.adapters.probecache import ProbeCache
+from ebooklet.core.head import Proto
 from ebooklet.core.names import lock_key
 from ebooklet.errors import (
     AccessDenied,
@@ -36,7 +37,7 @@ from ebooklet.ports.remote_store import (
     StoredObject,
 )
 
-__all__ = ["Verdict", "probe"]
+__all__ = ["Verdict", "probe", "prober"]
 
 _RACERS: Final = 16
 _ROUNDS: Final = 3
@@ -104,6 +105,18 @@ def probe(
     if cache is not None and not trial.disturbed:
         cache.put(store.endpoint, clock, verdict.mode, verdict.etag_style, verdict.reason)
     return verdict
+
+
+def prober(
+    store: RemoteStore, db_key: str, clock: Clock, *, cache: ProbeCache | None = None
+) -> Callable[[], Proto]:
+    """How a new database finds out in which way its head can be moved; asks nothing before."""
+
+    def find_out() -> Proto:
+        verdict = probe(store, db_key, clock, cache=cache)
+        return Proto(verdict.mode, verdict.etag_style, clock.now_us() // 1000, verdict.server)
+
+    return find_out
 
 
 class _Trial:

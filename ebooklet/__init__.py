@@ -12,6 +12,7 @@ from importlib import import_module
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ebooklet import errors, remote
+    from ebooklet.adapters.encryption.keyfile import KeyFile
     from ebooklet.bootstrap import (
         fsck,
         migrate,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         open_session,
     )
     from ebooklet.connection import S3Connection
+    from ebooklet.core.keyring import Encryption
     from ebooklet.database import EBooklet
     from ebooklet.database import EBooklet as EVariableLengthValue
     from ebooklet.embedding import Database, LocalHalf
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
         ConcurrentCompactionError,
         ConflictError,
         EBookletError,
+        EncryptionError,
         Error,
         ForkedProcessError,
         GroupTooLargeError,
@@ -81,12 +84,15 @@ __all__ = [
     "EBooklet",
     "EBookletError",
     "EVariableLengthValue",
+    "Encryption",
+    "EncryptionError",
     "Error",
     "ForkedProcessError",
     "FsckReport",
     "GroupTooLargeError",
     "InvalidKeyError",
     "InvalidURLError",
+    "KeyFile",
     "LocalFileError",
     "LocalHalf",
     "LockLostError",
@@ -137,7 +143,9 @@ _HOMES = {
     "Database": "ebooklet.embedding",
     "EBooklet": "ebooklet.database",
     "EVariableLengthValue": "ebooklet.database:EBooklet",
+    "Encryption": "ebooklet.core.keyring",
     "FsckReport": "ebooklet.services.fsck.report",
+    "KeyFile": "ebooklet.adapters.encryption.keyfile",
     "LocalHalf": "ebooklet.embedding",
     "MigrationReport": "ebooklet.services.migration.report",
     "PullResult": "ebooklet.services.pull",

@@ -14,6 +14,7 @@ import ebooklet
 from ebooklet.adapters.probecache import ProbeCache
 from ebooklet.adapters.remote.probe import prober
 from ebooklet.core.head import Proto
+from ebooklet.core.unlocking import Unlocking
 from ebooklet.database import EBooklet
 from ebooklet.errors import UnsupportedOperation
 from ebooklet.ports.clock import Clock
@@ -48,6 +49,8 @@ class Database(EBooklet[V], Generic[V]):
         lock_timeout: seconds to wait for the lock.
         force_lock: take the lock from whoever holds it.
         conflict: what a push does with keys changed on both sides: "error", "ours", "theirs".
+        encryption: a cipher and keys, `Unlocking(AesGcmCipher(), KeyFile(path))`, for a database
+            that is encrypted or, where none exists, is to be; None for a plain one.
         author: who commits, for the history.
         probes: remembers what was found out about servers; without it each creation finds it out.
 
@@ -86,6 +89,7 @@ class Database(EBooklet[V], Generic[V]):
         lock_timeout: float = DEFAULT_LOCK_TIMEOUT_S,
         force_lock: bool = False,
         conflict: ConflictPolicy = "error",
+        encryption: Unlocking | None = None,
         author: str = "",
         probes: ProbeCache | None = None,
     ) -> None:
@@ -104,6 +108,7 @@ class Database(EBooklet[V], Generic[V]):
             force_lock=force_lock,
             explicit_serializer=serializer.name,
             only="database",
+            unlocking=encryption if encryption is not None else Unlocking(),
             owns_local=False,
             owns_remote=False,
             settings=Settings(

@@ -14,6 +14,7 @@ __all__ = [
     "ConcurrentCompactionError",
     "ConflictError",
     "EBookletError",
+    "EncryptionError",
     "Error",
     "ForkedProcessError",
     "GroupTooLargeError",
@@ -128,6 +129,21 @@ class RemoteIntegrityError(EBookletError):
 
 class UnsupportedFormatError(EBookletError, ValueError):
     """The object is not ours, or a newer version of the format wrote it."""
+
+
+class EncryptionError(EBookletError, ValueError):
+    """The database is encrypted and the right key is not to be had, or it is not and one was given.
+
+    Args:
+        message: what to do; never a key.
+        key_id: id of the key that is needed; "" where it is not about one.
+    """
+
+    def __init__(
+        self, message: str, *, key_id: str = "", op: str | None = None, key: str | None = None
+    ) -> None:
+        super().__init__(message, op=op, key=key)
+        self.key_id = key_id
 
 
 class UUIDMismatchError(EBookletError, ValueError):

@@ -29,6 +29,8 @@ class RemoteConnGroup(EBooklet[dict[str, Any]]):
     def add(self, remote_conn: S3Connection, key: str | None = None, user_meta: Any = None) -> str:
         """Add a database, or refresh its entry.
 
+        The entry of an encrypted member has `"encrypted": True`, and no metadata of the member's.
+
         Args:
             remote_conn: how to reach it; what is not secret of it is stored.
             key: name of the entry, letters, digits, `.`, `_` and `-`; by default the member's
@@ -65,7 +67,10 @@ class RemoteConnGroup(EBooklet[dict[str, Any]]):
                     op="add",
                     key=place.db_key,
                 )
-            member, member_meta = describe(snapshot), user_metadata(place, snapshot)
+            member = describe(snapshot)
+            # An entry has other readers than its member, and no key to seal it with.
+            encrypted = snapshot.head.encrypted
+            member_meta = None if encrypted else user_metadata(place, snapshot)
         own_key = member.uuid.hex
         entry = {
             "entry_version": 1,
@@ -76,6 +81,8 @@ class RemoteConnGroup(EBooklet[dict[str, Any]]):
             "user_meta": user_meta,
             "remote_conn": remote_conn.to_dict(),
         }
+        if encrypted:
+            entry["encrypted"] = True
         name = own_key if key is None else key
         if name != own_key and own_key in self:
             del self[own_key]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, TypedDict, TypeVar
 
 from ebooklet.core.head import DatabaseType
+from ebooklet.core.keyring import EncryptionLike
 from ebooklet.core.numbers import check_whole
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
@@ -40,6 +41,7 @@ class OpenOptions(TypedDict, total=False):
     offline: Offline
     allow_pickle: bool | None
     conflict: ConflictPolicy
+    encryption: EncryptionLike | None
     group_bytes: GroupBytes
     push_packers: int
     num_groups: None
@@ -58,6 +60,7 @@ class Options:
     offline: Offline = False
     allow_pickle: bool | None = None
     conflict: ConflictPolicy = "error"
+    encryption: EncryptionLike | None = None
     group_bytes: GroupBytes = UNSET
     push_packers: int = 1
     num_groups: None = None

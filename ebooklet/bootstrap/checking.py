@@ -10,6 +10,7 @@ from ebooklet.bootstrap.arguments import Lock
 from ebooklet.bootstrap.installed import INSTALLED
 from ebooklet.bootstrap.locking import check_lock
 from ebooklet.bootstrap.places import place_opener
+from ebooklet.core.keyring import EncryptionLike
 from ebooklet.services.fsck.examining import DEFAULT_MIN_AGE_MS, examine
 from ebooklet.services.fsck.report import FsckReport
 from ebooklet.services.fsck.sweeping import sweep
@@ -28,6 +29,7 @@ def fsck(
     lock_timeout: float = _DEFAULT_LOCK_TIMEOUT_S,
     *,
     lock: Lock = "exclusive",
+    encryption: EncryptionLike | None = None,
 ) -> FsckReport:
     """Compare a remote database with its objects, and sweep those that nothing needs.
 
@@ -43,6 +45,8 @@ def fsck(
             what the index says of it: costs as much as downloading the database.
         lock_timeout: seconds to wait for the lock.
         lock: the write lock, as for `open`, if writers name one; "optimistic" is none.
+        encryption: the key of an encrypted database, as for `open`. Without it the report names in
+            `not_checked` what could not be looked at, and nothing is deleted.
 
     Raises:
         ReadOnlyError: `delete_orphans` without credentials.
@@ -65,7 +69,7 @@ def fsck(
         raise ValueError("min_age must be 0 or more")
     min_age_ms = round(min(seconds, _LONGEST_AGE_S) * 1000)
     check_lock(lock, INSTALLED, held=True)
-    with place_opener(SystemClock(), INSTALLED, lock)(remote_conn) as place:
+    with place_opener(SystemClock(), INSTALLED, lock, encryption)(remote_conn) as place:
         if not delete_orphans:
             return examine(place, min_age_ms=min_age_ms, check_objects=check_objects)
         return sweep(

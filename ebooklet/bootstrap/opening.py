@@ -62,6 +62,9 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
         allow_pickle: whether pickled values are read from a remote opened without credentials.
             None: only if `value_serializer` names them.
         conflict: what a push does with keys changed on both sides: "error", "ours", "theirs".
+        encryption: the keys of an encrypted database: a `KeyFile`, an `Encryption`, or a function
+            from key id to key. Where no database exists yet, one that is encrypted is made. None
+            opens and creates plain ones.
         group_bytes: an option of EBooklet 0.11, accepted and without effect, as are
             `push_packers` and `num_groups`, of which only None ever remained.
         push_packers: see `group_bytes`.

@@ -7,19 +7,28 @@ from ebooklet.adapters.remote.probe import prober
 from ebooklet.bootstrap.arguments import Lock
 from ebooklet.bootstrap.locking import locks_for
 from ebooklet.bootstrap.remotes import resolve_remote
+from ebooklet.bootstrap.unlocking import unlocking_of
+from ebooklet.core.keyring import EncryptionLike
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
 from ebooklet.services.place import OpenPlace, RemoteLike, RemotePlace
 
 
-def place_opener(clock: Clock, registry: Registry, lock: Lock = "exclusive") -> OpenPlace:
+def place_opener(
+    clock: Clock,
+    registry: Registry,
+    lock: Lock = "exclusive",
+    encryption: EncryptionLike | None = None,
+) -> OpenPlace:
     """How other databases are named by those who hold one: as `open` names them.
 
     Args:
         clock: time and randomness.
         registry: where names are looked up.
         lock: the write lock of the places, checked.
+        encryption: opens them where they are encrypted.
     """
+    unlocking = unlocking_of(encryption)
 
     def open_place(remote_conn: RemoteLike) -> RemotePlace:
         remote = resolve_remote(remote_conn, registry)
@@ -31,6 +40,7 @@ def place_opener(clock: Clock, registry: Registry, lock: Lock = "exclusive") -> 
             clock=clock,
             locks=locks_for(lock, remote, clock, registry),
             probe=prober(remote.store, remote.db_key, clock, cache=ProbeCache()),
+            unlocking=unlocking,
             owned=remote.owned,
         )
 

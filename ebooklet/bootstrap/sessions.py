@@ -9,6 +9,7 @@ from ebooklet.bootstrap.arguments import Lock
 from ebooklet.bootstrap.installed import INSTALLED
 from ebooklet.bootstrap.locking import check_lock, lock_elsewhere
 from ebooklet.bootstrap.places import place_opener
+from ebooklet.core.keyring import EncryptionLike
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
 from ebooklet.services.localhalf import DEFAULT_LOCK_TIMEOUT_S
@@ -22,6 +23,7 @@ def open_session(
     flag: Flag = "r",
     *,
     lock: Lock = "exclusive",
+    encryption: EncryptionLike | None = None,
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT_S,
     clock: Clock | None = None,
     registry: Registry | None = None,
@@ -32,6 +34,8 @@ def open_session(
         remote_conn: which one, named as for `open`.
         flag: "r" to look only; "w", "c" or "n" (all the same here) also to delete, copy and lock.
         lock: the write lock, as for `open`, if writers name one; "optimistic" is none.
+        encryption: the key of an encrypted database, as for `open`; only its user metadata need
+            one.
         lock_timeout: seconds to wait for the write lock where one is needed.
         clock: time and randomness, for tests and embedding.
         registry: where names and schemes are looked up.
@@ -51,7 +55,7 @@ def open_session(
     check_lock(lock, registry, held=True)
     open_place = place_opener(clock, registry, lock_elsewhere(lock))
     with ExitStack() as undo:
-        place = undo.enter_context(place_opener(clock, registry, lock)(remote_conn))
+        place = undo.enter_context(place_opener(clock, registry, lock, encryption)(remote_conn))
         session = RemoteSession(place, open_place, writable=flag != "r", lock_timeout=lock_timeout)
         undo.pop_all()
     return session

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 from zlib import crc32
 
-from ebooklet.core.digest import VALUE_DIGEST_BYTES, value_hasher
+from ebooklet.core.digest import VALUE_DIGEST_BYTES
 from ebooklet.core.entry import Place
 from ebooklet.core.refs import BlockRef
+from ebooklet.core.sealing import PLAIN, Hasher, Sealer
 from ebooklet.core.segment import Run
 
 __all__ = ["Expectations", "SegmentAudit"]
@@ -23,9 +24,14 @@ _MAX_PROBLEMS: Final = 8  # named one by one for a segment
 
 
 class Expectations:
-    """What references say of the contents of segments: packed, as there may be millions."""
+    """What references say of the contents of segments: packed, as there may be millions.
 
-    def __init__(self) -> None:
+    Args:
+        sealer: of the database whose values lie there.
+    """
+
+    def __init__(self, sealer: Sealer = PLAIN) -> None:
+        self.sealer: Final = sealer
         self._values: dict[bytes, bytearray] = {}
         self._blocks: dict[bytes, bytearray] = {}
 
@@ -55,6 +61,7 @@ class SegmentAudit:
         runs: from the segment's footer.
         values: (offset, length, digest), sorted.
         blocks: (offset, length, checksum) of what references name.
+        sealer: of the values.
     """
 
     def __init__(
@@ -62,6 +69,7 @@ class SegmentAudit:
         runs: Iterable[Run],
         values: Iterable[tuple[int, int, bytes]],
         blocks: Collection[tuple[int, int, int]],
+        sealer: Sealer = PLAIN,
     ) -> None:
         stated = [(run.offset, run.length, run.crc) for run in runs]
         self._problems = [
@@ -74,7 +82,7 @@ class SegmentAudit:
                 _Crc,
                 "the bytes at {} do not match their checksum",
             ),
-            _Pass(values, value_hasher, "the value at {} does not match its digest"),
+            _Pass(values, sealer.stored_hasher, "the value at {} does not match its digest"),
         )
         self._at = 0
 
@@ -95,12 +103,7 @@ class SegmentAudit:
         return found
 
 
-class _Hasher(Protocol):
-    def update(self, data: memoryview, /) -> None: ...
-    def digest(self) -> bytes: ...
-
-
-_Span: TypeAlias = tuple[int, int, bytes, _Hasher]  # start, end, expected digest, what hashes it
+_Span: TypeAlias = tuple[int, int, bytes, Hasher]  # start, end, expected digest, what hashes it
 
 
 class _Crc:
@@ -120,7 +123,7 @@ class _Pass:
     def __init__(
         self,
         spans: Iterable[tuple[int, int, bytes]],
-        hasher: Callable[[], _Hasher],
+        hasher: Callable[[], Hasher],
         complaint: str,
     ) -> None:
         self._spans = iter(spans)

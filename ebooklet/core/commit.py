@@ -3,7 +3,10 @@
 A record is a CBOR map with integer keys, addressed by the hash of its bytes:
 
     0 seq | 1 parents | 2 ms | 3 author | 4 message | 5 root node ref or null | 6 key count |
-    7 value bytes | 8 segs [[sid, length, live, kind]] | 9 fingerprint | 10 op | 11 write_id
+    7 value bytes | 8 segs [[sid, length, live, kind]] | 9 fingerprint | 10 op | 11 write_id |
+    12 notes | 13 [key id]
+
+The last two stand in encrypted databases only, where 3 and 4 are empty (`core.notes`).
 """
 
 from __future__ import annotations
@@ -35,7 +38,11 @@ MAX_MESSAGE_BYTES: Final = 4096
 MAX_OP_BYTES: Final = 32
 MAX_SEGMENTS: Final = 8192
 MAX_COMMIT_BYTES: Final = 256 * 1024
-_KNOWN: Final = frozenset(range(12))
+MAX_NOTES_BYTES: Final = 8192
+MAX_KEY_IDS: Final = 64
+MAX_KEY_ID_BYTES: Final = 64
+_KNOWN: Final = frozenset(range(14))
+_OPTIONAL: Final = frozenset((12, 13))
 
 
 class SegmentRow(NamedTuple):
@@ -67,6 +74,8 @@ class Commit:
     fingerprint: bytes  # 32 bytes
     op: str  # "push", "merge", "replace", "compact", ...
     write_id: bytes  # 16 bytes
+    notes: bytes | None = None  # author and message, sealed
+    key_ids: tuple[str, ...] = ()  # of all keys that blocks of the snapshot may lie under, sorted
     unknown: Mapping[int, bytes] = field(default_factory=dict)  # fields of newer versions
 
 
@@ -106,6 +115,10 @@ def encode_commit(commit: Commit) -> bytes:
         10: commit.op,
         11: commit.write_id,
     }
+    if commit.notes is not None:
+        fields[12] = commit.notes
+    if commit.key_ids:
+        fields[13] = list(commit.key_ids)
     return cbor.encode(cbor.join_unknown(fields, commit.unknown))
 
 
@@ -126,7 +139,7 @@ def decode_commit(data: bytes, expect_id: bytes | None = None) -> Commit:
 
 
 def _commit(fields: dict[int, object]) -> Commit:
-    if missing := _KNOWN - fields.keys():
+    if missing := _KNOWN - _OPTIONAL - fields.keys():
         raise Malformed(f"fields {sorted(missing)} are missing")
     commit = Commit(
         seq=cbor.uint(fields[0], "seq", U63),
@@ -144,6 +157,11 @@ def _commit(fields: dict[int, object]) -> Commit:
         fingerprint=cbor.blob(fields[9], "fingerprint", 32),
         op=cbor.text(fields[10], "op", MAX_OP_BYTES),
         write_id=cbor.blob(fields[11], "write_id", 16),
+        notes=cbor.blob(fields[12], "notes", limit=MAX_NOTES_BYTES) if 12 in fields else None,
+        key_ids=tuple(
+            cbor.text(item, "a key id", MAX_KEY_ID_BYTES)
+            for item in cbor.rows(fields.get(13, []), "key ids", MAX_KEY_IDS)
+        ),
         unknown=cbor.split_unknown(fields, _KNOWN),
     )
     if (commit.count if commit.root is None else commit.count - commit.root.count) != 0:

@@ -10,9 +10,10 @@ body | B2(32, "ebk-head") of all before. The body is a CBOR map with integer key
     commit record | 12 bytes of its root node | 13 [[write_id, seq, ms, branch, commit ref]] |
     14 node ref of the log | 15 [epoch, floor, [[ms, block ref]]] | 16 [timestamp, JSON, block ref]
     (metadata) | 17 ms | 18 version | 19 hsegs | 20 further sids | 21 origins | 22 default branch |
-    23 key it was created under | 24 [[id, block ref]] (dictionaries, see decision 0027)
+    23 key it was created under | 24 [[id, block ref]] (dictionaries, see decision 0027) |
+    25 [vault, key id, sealed digest key, {key id: check}] (encryption, see decision 0029)
 
-Refs name segments by their index in fields 19 and 20 taken together. 12, 14, 16, 23 and 24
+Refs name segments by their index in fields 19 and 20 taken together. 12, 14, 16 and 23 to 25
 may be absent.
 """
 
@@ -32,6 +33,7 @@ from ebooklet.core.headfields import (
     read_branch,
     read_dictionary,
     read_gc,
+    read_keys,
     read_metadata,
     read_name,
     read_optional_blob,
@@ -43,12 +45,14 @@ from ebooklet.core.headfields import (
 )
 from ebooklet.core.headtypes import (
     DICTIONARIES_BIT,
+    ENCRYPTION_BIT,
     FORBIDS_READING,
     Branch,
     DatabaseType,
     DictionaryRef,
     Gc,
     Head,
+    KeyTable,
     PendingBatch,
     Proto,
     Recent,
@@ -75,6 +79,7 @@ __all__ = [
     "DictionaryRef",
     "Gc",
     "Head",
+    "KeyTable",
     "PendingBatch",
     "Proto",
     "Recent",
@@ -101,8 +106,8 @@ _MAGIC: Final = b"EBKHEAD1"
 _MAJOR: Final = 1
 _FRAME: Final = struct.Struct(">8sHHIIQ")
 _HASH_BYTES: Final = 32
-_KNOWN: Final = frozenset(range(25))
-_OPTIONAL: Final = frozenset((12, 14, 16, 23, 24))
+_KNOWN: Final = frozenset(range(26))
+_OPTIONAL: Final = frozenset((12, 14, 16, 23, 24, 25))
 _TYPES: Final[dict[object, DatabaseType]] = {"database": "database", "group": "group"}
 
 T = TypeVar("T")
@@ -138,6 +143,7 @@ def encode_head(head: Head) -> bytes:
 def _frame(head: Head, *, with_root: bool) -> bytes:
     body = cbor.encode(cbor.join_unknown(_fields(head, with_root=with_root), head.unknown))
     required = head.required_bits | (DICTIONARIES_BIT if head.dictionaries else 0)
+    required |= ENCRYPTION_BIT if head.encryption is not None else 0
     prefix = _FRAME.pack(_MAGIC, _MAJOR, head.minor, required, head.optional_bits, len(body))
     framed = prefix + body
     return framed + digest32(b"ebk-head", framed)
@@ -199,6 +205,8 @@ def _fields(head: Head, *, with_root: bool) -> dict[int, object]:
         fields[23] = head.name
     if head.dictionaries:
         fields[24] = [[row.id, pack_block(row.block, sid)] for row in head.dictionaries]
+    if (keys := head.encryption) is not None:
+        fields[25] = [keys.vault, keys.key_id, keys.digest_key, dict(keys.checks)]
     meta = (head.metadata_timestamp, head.metadata, head.metadata_ref)
     if any(part is not None for part in meta):
         ref = None if head.metadata_ref is None else pack_block(head.metadata_ref, sid)
@@ -313,6 +321,7 @@ def _head(f: dict[int, object], minor: int, required: int, optional: int) -> Hea
             read_dictionary(item, sid)
             for item in cbor.rows(f.get(24, []), "dictionaries", MAX_DICTIONARIES)
         ),
+        encryption=read_keys(f[25]) if 25 in f else None,
         unknown=cbor.split_unknown(f, _KNOWN),
         minor=minor,
         required_bits=required,

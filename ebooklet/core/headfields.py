@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Final
 
 from ebooklet.core import cbor
@@ -10,6 +11,7 @@ from ebooklet.core.headtypes import (
     Branch,
     DictionaryRef,
     Gc,
+    KeyTable,
     PendingBatch,
     Proto,
     Recent,
@@ -27,6 +29,9 @@ _MAX_DICTIONARY_ID: Final = (1 << 32) - 1
 MAX_NAME_BYTES: Final = 200
 MAX_TARGET: Final = 1 << 24  # bytes
 MAX_SALT_BYTES: Final = 16
+MAX_KEY_IDS: Final = 64
+MAX_KEY_ID_BYTES: Final = 64
+MAX_SEALED_KEY_BYTES: Final = 256
 
 
 def read_name(value: object) -> str:
@@ -65,6 +70,21 @@ def read_params(value: object) -> TreeParams:
     if not (params.leaf_target and params.inner_target and params.value_digest_bytes):
         raise Malformed("a parameter of its tree is zero")
     return params
+
+
+def read_keys(value: object) -> KeyTable:
+    """Field 25: what is said of keys."""
+    vault, key_id, digest_key, checks = cbor.row(value, "encryption", 4)
+    table = cbor.mapping(checks, "key ids", MAX_KEY_IDS)
+    return KeyTable(
+        cbor.blob(vault, "a vault", 16),
+        cbor.text(key_id, "a key id", MAX_KEY_ID_BYTES),
+        cbor.blob(digest_key, "a sealed key", limit=MAX_SEALED_KEY_BYTES),
+        tuple(
+            (cbor.text(name, "a key id", MAX_KEY_ID_BYTES), cbor.blob(check, "a check", 16))
+            for name, check in sorted(table.items(), key=itemgetter(0))
+        ),
+    )
 
 
 def read_branch(value: object, sid: UnpackSid) -> Branch:

@@ -18,6 +18,7 @@ __all__ = [
     "DictionaryRef",
     "Gc",
     "Head",
+    "KeyTable",
     "PendingBatch",
     "Proto",
     "Recent",
@@ -31,7 +32,8 @@ MODES: Final = ("cas", "lock")
 ETAG_STYLES: Final = ("quoted", "bare")
 FORBIDS_READING: Final = 1 << 31
 DICTIONARIES_BIT: Final = 1 << 0  # required: a writer that drops them makes values unreadable
-KNOWN_REQUIRED_BITS: Final = DICTIONARIES_BIT
+ENCRYPTION_BIT: Final = 1 << 1  # required: a writer that does not seal would give all away
+KNOWN_REQUIRED_BITS: Final = DICTIONARIES_BIT | ENCRYPTION_BIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,16 @@ class Gc:
     pending: tuple[PendingBatch, ...] = ()  # at most 8
 
 
+@dataclass(frozen=True, slots=True)
+class KeyTable:
+    """What the head of an encrypted database says of keys."""
+
+    vault: bytes  # 16 bytes, the same in all copies: what the cipher's keys are derived with
+    key_id: str  # of the key that `digest_key` is sealed under
+    digest_key: bytes  # sealed; digests of values are made with it
+    checks: tuple[tuple[str, bytes], ...]  # ids that blocks may lie under; 16 bytes tell the key
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
     """Everything the head says.
@@ -142,6 +154,7 @@ class Head:
     origins: tuple[bytes, ...] = ()  # uuids accepted in segment headers, 16 bytes each
     dictionaries: tuple[DictionaryRef, ...] = ()  # oldest first, at most 16
     name: str | None = None  # key that it was created under, for servers that know it by others too
+    encryption: KeyTable | None = None
     unknown: Mapping[int, bytes] = field(default_factory=lambda: MappingProxyType({}))
     minor: int = 0
     required_bits: int = 0
@@ -151,6 +164,11 @@ class Head:
     def branch(self) -> Branch:
         """The default branch."""
         return self.branches[self.default_branch]
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether its blocks are sealed."""
+        return self.params.encryption is not None
 
     @property
     def read_only_reason(self) -> str | None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+AES_256_GCM: Final = "aes-256-gcm"
+"""What a database that is encrypted says in its parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,4 +19,4 @@ class TreeParams:
     value_digest_bytes: int = 16
     salt: bytes = b""  # up to 16 bytes, keeps strangers from choosing keys that cut badly
     codec: str = "zstd"  # of node columns
-    encryption: str | None = None
+    encryption: str | None = None  # the cipher's name, where blocks are sealed

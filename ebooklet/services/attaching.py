@@ -8,6 +8,7 @@ from typing import Final
 from ebooklet.core.callers import stacklevel
 from ebooklet.core.head import DatabaseType
 from ebooklet.core.journal import ABSENT
+from ebooklet.errors import EncryptionError
 from ebooklet.ports.local_store import Condition, LocalStore
 from ebooklet.services.confirming import settle_landed
 from ebooklet.services.pull import check_advance, take_in
@@ -18,6 +19,7 @@ from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import BORROW_TIMEOUT_S, WorkingCopy
 
 _KIND_SLOT: Final = "kind"
+_ENCRYPTED_SLOT: Final = "encrypted"  # what is made here is to be sealed when it is pushed
 
 
 def stored_kind(local: LocalStore) -> DatabaseType | None:
@@ -31,12 +33,22 @@ def attach(
 ) -> None:
     """Learn what is pending, and take in what the remote has by now.
 
+    Raises:
+        EncryptionError: nothing was pushed yet, it is to be encrypted, and no key was given.
+
     Args:
         copy: its local half open, its journal not read yet.
         current: the head that stands; None when there is none, or nobody was asked.
         condition: how the local half was found.
         writes: whether this is for a writer, who may outlive a remote that is gone.
     """
+    _take_over(copy, current, condition, writes=writes)
+    _settle_encryption(copy, writes=writes)
+
+
+def _take_over(
+    copy: WorkingCopy, current: Snapshot | None, condition: Condition, *, writes: bool
+) -> None:
     local = copy.local
     if condition == "new":
         _store_kind(copy)
@@ -89,18 +101,38 @@ def attach_anew(copy: WorkingCopy, current: Snapshot | None) -> None:
             copy.journal.rewrite(copy.pending)
             copy.journal.all_gone()
             copy.local.clear()
-    if current is None:
-        return
-    with copy.lock:
-        copy.pending.replace = True
-        copy.journal.rewrite(copy.pending)
-        copy.set_base(current)
-        copy.journal.write_base(current)
-        copy.local.sync()
+    if current is not None:
+        with copy.lock:
+            copy.pending.replace = True
+            copy.journal.rewrite(copy.pending)
+            copy.set_base(current)
+            copy.journal.write_base(current)
+            copy.local.sync()
+    else:
+        copy.local.write_slot(_ENCRYPTED_SLOT, None)
+    _settle_encryption(copy, writes=True)
 
 
 def _store_kind(copy: WorkingCopy) -> None:
     copy.local.write_slot(_KIND_SLOT, copy.settings.kind.encode())
+
+
+def _settle_encryption(copy: WorkingCopy, *, writes: bool) -> None:
+    """Where no head says so: see that the first push seals what was meant to be sealed."""
+    if copy.base is not None or copy.sealer.seals:
+        return
+    local = copy.local
+    meant = local.read_slot(_ENCRYPTED_SLOT) is not None
+    if copy.unlocking.wanted:
+        if writes:
+            copy.begin_sealing()
+            local.write_slot(_ENCRYPTED_SLOT, b"1")
+    elif meant:
+        raise EncryptionError(
+            f"{local.location} was made for an encrypted database that was not pushed yet: pass "
+            "its encryption again, or make a new file without",
+            op="open",
+        )
 
 
 def _finish_deletions(copy: WorkingCopy, condition: Condition) -> None:

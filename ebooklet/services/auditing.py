@@ -141,7 +141,12 @@ def _pieces(key: str, size: int) -> list[ByteRange]:
 
 def _audit(ends: _Ends, bodies: Iterable[bytes | EBookletError], expectations: Expectations) -> str:
     """What is wrong with a segment; "" when nothing is."""
-    audit = SegmentAudit(ends.runs, expectations.values(ends.sid), expectations.blocks(ends.sid))
+    audit = SegmentAudit(
+        ends.runs,
+        expectations.values(ends.sid),
+        expectations.blocks(ends.sid),
+        expectations.sealer,
+    )
     failure: EBookletError | None = None
     for body in bodies:  # to the end: those of the next segment follow
         if isinstance(body, EBookletError):

@@ -40,6 +40,10 @@ def user_metadata(place: RemotePlace, snapshot: Snapshot) -> Any:
     """The user's metadata, decoded; None if never set.
 
     Where they are too large for the head, one more request.
+
+    Raises:
+        EncryptionError: the database is encrypted, and there is no key for it.
     """
-    stored = metadata_of(place.store, place.db_key, snapshot.head)
+    sealer = place.unlocking.sealer_of(snapshot.head)
+    stored = metadata_of(place.store, place.db_key, snapshot.head, sealer)
     return None if stored is None else orjson.loads(stored[0])

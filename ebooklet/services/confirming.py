@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from ebooklet.core.advance import as_of
 from ebooklet.core.commit import decode_commit
-from ebooklet.core.digest import value_digest
 from ebooklet.core.entry import Entry
 from ebooklet.core.head import Head, Recent, encode_head
 from ebooklet.core.journal import UNKNOWN
@@ -31,7 +30,7 @@ def settle_landed(copy: WorkingCopy, current: Snapshot) -> None:
     """
     if not copy.journal.unanswered():
         return
-    copy.nodes.adopt(current)
+    copy.adopt(current)
     rows = [
         row
         for write_id, seq in copy.journal.unanswered().items()
@@ -81,7 +80,7 @@ def confirm_writes(copy: WorkingCopy, current: Snapshot) -> list[str]:
 def _find(copy: WorkingCopy, head: Head, seq: int, write_id: bytes) -> Recent | None:
     row = head.find_write(write_id)
     if row is None and head.seq > seq:
-        row = find_row(copy.nodes, head, seq, write_id)
+        row = find_row(copy.log_nodes, head, seq, write_id)
     return row
 
 
@@ -151,5 +150,5 @@ def _equal(
         for key, (timestamp, value) in copy.local.get_many(keys)
         if (entry := entries.get(key)) is not None
         and entry.timestamp == timestamp
-        and entry.digest == value_digest(value)
+        and entry.digest == copy.sealer.digest(value)
     }

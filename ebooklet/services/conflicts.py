@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from ebooklet.core import merge
-from ebooklet.core.digest import value_digest
 from ebooklet.core.journal import UNKNOWN, Base
 from ebooklet.errors import ConflictError
 from ebooklet.services.entries import entries_of
@@ -114,7 +113,9 @@ def describe(keys: list[str]) -> str:
 def _ours(copy: WorkingCopy, key: str) -> merge.State:
     found = None if key in copy.pending.deletes else copy.local.get_entry(key)
     return (
-        merge.ABSENT if found is None else merge.Version(value_digest(found.value), found.timestamp)
+        merge.ABSENT
+        if found is None
+        else merge.Version(copy.sealer.digest(found.value), found.timestamp)
     )
 
 

@@ -8,13 +8,13 @@ from itertools import chain, islice
 from typing import Final
 
 from ebooklet.core.advance import LiveBytes
-from ebooklet.core.digest import value_digest
 from ebooklet.core.entry import Entry
 from ebooklet.core.index.build import build
 from ebooklet.core.index.update import update
 from ebooklet.core.names import sid_ms
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import BlockRef, NodeRef
+from ebooklet.core.sealing import Kind, Sealer
 from ebooklet.ports.local_store import LocalStore
 from ebooklet.services.nodes import NodeReader
 from ebooklet.services.snapshot import Snapshot
@@ -36,13 +36,14 @@ class Draft:
         base: the snapshot the commit builds on; None creates the database.
         root: root of the index to change; None starts from nothing (creation, replacement).
         params: what shapes the tree.
+        sealer: of values and nodes.
         uploader: where values and nodes go.
         placed: entries uploaded by an earlier attempt of the same write, by key; added to.
 
     Attributes:
         covered: each key the commit speaks of, with what it then is in the index.
         live: the segment table of the new snapshot, in the making.
-        node_data: encoded nodes, for the cache, up to a bound.
+        node_data: nodes as they are stored, for the cache, up to a bound.
         n_set: keys whose entry changes.
         n_deleted: keys of the base that go.
     """
@@ -55,6 +56,7 @@ class Draft:
         base: Snapshot | None,
         root: NodeRef | None,
         params: TreeParams,
+        sealer: Sealer,
         uploader: SegmentUploader,
         placed: dict[str, Entry],
     ) -> None:
@@ -62,6 +64,7 @@ class Draft:
         self._nodes = nodes
         self._root = root
         self._params = params
+        self._sealer = sealer
         self._uploader = uploader
         self._placed = placed
         self._floor = base.head.gc.floor if base else 0
@@ -129,7 +132,7 @@ class Draft:
         return self._uploader.add_node(data)
 
     def _entry(self, key: str, value: bytes, timestamp: int, current: Entry | None) -> Entry:
-        digest = value_digest(value)
+        digest = self._sealer.digest(value)
         known = (
             current if current is not None and current.digest == digest else self._placed.get(key)
         )
@@ -139,7 +142,7 @@ class Draft:
                 return known._replace(timestamp=timestamp)
         if len(value) <= self._params.inline_max:
             return Entry(key, len(value), digest, timestamp, value, None)
-        place = self._uploader.add_value(value)
+        place = self._uploader.add_value(self._sealer.seal(Kind.VALUE, value))
         entry = Entry(key, len(value), digest, timestamp, None, place)
         self._placed[key] = entry
         return entry
@@ -160,9 +163,10 @@ class Draft:
                 yield entry
 
     def _place_node(self, data: bytes) -> BlockRef:
-        block = self._uploader.add_node(data)
+        stored = bytes(self._sealer.seal(Kind.NODE, data))
+        block = self._uploader.add_node(stored)
         self.live.add_node(block)
-        self._node_bytes += len(data)
+        self._node_bytes += len(stored)
         if self._node_bytes <= _CACHED_NODE_BYTES:
-            self.node_data[block] = data
+            self.node_data[block] = stored
         return block

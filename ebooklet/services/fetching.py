@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from operator import itemgetter
 
-from ebooklet.core.digest import value_digest
 from ebooklet.core.entry import Entry, Place
 from ebooklet.core.index.limits import MAX_VALUE_BYTES
 from ebooklet.core.names import segment_key
 from ebooklet.core.plan import plan_ranges
+from ebooklet.core.sealing import Kind, Sealer
 from ebooklet.errors import EBookletError, ObjectNotFound, RemoteIntegrityError
 from ebooklet.ports.remote_store import ByteRange
 from ebooklet.services.parts import read_again
@@ -24,15 +24,18 @@ def fetch_values(
 
     Yields each entry once, in no promised order, with its value or with what went wrong.
     """
+    sealer = copy.sealer
     placed: list[tuple[Place, Entry]] = []
     for entry in entries:
         place = entry.place
-        if place is not None and max(entry.length, place.length) > MAX_VALUE_BYTES:
+        if place is not None and (
+            entry.length > MAX_VALUE_BYTES or place.length != sealer.stored_length(entry.length)
+        ):
             # Not asked for: a hostile server could answer without end.
             yield (
                 entry,
                 RemoteIntegrityError(
-                    f"the index claims a value of {place.length} bytes, more than any can have; run fsck",
+                    f"the index claims a value of {place.length} bytes, more than it can have; run fsck",
                     op="read",
                     key=copy.db_key,
                 ),
@@ -40,7 +43,7 @@ def fetch_values(
         elif place is not None and entry.length and place.length:
             placed.append((place, entry))
         else:
-            yield entry, _verified(entry, entry.inline or b"")
+            yield entry, _verified(entry, entry.inline or b"", sealer)
     if not placed:
         return
     placed.sort(key=itemgetter(0))
@@ -53,27 +56,39 @@ def fetch_values(
             with copy.explaining():
                 raise body
         pieces = list(islice(following, len(plan.pieces)))
-        values = _cut(plan.start, pieces, body)
+        values = _cut(plan.start, pieces, body, sealer)
         if isinstance(body, bytes) and any(isinstance(v, EBookletError) for v in values):
-            values = _cut(plan.start, pieces, read_again(remote, part))
+            values = _cut(plan.start, pieces, read_again(remote, part), sealer)
         for (_, entry), value in zip(pieces, values, strict=True):
             yield entry, value
 
 
 def _cut(
-    start: int, pieces: Sequence[tuple[Place, Entry]], body: bytes | EBookletError
+    start: int,
+    pieces: Sequence[tuple[Place, Entry]],
+    body: bytes | EBookletError,
+    sealer: Sealer,
 ) -> list[bytes | EBookletError]:
     """The values in the bytes from `start` of a segment, each verified; or why there are none."""
     if isinstance(body, EBookletError):
         return [body] * len(pieces)
     return [
-        _verified(entry, body[place.offset - start : place.offset - start + place.length])
+        _opened(entry, body[place.offset - start : place.offset - start + place.length], sealer)
         for place, entry in pieces
     ]
 
 
-def _verified(entry: Entry, value: bytes) -> bytes | EBookletError:
-    if len(value) != entry.length or value_digest(value) != entry.digest:
+def _opened(entry: Entry, stored: bytes, sealer: Sealer) -> bytes | EBookletError:
+    try:
+        value = sealer.open(Kind.VALUE, stored)
+    except EBookletError as exc:
+        exc.op, exc.key = "get", entry.key
+        return exc
+    return _verified(entry, bytes(value), sealer)
+
+
+def _verified(entry: Entry, value: bytes, sealer: Sealer) -> bytes | EBookletError:
+    if len(value) != entry.length or sealer.digest(value) != entry.digest:
         return RemoteIntegrityError(
             "the stored value does not match its digest; it was not returned",
             op="get",

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ebooklet.core.digest import value_digest
 from ebooklet.core.entry import Entry
 from ebooklet.core.head import Head, Recent, decode_log_row, encode_log_row, log_key
 from ebooklet.core.index.node import InnerNode
+from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import NodeRef
 from ebooklet.services.nodes import NodeReader
+
+
+def log_params(params: TreeParams) -> TreeParams:
+    """The parameters of the log's tree, given those of the database's.
+
+    It is never sealed: it says what the head says in the clear, and whoever copies or checks a
+    database has to follow its history without a key.
+    """
+    return replace(params, encryption=None)
 
 
 def log_entries(rows: Iterable[Recent]) -> list[tuple[str, Entry | None]]:

@@ -8,6 +8,7 @@ import orjson
 
 from ebooklet.core.head import Head
 from ebooklet.core.names import segment_key
+from ebooklet.core.sealing import MAX_OVERHEAD, Kind, Sealer
 from ebooklet.core.segment import check_block
 from ebooklet.errors import RemoteIntegrityError
 from ebooklet.ports.remote_store import ByteRange, RemoteStore
@@ -62,10 +63,12 @@ def get_metadata(copy: WorkingCopy, *, include_timestamp: bool) -> Any:
 
 def committed_metadata(copy: WorkingCopy, head: Head) -> tuple[bytes, int] | None:
     """The metadata of a head of this database, as JSON with its timestamp (µs)."""
-    return metadata_of(copy.segments, copy.db_key, head)
+    return metadata_of(copy.segments, copy.db_key, head, copy.unlocking.sealer_of(head))
 
 
-def metadata_of(remote: RemoteStore, db_key: str, head: Head) -> tuple[bytes, int] | None:
+def metadata_of(
+    remote: RemoteStore, db_key: str, head: Head, sealer: Sealer
+) -> tuple[bytes, int] | None:
     """The metadata that a head holds or points to, as JSON with its timestamp (µs).
 
     Raises:
@@ -74,18 +77,18 @@ def metadata_of(remote: RemoteStore, db_key: str, head: Head) -> tuple[bytes, in
     """
     timestamp = head.metadata_timestamp or 0
     if head.metadata is not None:
-        return head.metadata, timestamp
+        return bytes(sealer.open(Kind.METADATA, head.metadata)), timestamp
     ref = head.metadata_ref
     if ref is None:
         return None
     key = segment_key(db_key, ref.sid)
-    if ref.length > MAX_METADATA_BYTES:
+    if ref.length > MAX_METADATA_BYTES + MAX_OVERHEAD:
         raise RemoteIntegrityError("the metadata are above the limit; run fsck", op="get", key=key)
     part = ByteRange(key, ref.offset, ref.offset + ref.length)
     (body,) = remote.get_ranges([part])
 
     def check(data: bytes) -> bytes:
         check_block(data, ref, key)
-        return data
+        return bytes(sealer.open(Kind.METADATA, data))
 
     return checked(remote, part, body, check), timestamp

@@ -17,6 +17,7 @@ from ebooklet.core.names import segment_key
 from ebooklet.core.params import TreeParams
 from ebooklet.core.plan import RangePlan, plan_ranges
 from ebooklet.core.refs import BlockRef, NodeRef
+from ebooklet.core.sealing import PLAIN, Sealer
 from ebooklet.errors import RemoteIntegrityError
 from ebooklet.ports.remote_store import ByteRange, RemoteStore
 from ebooklet.services.parts import checked
@@ -74,6 +75,7 @@ class NodeReader:
         self._decoded: OrderedDict[NodeRef, Node] = OrderedDict()
         self._entries = 0
         self.params = TreeParams()
+        self.sealer: Sealer = PLAIN
 
     def run(self, operation: TreeOp[Result]) -> Result:
         """Drive an operation that only needs nodes, and return its result."""
@@ -87,10 +89,10 @@ class NodeReader:
         """Find many keys under `root`; absent ones are missing from the dict."""
         return self.run(lookup(root, keys))
 
-    def adopt(self, snapshot: Snapshot) -> None:
+    def adopt(self, snapshot: Snapshot, sealer: Sealer) -> None:
         """Take in what a head says of its tree: the parameters, and the root node if it has it."""
         tip = snapshot.head.tip
-        self.params = snapshot.head.params
+        self.params, self.sealer = snapshot.head.params, sealer
         if tip.root is not None and snapshot.head.tip_root is not None:
             self.prime(tip.root, snapshot.head.tip_root)
 
@@ -119,7 +121,7 @@ class NodeReader:
 
     def prime(self, ref: NodeRef, data: bytes) -> None:
         """Take in a node that came inside another object (the head carries its root)."""
-        self._keep(ref, decode_node(data, ref, self.params))
+        self._keep(ref, decode_node(data, ref, self.params, self.sealer))
 
     def remember(self, nodes: Mapping[BlockRef, bytes]) -> None:
         """Take in nodes that this process has just written."""
@@ -134,7 +136,7 @@ class NodeReader:
                 if data is None:
                     missing.append(ref)
                     continue
-                found[ref] = self._keep(ref, decode_node(data, ref, self.params))
+                found[ref] = self._keep(ref, decode_node(data, ref, self.params, self.sealer))
             except RemoteIntegrityError:
                 missing.append(ref)  # the cache is damaged, the bucket need not be
         return missing
@@ -158,7 +160,7 @@ class NodeReader:
         self, plan: RangePlan, wanted: Sequence[NodeRef], body: bytes
     ) -> list[tuple[NodeRef, bytes, Node]]:
         return [
-            (ref, data, decode_node(data, ref, self.params))
+            (ref, data, decode_node(data, ref, self.params, self.sealer))
             for ref, data in zip(wanted, plan.cut(body), strict=True)
         ]
 

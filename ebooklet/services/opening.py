@@ -13,6 +13,7 @@ from ebooklet.core.callers import stacklevel
 from ebooklet.core.head import DatabaseType, Proto
 from ebooklet.core.names import check_db_key
 from ebooklet.core.serialization import BOOKLET_NAMES, CUSTOM_NAME
+from ebooklet.core.unlocking import Unlocking
 from ebooklet.errors import (
     OfflineError,
     ReadOnlyError,
@@ -85,6 +86,7 @@ class Request:
         None
     )  # raises for one that is not to be used
     only: DatabaseType | None = None  # and on this kind
+    unlocking: Unlocking = field(default_factory=Unlocking)  # opens encrypted databases
     group_bytes: GroupBytes = UNSET
     owns_local: bool = True  # opened for this handle, and closed with it
     owns_remote: bool = True
@@ -184,6 +186,7 @@ def _open(request: Request, undo: ExitStack) -> WorkingCopy:
         clock=request.clock,
         settings=settings,
         mirrored=request.mirror.segments if request.mirror is not None else None,
+        unlocking=request.unlocking,
     )
     copy.owns_local, copy.owns_remote = request.owns_local, request.owns_remote
     copy.proto = claim.proto
@@ -312,10 +315,12 @@ def check_head(request: Request, current: Snapshot | None) -> None:
         ValueError: another serializer is asked for than it has.
         UnsupportedFormatError: this version may not write it.
         SerializationError: its values may not be read.
+        EncryptionError: it is encrypted and cannot be opened by the caller's keys, or it is not.
     """
     if current is None:
         return
     check_kind(request, current.head.type)
+    request.unlocking.sealer_of(current.head)
     stored = current.head.value_serializer
     if request.explicit_serializer is not None and request.explicit_serializer != stored:
         raise ValueError(

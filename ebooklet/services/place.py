@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from ebooklet.connection import RemoteAddress, S3Connection
 from ebooklet.core.closeable import Closeable
 from ebooklet.core.head import Proto
+from ebooklet.core.unlocking import Unlocking
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.lock_service import LockService
 from ebooklet.ports.remote_store import RemoteStore
@@ -29,6 +30,7 @@ class RemotePlace(Closeable):
         clock: for waits and times.
         locks: the lock service that writers use, by the way heads are moved.
         probe: finds out how heads can be moved where there is no head to say so.
+        unlocking: what an encrypted database there is opened with.
         owned: `close` closes the store.
     """
 
@@ -37,6 +39,7 @@ class RemotePlace(Closeable):
     clock: Clock
     locks: Callable[[Proto], LockService | None]
     probe: Callable[[], Proto]
+    unlocking: Unlocking = field(default_factory=Unlocking)
     owned: bool = True
 
     @property
@@ -70,5 +73,6 @@ def place_of(copy: WorkingCopy) -> RemotePlace:
         clock=copy.clock,
         locks=copy.exclusive_locks,
         probe=lambda: proto,
+        unlocking=copy.unlocking,
         owned=False,
     )

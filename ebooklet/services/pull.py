@@ -94,7 +94,7 @@ def advance_base(
     if base is not None and ahead and copy.pending.replace and not over_replacement:
         # A replacement never rebases: what it was decided on has to stand, or be looked at again.
         return PullResult(updated=False, seq=base.commit.seq)
-    copy.nodes.adopt(current)
+    copy.adopt(current)
     metadata_met = _meet_metadata(copy, base, current)
     with copy.moving():
         moved = leave_base(copy, base, current)

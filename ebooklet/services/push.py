@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final
@@ -15,7 +15,9 @@ from ebooklet.core.head import Head, Proto, Recent, Trash, encode_head, spill
 from ebooklet.core.index.fingerprint import fingerprint
 from ebooklet.core.index.update import update
 from ebooklet.core.refs import BlockRef, CommitRef, NodeRef
+from ebooklet.core.sealing import Kind
 from ebooklet.core.segment import BlockType
+from ebooklet.core.unlocking import protected, sealed_record
 from ebooklet.errors import (
     ConflictError,
     PushInProgressError,
@@ -32,7 +34,7 @@ from ebooklet.services.conflicts import settle_conflicts
 from ebooklet.services.draft import Draft
 from ebooklet.services.fencing import check_fence
 from ebooklet.services.heads import HeadMoved
-from ebooklet.services.log import log_entries, log_segments
+from ebooklet.services.log import log_entries, log_params, log_segments
 from ebooklet.services.pull import advance_base
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.upload import SegmentUploader
@@ -239,6 +241,7 @@ class _Push:
                 base=base,
                 root=copy.view_root,
                 params=copy.params,
+                sealer=copy.sealer,
                 uploader=uploader,
                 placed=self.placed,
             )
@@ -326,10 +329,10 @@ class _Push:
         kept, spilled = spill(known.recent if known else (), coming=1)
         log = last.log if last else None
         if spilled:
-            log = copy.nodes.run(
-                update(log, log_entries(spilled), copy.params, draft.place_log_node)
+            log = copy.log_nodes.run(
+                update(log, log_entries(spilled), log_params(copy.params), draft.place_log_node)
             ).root
-            log_sids = log_segments(copy.nodes, log)
+            log_sids = log_segments(copy.log_nodes, log)
         else:
             log_sids = set(last.hsegs) if last else set()
         metadata = self._metadata_fields(uploader)
@@ -350,7 +353,8 @@ class _Push:
             op="replace" if replacing and last else "push",
             write_id=self.write_id,
         )
-        commit, commit_ref = self._lay_commit(commit, draft, uploader)
+        key_ids = () if last is None or replacing else last.tip.key_ids
+        commit, commit_ref = self._lay_commit(commit, key_ids, draft, uploader)
         recent = (*kept, Recent(self.write_id, seq, now_ms, branch_name, commit_ref))
         fields = {
             "seq": seq,
@@ -377,9 +381,10 @@ class _Push:
         elif replacing:
             dropped = Trash(branch_name, last.branch.commit, now_ms)
             fields["trash"] = (*last.trash, dropped)
-        return next_head(
+        head = next_head(
             last, tip_ref=commit_ref, recent=recent, log=log, log_sids=log_sids, **fields
         )
+        return protected(head, copy.sealer)
 
     def _metadata_fields(self, uploader: SegmentUploader) -> dict[str, object]:
         """The user's metadata: in the head while small, else in a block of their own."""
@@ -389,6 +394,7 @@ class _Push:
         if stored is None:
             return {}
         data, timestamp = stored
+        data = bytes(copy.sealer.seal(Kind.METADATA, data))
         inline = len(data) <= MAX_INLINE_METADATA
         return {
             "metadata": data if inline else None,
@@ -405,9 +411,11 @@ class _Push:
         return data if data is not None and len(data) <= MAX_INLINE_ROOT else None
 
     def _lay_commit(
-        self, commit: Commit, draft: Draft, uploader: SegmentUploader
+        self, commit: Commit, key_ids: Iterable[str], draft: Draft, uploader: SegmentUploader
     ) -> tuple[Commit, CommitRef]:
-        """Complete the record's segment table and lay it down.
+        """Complete the record's segment table, seal its words, and lay it down.
+
+        `key_ids` are those of the keys that what is kept of the last snapshot lies under.
 
         The table holds the size of the very segment that the record ends, which depends on the
         record's own bytes: repeat until both agree.
@@ -416,11 +424,12 @@ class _Push:
         lengths = self.lengths | uploader.lengths()
         for _ in range(_FIXPOINT_ROUNDS):
             commit = replace(commit, segs=draft.live.table(lengths, self.kinds | uploader.kinds()))
-            data = encode_commit(commit)
+            sealed = sealed_record(commit, self.copy.sealer, key_ids)
+            data = encode_commit(sealed)
             size = writer.finished_size(BlockType.COMMIT, data)
             if lengths.get(writer.sid) == size:
                 block = writer.add_block(BlockType.COMMIT, data)
-                return commit, CommitRef(block, commit_id(data), commit.seq)
+                return sealed, CommitRef(block, commit_id(data), commit.seq)
             lengths[writer.sid] = size
         raise AssertionError("the size of a commit's segment does not settle")
 

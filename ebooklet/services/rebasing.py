@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ebooklet.core.digest import value_digest
 from ebooklet.core.index.diff import Change, diff
 from ebooklet.core.journal import ABSENT, UNKNOWN, Base
 from ebooklet.errors import ObjectNotFound
@@ -101,7 +100,7 @@ def _compare_all(copy: WorkingCopy, target: Snapshot) -> int:
             for key, found in copy.local.get_many(batch)
             if (entry := entries.get(key)) is None
             or entry.timestamp != found.timestamp
-            or entry.digest != value_digest(found.value)
+            or entry.digest != copy.sealer.digest(found.value)
         ]
         with copy.lock:
             copy.pending.absorb()

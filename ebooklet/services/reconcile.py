@@ -11,7 +11,6 @@ from contextlib import suppress
 from itertools import islice
 from typing import Final
 
-from ebooklet.core.digest import value_digest
 from ebooklet.core.entry import Entry
 from ebooklet.core.journal import UNKNOWN, Base
 from ebooklet.core.refs import NodeRef
@@ -104,7 +103,7 @@ def _drop_equal(copy: WorkingCopy) -> None:
             for key, found in copy.local.get_many([key for key in sets if key in copy.pending.sets])
             if (entry := entries.get(key)) is not None
             and entry.timestamp == found.timestamp
-            and entry.digest == value_digest(found.value)
+            and entry.digest == copy.sealer.digest(found.value)
         ]
         for key in equal:
             copy.pending.forget(key)
@@ -147,7 +146,7 @@ def _changed(
         found = stored.get(key)
         if found is None:
             continue
-        same_value = value_digest(found.value) == entry.digest
+        same_value = copy.sealer.digest(found.value) == entry.digest
         if same_value and found.timestamp == entry.timestamp:
             continue
         yield key, UNKNOWN if related or same_value else UNRELATED

@@ -12,10 +12,11 @@ from ebooklet.core.index.lookup import scan
 from ebooklet.core.names import segment_key
 from ebooklet.core.refs import CommitRef
 from ebooklet.core.retention import RetainedCommits, RetainedSegments
+from ebooklet.core.sealing import PLAIN, Sealer
 from ebooklet.core.segment import check_block, split_sids
 from ebooklet.errors import EBookletError, RemoteIntegrityError
 from ebooklet.ports.remote_store import ByteRange, RemoteStore
-from ebooklet.services.log import log_segments
+from ebooklet.services.log import log_params, log_segments
 from ebooklet.services.nodes import NodeReader
 from ebooklet.services.parts import checked
 
@@ -29,20 +30,26 @@ class HistoryReader:
         remote: where the database is.
         db_key: its key.
         head: whose history to read.
+        sealer: opens the nodes of an encrypted database; the history itself needs none.
 
     Attributes:
-        nodes: reads the trees of this head.
+        nodes: reads the trees of this head's commits.
+        log_nodes: reads the tree of its older history.
         problems: what could not be read. While there are any, what was yielded is not all, and
             nothing may be deleted on the strength of it.
         unread: segments of the retained records among them.
     """
 
-    def __init__(self, remote: RemoteStore, db_key: str, head: Head) -> None:
+    def __init__(
+        self, remote: RemoteStore, db_key: str, head: Head, sealer: Sealer = PLAIN
+    ) -> None:
         self._remote = remote
         self._db_key = db_key
         self._head = head
         self.nodes = NodeReader(remote, db_key)
-        self.nodes.params = head.params
+        self.nodes.params, self.nodes.sealer = head.params, sealer
+        self.log_nodes = NodeReader(remote, db_key)
+        self.log_nodes.params = log_params(head.params)
         self.problems: list[EBookletError] = []
         self.unread: set[bytes] = set()
 
@@ -79,7 +86,7 @@ class HistoryReader:
     def log_segments(self) -> set[bytes]:
         """The segments that hold the nodes of the older history."""
         try:
-            return log_segments(self.nodes, self._head.log)
+            return log_segments(self.log_nodes, self._head.log)
         except EBookletError as exc:
             self.problems.append(exc)
             return set()
@@ -111,7 +118,7 @@ class HistoryReader:
 
     def _log_refs(self) -> Iterator[CommitRef]:
         try:
-            for entries in self.nodes.scan(scan(self._head.log)):
+            for entries in self.log_nodes.scan(scan(self._head.log)):
                 for entry in entries:
                     yield decode_log_row(entry.inline or b"", entry.key).commit
         except EBookletError as exc:

@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from ebooklet.core.audit import Expectations
-from ebooklet.core.digest import value_digest
 from ebooklet.core.index.node import InnerNode, LeafNode, Node
 from ebooklet.core.index.walk import Span, children, verify
 from ebooklet.core.names import segment_key
@@ -98,11 +97,11 @@ class TreeWalk:
         for entry in leaf.items():
             if entry.place is None:
                 inline = entry.inline or b""
-                if len(inline) != entry.length or value_digest(inline) != entry.digest:
+                if len(inline) != entry.length or self._nodes.sealer.digest(inline) != entry.digest:
                     self._report(
                         ref.block.sid, f"the value of {entry.key!r} does not match its digest"
                     )
-            elif entry.place.length != entry.length:
+            elif entry.place.length != self._nodes.sealer.stored_length(entry.length):
                 self._report(ref.block.sid, f"{entry.key!r} has two lengths")
             elif entry.length:
                 expectations.value(entry.place, entry.digest)

@@ -13,6 +13,8 @@ from ebooklet.core.head import DatabaseType, Head, Proto
 from ebooklet.core.minting import SidMinter
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import NodeRef
+from ebooklet.core.sealing import PLAIN, Sealer
+from ebooklet.core.unlocking import Unlocking
 from ebooklet.core.walks import Walks
 from ebooklet.errors import (
     EBookletError,
@@ -32,7 +34,7 @@ from ebooklet.ports.lock_service import Lease, LockService
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.heads import HeadStore
 from ebooklet.services.journal import Journal
-from ebooklet.services.log import find_row
+from ebooklet.services.log import find_row, log_params
 from ebooklet.services.nodes import NodeReader
 from ebooklet.services.packing import DEFAULT_GROUP_BYTES
 from ebooklet.services.pending import PendingChanges
@@ -93,6 +95,8 @@ class WorkingCopy:
         base: what the local half was last in step with; None while the remote has no commit.
         former: the last head of a remote that was deleted, while there is no base.
         pending: what changed here since.
+        unlocking: what encrypted databases are opened with.
+        sealer: how this one's blocks are stored.
         lock: guards `base`, `pending` and writes to the local store. Held over a request only to
             fetch user metadata too large for the head, by a pull and by `discard`.
         mirrored: the remote, with its segments read elsewhere; None to read them there as well.
@@ -108,6 +112,7 @@ class WorkingCopy:
         clock: Clock,
         settings: Settings,
         mirrored: RemoteStore | None = None,
+        unlocking: Unlocking | None = None,
     ) -> None:
         self.local = local
         self.remote = remote
@@ -132,6 +137,8 @@ class WorkingCopy:
         self._moving = False
         self.proto: Proto | None = None  # how heads are moved; None until a remote was looked at
         self.params = TreeParams()
+        self.unlocking = Unlocking() if unlocking is None else unlocking
+        self.sealer: Sealer = PLAIN
         self.minter = SidMinter()
         self.owns_local = True
         self.owns_remote = True
@@ -152,6 +159,7 @@ class WorkingCopy:
         self._source = source
         self.segments = self.mirrored if self.asks_remote and self.mirrored else source
         self.nodes = NodeReader(self.segments, self.db_key, self.local)
+        self.log_nodes = NodeReader(self.segments, self.db_key, self.local)
         self.heads = HeadStore(source, self.db_key, self.clock, self._in_log)
 
     @property
@@ -239,13 +247,24 @@ class WorkingCopy:
     # The base
 
     def set_base(self, snapshot: Snapshot | None) -> None:
-        """Move to another base; the caller has dropped stale local copies already."""
-        self.base = snapshot
+        """Move to another base; the caller has dropped stale local copies already.
+
+        Raises:
+            EncryptionError: it is encrypted, and cannot be opened by the caller's keys.
+        """
         if snapshot is not None:
+            self.sealer = self.adopt(snapshot)
             self.former = None
             self.proto = snapshot.head.proto
             self.params = snapshot.head.params
-            self.nodes.adopt(snapshot)
+        self.base = snapshot
+
+    def adopt(self, snapshot: Snapshot) -> Sealer:
+        """Have the nodes of a head read as it says, and return the sealer of its blocks."""
+        sealer = self.unlocking.sealer_of(snapshot.head)
+        self.nodes.adopt(snapshot, sealer)
+        self.log_nodes.params = log_params(snapshot.head.params)
+        return sealer
 
     def reload(self) -> None:
         """Take over what is written down, by another process too: the base and what is pending."""
@@ -270,7 +289,14 @@ class WorkingCopy:
         """Have no base, after a remote that was deleted with this head."""
         self.set_base(None)
         self.former = former
-        self.params = former.head.params
+        if former.head.encrypted or not self.unlocking.wanted:
+            self.sealer = self.unlocking.sealer_of(former.head)
+            self.params = former.head.params
+
+    def begin_sealing(self) -> None:
+        """Be a database that does not exist yet, and that is encrypted from its first commit on."""
+        self.sealer = self.unlocking.create(self.clock.token_bytes)
+        self.params = self.unlocking.params(self.clock.token_bytes)
 
     @contextmanager
     def moving(self) -> Iterator[None]:
@@ -330,7 +356,7 @@ class WorkingCopy:
             ) from exc
 
     def _in_log(self, head: Head, seq: int, write_id: bytes) -> bool:
-        return find_row(self.nodes, head, seq, write_id) is not None
+        return find_row(self.log_nodes, head, seq, write_id) is not None
 
     # The local store
 

@@ -18,13 +18,14 @@ from ebooklet.core.head import (
     DictionaryRef,
     Gc,
     Head,
+    KeyTable,
     PendingBatch,
     Proto,
     Recent,
     Tag,
     Trash,
 )
-from ebooklet.core.headtypes import DICTIONARIES_BIT
+from ebooklet.core.headtypes import DICTIONARIES_BIT, ENCRYPTION_BIT
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import BlockRef, CommitRef, NodeRef
 
@@ -83,6 +84,8 @@ def commits(draw: st.DrawFn) -> Commit:
         fingerprint=draw(ids(32)),
         op=draw(texts(32)),
         write_id=draw(ids(16)),
+        notes=draw(st.none() | st.binary(max_size=40)),
+        key_ids=tuple(draw(st.lists(texts(64), max_size=2))),
         unknown=draw(unknown_fields),
     )
 
@@ -90,6 +93,15 @@ def commits(draw: st.DrawFn) -> Commit:
 names = texts(200)
 recents = st.builds(Recent, ids(16), counts, MS, names, commit_refs)
 dictionary_refs = st.builds(DictionaryRef, st.integers(0, (1 << 32) - 1), blocks)
+
+
+key_tables = st.builds(
+    KeyTable,
+    ids(16),
+    texts(64),
+    st.binary(max_size=100),
+    st.dictionaries(texts(64), ids(16), max_size=3).map(lambda table: tuple(sorted(table.items()))),
+)
 
 
 @st.composite
@@ -108,6 +120,7 @@ def heads(draw: st.DrawFn) -> Head:
         st.dictionaries(names, st.builds(Branch, commit_refs, counts, counts, counts), max_size=2)
     )
     dictionaries = draw(st.lists(dictionary_refs, max_size=2))
+    encryption = draw(st.none() | key_tables)
     return Head(
         uuid=UUID(bytes=draw(ids(16))),
         type=draw(st.sampled_from(("database", "group"))),
@@ -148,10 +161,12 @@ def heads(draw: st.DrawFn) -> Head:
         origins=tuple(sorted(draw(st.sets(ids(16), max_size=2)))),
         name=draw(st.none() | texts(900)),
         dictionaries=tuple(dictionaries),
+        encryption=encryption,
         unknown=draw(unknown_fields),
         minor=draw(st.integers(0, 65535)),
         required_bits=draw(st.integers(0, (1 << 31) - 1))
-        | (DICTIONARIES_BIT if dictionaries else 0),
+        | (DICTIONARIES_BIT if dictionaries else 0)
+        | (ENCRYPTION_BIT if encryption is not None else 0),
         optional_bits=draw(st.integers(0, (1 << 32) - 1)),
     )
 

@@ -35,7 +35,18 @@ INSIDE = [
     if path.exists()
 ]
 NEVER_AT_IMPORT = (
-    *("booklet", "boto3", "botocore", "cbor2", "fasteners", "fsspec", "geopandas", "lmdb", "minio"),
+    *(
+        "booklet",
+        "boto3",
+        "botocore",
+        "cbor2",
+        "cryptography",
+        "fasteners",
+        "fsspec",
+        "geopandas",
+        "lmdb",
+        "minio",
+    ),
     *("numpy", "obstore", "orjson", "pandas", "pluggy", "pyarrow", "rich", "shapely", "sqlite3"),
     *("typer", "urllib3", "zstandard"),
     *("asyncio", "importlib.metadata", "multiprocessing", "ssl"),

@@ -19,6 +19,7 @@ from ebooklet.core.head import (
     Branch,
     DictionaryRef,
     Head,
+    KeyTable,
     Proto,
     Recent,
     Tag,
@@ -148,6 +149,16 @@ def test_dictionaries_forbid_writing_to_who_does_not_know_them() -> None:
     assert not decode_head(encode_head(plain), key="db").required_bits
 
 
+def test_encryption_forbids_writing_to_who_does_not_know_it() -> None:
+    """A writer that does not seal would lay everything open: the required bit 1 says so."""
+    table = KeyTable(fixed(16, 1), "2026", fixed(65, 2), (("2025", fixed(16, 3)),))
+    data = encode_head(replace(example_head(), encryption=table))
+    read = decode_head(data, key="db")
+    assert read.encryption == table
+    assert read.required_bits == 2
+    assert read.writable
+
+
 @pytest.mark.parametrize("proto", [Proto("quorum"), Proto("cas", "weak")])
 def test_an_unknown_commit_mode_forbids_writing_only(proto: Proto) -> None:
     """A client that cannot honour the mode reads, and says why it does not write."""
@@ -184,6 +195,10 @@ def test_unknown_fields_survive_byte_exact() -> None:
         (16, [0, b"x" * 65_537, None]),
         (24, [[1, [0, 0, 0, 0]]] * 17),
         (24, [[1 << 32, [0, 0, 0, 0]]]),
+        (25, [bytes(16), "a", b"", {"a": bytes(15)}]),
+        (25, [bytes(15), "a", b"", {}]),
+        (25, [bytes(16), "a", bytes(257), {}]),
+        (25, [bytes(16), "a" * 65, b"", {}]),
         (19, bytes(17)),
         (19, bytes(32)),
         (22, "other"),

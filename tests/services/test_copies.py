@@ -361,7 +361,7 @@ def test_an_unknown_feature_is_not_copied() -> None:
     """What this version does not know may hold references it cannot see."""
     inner = filled()
     head = decode_head(inner.get("db").body, key="db")
-    inner.put("db", encode_head(replace(head, required_bits=2)))
+    inner.put("db", encode_head(replace(head, required_bits=1 << 20)))
     target = MemoryRemoteStore()
     with pytest.raises(UnsupportedFormatError, match="bits"):
         copy_database(place(inner), place(target))

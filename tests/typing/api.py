@@ -7,8 +7,10 @@ from typing import assert_type
 
 import ebooklet
 from ebooklet import errors
+from ebooklet.adapters.encryption.aesgcm import AesGcmCipher
 from ebooklet.connection import S3Connection
 from ebooklet.plugins.registry import Registry
+from ebooklet.ports.cipher import Cipher, KeySource
 from ebooklet.ports.serializer import Serializer
 from ebooklet.serializers.cbor import CBOR
 from ebooklet.serializers.custom import CustomSerializer, as_serializer
@@ -25,6 +27,9 @@ serializers: list[Serializer] = [
     *(ZstdSerializer(JSON), wrap(CBOR), CustomSerializer(int), as_serializer(int)),
 ]
 assert_type(Registry().serializer("json+zstd"), Serializer)
+
+cipher: Cipher = AesGcmCipher()
+keys: list[KeySource] = [ebooklet.KeyFile("keys.json"), ebooklet.Encryption({}, None)]
 
 
 def exported(db: ebooklet.EBooklet[int], group: ebooklet.RemoteConnGroup) -> None:

@@ -33,7 +33,8 @@ from ebooklet.core.index.limits import (
 from ebooklet.core.index.node import NO_SID, InnerNode, LeafNode, Node
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import NodeRef
-from ebooklet.errors import InvalidKeyError, RemoteIntegrityError
+from ebooklet.core.sealing import PLAIN, Kind, Sealer
+from ebooklet.errors import EncryptionError, InvalidKeyError, RemoteIntegrityError
 
 _HEADER: Final = struct.Struct(">BBHHI")
 _VERSION: Final = 1
@@ -202,7 +203,7 @@ def _inner_digest(level: int, digests: bytes, counts: Sequence[int]) -> bytes:
     return hasher.digest()
 
 
-def decode_node(data: bytes, ref: NodeRef, params: TreeParams) -> Node:
+def decode_node(data: bytes, ref: NodeRef, params: TreeParams, sealer: Sealer = PLAIN) -> Node:
     """Decode a node and verify it against the ref that led to it.
 
     Checked: length, crc and digest; level and count; sizes before they are allocated; keys
@@ -212,8 +213,10 @@ def decode_node(data: bytes, ref: NodeRef, params: TreeParams) -> Node:
         data: the stored bytes.
         ref: what the parent, or the commit, says of the node.
         params: of the tree.
+        sealer: opens it, where the tree is encrypted.
 
     Raises:
+        EncryptionError: it is, and the sealer opens nothing.
         RemoteIntegrityError: the bytes are not the node that `ref` means.
         UnsupportedFormatError: this version cannot work with the parameters.
     """
@@ -222,8 +225,10 @@ def decode_node(data: bytes, ref: NodeRef, params: TreeParams) -> Node:
         raise RemoteIntegrityError(
             "stored bytes of an index node do not match their checksum; run fsck", op="index"
         )
+    if sealer.seals != (params.encryption is not None):
+        raise EncryptionError("an index node cannot be read without a key", op="index")
     try:
-        return _decode(data, ref, params)
+        return _decode(bytes(sealer.open(Kind.NODE, data)), ref, params)
     except (UnicodeDecodeError, OverflowError) as exc:
         raise _damaged("its columns do not decode") from exc
 

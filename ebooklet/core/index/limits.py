@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ebooklet.core.params import TreeParams
+from ebooklet.core.params import AES_256_GCM, TreeParams
+from ebooklet.core.sealing import MAX_OVERHEAD
 from ebooklet.errors import UnsupportedFormatError
 
 MAX_KEY_BYTES: Final = 65_535  # what the u16 length column holds
@@ -42,7 +43,7 @@ def check_params(params: TreeParams) -> TreeParams:
         wrong = f"a salt of {len(params.salt)} bytes"
     elif params.codec != "zstd":
         wrong = f"node codec {params.codec!r}"
-    elif params.encryption is not None:
+    elif params.encryption not in (None, AES_256_GCM):
         wrong = f"encryption {params.encryption!r}"
     if wrong is not None:
         raise UnsupportedFormatError(
@@ -77,7 +78,8 @@ def max_columns_bytes(params: TreeParams, level: int) -> int:
 
 def max_node_bytes(params: TreeParams) -> int:
     """Most bytes an encoded node can have: read no more than this for any node ref."""
-    return max(
+    sealed = MAX_OVERHEAD if params.encryption is not None else 0
+    return sealed + max(
         2048 + max_items(params, level) * (_REF_BYTES + 32) + columns + columns // 64
         for level in (0, 1)
         for columns in (max_columns_bytes(params, level),)

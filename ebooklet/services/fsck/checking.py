@@ -8,6 +8,7 @@ from ebooklet.core.audit import Expectations
 from ebooklet.core.head import MAX_HEAD_BYTES, Head, decode_head
 from ebooklet.core.names import alternate_key, segment_key
 from ebooklet.core.retention import RetainedSegments
+from ebooklet.core.sealing import PLAIN
 from ebooklet.errors import ObjectNotFound, RemoteIntegrityError, UnsupportedFormatError
 from ebooklet.services.auditing import audit_segments
 from ebooklet.services.place import RemotePlace
@@ -25,10 +26,17 @@ class HeadCheck:
         self._head = head
         self._listed = listed
         self._read = read
-        self._history = HistoryReader(place.store, place.db_key, head)
-        self._expectations = Expectations() if read else None
-        nodes = self._history.nodes
-        self._trees = TreeWalk(nodes, place.db_key, self._expectations) if walk else None
+        # Without a key the trees cannot be walked. All else can be told.
+        self.locked = head.encrypted and not place.unlocking.wanted
+        sealer = PLAIN if self.locked else place.unlocking.sealer_of(head)
+        self._history = HistoryReader(place.store, place.db_key, head, sealer)
+        self._expectations = Expectations(sealer) if read else None
+        self._trees: TreeWalk | None = None
+        self._log: TreeWalk | None = None
+        if walk and not self.locked:
+            self._trees = TreeWalk(self._history.nodes, place.db_key, self._expectations)
+        if walk:
+            self._log = TreeWalk(self._history.log_nodes, place.db_key, self._expectations)
         self.segments = RetainedSegments(head)
         self.dropped: set[bytes] = set()  # by gc, and waiting for their grace to end
         self.n_commits = 0
@@ -74,8 +82,10 @@ class HeadCheck:
         self.segments.hold(self._history.log_segments())
         self.dropped = self._history.dropped() - self.segments.sizes.keys()
         self.unreadable += (str(problem) for problem in self._history.problems)
+        if self._log is not None:
+            self._log.walk(head.log, head.held(), "the log")
+            self.damaged.update(self._log.problems)
         if trees is not None:
-            trees.walk(head.log, head.held(), "the log")
             self.damaged.update(trees.problems)
         if expectations is not None:
             for block in head.blocks():

@@ -105,9 +105,18 @@ def judge(
             damaged=dict(sorted(check.damaged.items())),
             strangers=found.strangers,
             unreadable=tuple(dict.fromkeys(check.unreadable)),
+            not_checked=_not_checked(check, walk=walk, read=read),
         ),
         old,
     )
+
+
+def _not_checked(check: HeadCheck, *, walk: bool, read: bool) -> tuple[str, ...]:
+    if not (check.locked and walk):
+        return ()
+    trees = "which segments the index uses: it is encrypted, and no key was given"
+    values = "whether values match their digests, beyond the checksums of their segments"
+    return (trees, values) if read else (trees,)
 
 
 def _floor(place: RemotePlace, head: Head, min_age_ms: int) -> int:

@@ -23,6 +23,7 @@ class FsckReport:
         strangers: objects among the segments whose names are none; never touched.
         unreadable: what kept this from being the whole truth. While there is anything, no segment
             counts as an orphan.
+        not_checked: what could not be looked at without the key of an encrypted database.
         swept: orphans that were deleted.
         not_swept: why nothing was deleted although it was asked for; "" otherwise.
     """
@@ -38,6 +39,7 @@ class FsckReport:
     damaged: Mapping[str, str] = field(default_factory=dict)
     strangers: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    not_checked: tuple[str, ...] = ()
     swept: tuple[str, ...] = ()
     not_swept: str = ""
 

@@ -111,6 +111,8 @@ def _delete(place: RemotePlace, sids: list[bytes], lease: Lease | None) -> tuple
 
 
 def _why_not(place: RemotePlace, report: FsckReport) -> str:
+    if report.not_checked:
+        return "the database is encrypted, and without its key nothing is known to be unneeded"
     if report.unreadable:
         return "what the database needs is not known as a whole; see `unreadable`"
     if report.damaged or report.claimed_but_missing:

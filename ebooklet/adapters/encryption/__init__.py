@@ -1,0 +1,1 @@
+"""Encryption: the cipher, and files of keys."""

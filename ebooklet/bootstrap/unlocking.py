@@ -1,0 +1,26 @@
+"""What encrypted databases are opened with, of what a caller gave."""
+
+from __future__ import annotations
+
+from ebooklet.core.keyring import EncryptionLike, key_source
+from ebooklet.core.unlocking import Unlocking
+from ebooklet.errors import UnsupportedOperation
+
+
+def unlocking_of(encryption: EncryptionLike | None) -> Unlocking:
+    """The cipher there is, with the caller's keys; without keys, what opens plain databases.
+
+    Raises:
+        TypeError: it is no source of keys.
+        UnsupportedOperation: the package that encrypts is not installed.
+    """
+    if encryption is None:
+        return Unlocking()
+    keys = key_source(encryption)
+    try:
+        from ebooklet.adapters.encryption.aesgcm import AesGcmCipher
+    except ImportError as exc:
+        raise UnsupportedOperation(
+            "encryption needs the package cryptography: pip install 'ebooklet[crypto]'", op="open"
+        ) from exc
+    return Unlocking(AesGcmCipher(), keys)

@@ -1,0 +1,288 @@
+"""What is sealed before it leaves for the bucket, and what a sealed block looks like (FORMAT §3).
+
+A sealed block: version u8 = 1 | tag of the key id, 4 bytes | pieces. A piece is what the cipher
+makes of 64 MiB of the plain bytes, the last of what is left; there is always one. The context that
+the cipher binds it to: `ebk-seal` | kind u8 | number of the piece u32 | whether it is the last u8 |
+what the caller adds. So no block passes for one of another kind, and no piece is moved or left out.
+
+The cipher's key is derived from the user's and the id of the database's vault, so that blocks of
+one database cannot be put into another's, and copies stay readable, whatever their uuid.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from hashlib import blake2b
+from hmac import compare_digest
+from typing import Final, Protocol
+
+from ebooklet.core.digest import VALUE_DIGEST_BYTES, value_digest, value_hasher
+from ebooklet.errors import EncryptionError, RemoteIntegrityError
+from ebooklet.ports.cipher import KEY_BYTES, Cipher
+from ebooklet.ports.remote_store import Body
+
+PIECE_BYTES: Final = 64 * 1024 * 1024
+TAG_BYTES: Final = 4
+CHECK_BYTES: Final = 16
+_VERSION: Final = 1
+_HEADER: Final = struct.Struct(f">B{TAG_BYTES}s")
+_CONTEXT: Final = struct.Struct(">8sBIB")
+MAX_OVERHEAD: Final = 64
+"""Most bytes that sealing adds to a block of one piece."""
+
+
+class Kind(IntEnum):
+    """What a sealed block holds."""
+
+    VALUE = 1
+    NODE = 2
+    METADATA = 3  # the user's
+    NOTES = 4  # of a commit: author and message
+    DIGEST_KEY = 5
+    DICTIONARY = 6  # that values were compressed with
+
+
+class Hasher(Protocol):
+    """Makes a digest of bytes that come in pieces."""
+
+    def update(self, data: memoryview, /) -> None:
+        """Take in the next bytes."""
+        ...
+
+    def digest(self) -> bytes:
+        """The digest of all of them."""
+        ...
+
+
+class Sealer(Protocol):
+    """How the blocks of one database are stored, and how its values are told apart."""
+
+    @property
+    def seals(self) -> bool:
+        """Whether anything is encrypted."""
+        ...
+
+    def digest(self, value: Body, /) -> bytes:
+        """Digest of a serialised value, 16 bytes."""
+        ...
+
+    def stored_hasher(self) -> Hasher:
+        """Makes the digest of a value out of its stored bytes."""
+        ...
+
+    def stored_length(self, length: int, /) -> int:
+        """Bytes that a value of this length is stored as."""
+        ...
+
+    def seal(self, kind: Kind, plain: Body, /, extra: bytes = b"") -> Body:
+        """What is stored of a block."""
+        ...
+
+    def open(self, kind: Kind, stored: Body, /, extra: bytes = b"") -> Body:
+        """The block that was stored.
+
+        Raises:
+            RemoteIntegrityError: it is not what was stored, or not at this place.
+            EncryptionError: the key that it needs is not to be had.
+        """
+        ...
+
+
+class _Plain:
+    """Nothing is sealed, and whoever reads the bucket reads the database."""
+
+    seals: Final = False
+    digest = staticmethod(value_digest)
+
+    def stored_hasher(self) -> Hasher:
+        return value_hasher()
+
+    def stored_length(self, length: int, /) -> int:
+        return length
+
+    def seal(self, kind: Kind, plain: Body, /, extra: bytes = b"") -> Body:
+        return plain
+
+    def open(self, kind: Kind, stored: Body, /, extra: bytes = b"") -> Body:
+        return stored
+
+
+PLAIN: Final[Sealer] = _Plain()
+"""The sealer of databases that are not encrypted."""
+
+
+class KeyedSealer:
+    """Seals under the current key, and opens what lies under it or under others before it.
+
+    Args:
+        cipher: does the work.
+        current: id of the key that new blocks are sealed under.
+        names: the ids of all keys that blocks may lie under, by their tags.
+        derived: the cipher's key of an id; raises `EncryptionError`.
+        digest_key: that digests of values are made with, 32 bytes.
+        piece_bytes: of plain bytes; part of the format, and another one only in tests.
+    """
+
+    seals: Final = True
+
+    def __init__(
+        self,
+        cipher: Cipher,
+        current: str,
+        names: Mapping[bytes, str],
+        derived: Callable[[str], bytes],
+        digest_key: bytes,
+        *,
+        piece_bytes: int = PIECE_BYTES,
+    ) -> None:
+        self.current: Final = current
+        self.digest_key: Final = digest_key
+        self._cipher = cipher
+        self._names = {**names, key_tag(current): current}
+        self._derived = derived
+        self._piece = piece_bytes
+        self._header = _HEADER.pack(_VERSION, key_tag(current))
+        self._key = derived(current)
+        self._keys = {key_tag(current): self._key}
+        self._state = blake2b(key=digest_key, digest_size=VALUE_DIGEST_BYTES, person=b"ebk-val")
+
+    def __repr__(self) -> str:
+        return f"<KeyedSealer, current key {self.current!r}>"
+
+    def digest(self, value: Body, /) -> bytes:
+        """Digest of a serialised value, keyed: nobody without the key can try out values."""
+        state = self._state.copy()
+        state.update(value)
+        return state.digest()
+
+    def stored_hasher(self) -> Hasher:
+        """Makes the digest of a value out of its sealed bytes, which it has to hold."""
+        return _Opened(self)
+
+    def stored_length(self, length: int, /) -> int:
+        """Bytes of the sealed block."""
+        pieces = max(1, -(-length // self._piece))
+        return _HEADER.size + length + pieces * self._cipher.overhead
+
+    def seal(self, kind: Kind, plain: Body, /, extra: bytes = b"") -> Body:
+        """Encrypt a block under the current key."""
+        length, piece = len(plain), self._piece
+        if length <= piece:
+            context = _CONTEXT.pack(b"ebk-seal", kind, 0, 1) + extra
+            return self._header + self._cipher.seal(self._key, plain, context)
+        out = bytearray(self._header)
+        with memoryview(plain) as view:
+            for number, at in enumerate(range(0, length, piece)):
+                context = _CONTEXT.pack(b"ebk-seal", kind, number, at + piece >= length) + extra
+                out += self._cipher.seal(self._key, view[at : at + piece], context)
+        return out
+
+    def open(self, kind: Kind, stored: Body, /, extra: bytes = b"") -> bytes:
+        """Decrypt a block under whichever key it names."""
+        piece = self._piece + self._cipher.overhead
+        if len(stored) < _HEADER.size + self._cipher.overhead or stored[0] != _VERSION:
+            raise RemoteIntegrityError("a sealed block does not begin as one does; run fsck")
+        key = self._key_of(bytes(stored[1 : _HEADER.size]))
+        with memoryview(stored) as view, view[_HEADER.size :] as body:
+            if len(body) <= piece:
+                context = _CONTEXT.pack(b"ebk-seal", kind, 0, 1) + extra
+                return self._cipher.open(key, body, context)
+            out = bytearray()
+            for number, at in enumerate(range(0, len(body), piece)):
+                context = _CONTEXT.pack(b"ebk-seal", kind, number, at + piece >= len(body)) + extra
+                with body[at : at + piece] as part:
+                    out += self._cipher.open(key, part, context)
+        return bytes(out)
+
+    def lies_under_current(self, stored: Body) -> bool:
+        """Whether a sealed block names the current key."""
+        return bytes(stored[: _HEADER.size]) == self._header
+
+    def _key_of(self, tag: bytes) -> bytes:
+        key = self._keys.get(tag)
+        if key is None:
+            name = self._names.get(tag)
+            if name is None:
+                raise RemoteIntegrityError(
+                    "a block is sealed under a key that the head does not name; run fsck"
+                )
+            key = self._keys[tag] = self._derived(name)
+        return key
+
+
+class _Opened:
+    """The digest of a value, from its sealed bytes."""
+
+    def __init__(self, sealer: KeyedSealer) -> None:
+        self._sealer = sealer
+        self._stored = bytearray()
+
+    def update(self, data: memoryview, /) -> None:
+        self._stored += data
+
+    def digest(self) -> bytes:
+        try:
+            return self._sealer.digest(self._sealer.open(Kind.VALUE, self._stored))
+        except RemoteIntegrityError:
+            return b""  # as no value's
+
+
+class DerivedKeys:
+    """The cipher's keys of one vault, derived from the user's when first asked for.
+
+    Args:
+        vault: id of the database's vault, 16 bytes.
+        fetch: the user's key of an id, checked; raises `EncryptionError`.
+    """
+
+    def __init__(self, vault: bytes, fetch: Callable[[str], bytes]) -> None:
+        self.vault: Final = vault
+        self._fetch = fetch
+        self._known: dict[str, tuple[bytes, bytes]] = {}
+        self._lock = threading.Lock()
+
+    def checked(self, checks: Mapping[str, bytes], key_id: str) -> bytes:
+        """The cipher's key of this id.
+
+        Args:
+            checks: what tells the keys that the database knows from others.
+            key_id: which.
+
+        Raises:
+            EncryptionError: there is no such key, or it is not the one that the database knows.
+        """
+        derived, check = self._pair(key_id)
+        if not compare_digest(check, checks.get(key_id, check)):
+            raise EncryptionError(
+                f"the key given for id {key_id!r} is not the one that this database is encrypted "
+                "with: give the right one; nothing was read or changed",
+                op="open",
+                key_id=key_id,
+            )
+        return derived
+
+    def check(self, key_id: str) -> bytes:
+        """What tells this key from others without saying anything of it, 16 bytes."""
+        return self._pair(key_id)[1]
+
+    def _pair(self, key_id: str) -> tuple[bytes, bytes]:
+        with self._lock:
+            if key_id not in self._known:
+                user_key = self._fetch(key_id)
+                derived = _derive(user_key, b"ebk-aead", self.vault, KEY_BYTES)
+                check = _derive(user_key, b"ebk-kchk", self.vault, CHECK_BYTES)
+                self._known[key_id] = derived, check
+            return self._known[key_id]
+
+
+def key_tag(key_id: str) -> bytes:
+    """What stands for a key id in a block, 4 bytes."""
+    return blake2b(key_id.encode(), digest_size=TAG_BYTES, person=b"ebk-kid").digest()
+
+
+def _derive(user_key: bytes, person: bytes, vault: bytes, size: int) -> bytes:
+    # BLAKE2b with a key is a PRF (RFC 7693 §2.9), and user keys are random: no stretching is due.
+    return blake2b(vault, key=user_key, digest_size=size, person=person).digest()

@@ -6,9 +6,10 @@ registry, no environment and no cache folder, and keeps nothing in globals.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import ebooklet
 from ebooklet.adapters.probecache import ProbeCache
@@ -22,11 +23,15 @@ from ebooklet.ports.local_store import LocalStore
 from ebooklet.ports.lock_service import LockService
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.ports.serializer import Serializer
+from ebooklet.services.hooking import set_hooks
 from ebooklet.services.localhalf import DEFAULT_LOCK_TIMEOUT_S, BuiltHalf, LocalHalf
 from ebooklet.services.opening import FLAGS, Flag, OpenLocal, Request, check_flag, open_copy
 from ebooklet.services.place import OpenPlace, RemoteLike, RemotePlace
 from ebooklet.services.reopening import reopen_copy
 from ebooklet.services.working_copy import ConflictPolicy, Settings, check_policy
+
+if TYPE_CHECKING:
+    from ebooklet.plugins.hooks import Hooks
 
 __all__ = ["Database", "LocalHalf"]
 
@@ -53,6 +58,7 @@ class Database(EBooklet[V], Generic[V]):
             that is encrypted or, where none exists, is to be; None for a plain one.
         author: who commits, for the history.
         probes: remembers what was found out about servers; without it each creation finds it out.
+        plugins: hook plugins, and no others; see `ebooklet.plugins.hooks.HookSpecs`.
 
     Raises:
         ValueError: an argument is wrong, or the values were written by another serializer.
@@ -92,9 +98,11 @@ class Database(EBooklet[V], Generic[V]):
         encryption: Unlocking | None = None,
         author: str = "",
         probes: ProbeCache | None = None,
+        plugins: Sequence[object] = (),
     ) -> None:
         check_flag(flag, FLAGS)
         check_policy(conflict)
+        hooks = _hooks(plugins)
         request = Request(
             flag=flag,
             open_local=_half(local, serializer),
@@ -126,6 +134,16 @@ class Database(EBooklet[V], Generic[V]):
             _place_opener(db_key, clock, probes),
             lambda copy, mode: reopen_copy(copy, request, mode),
         )
+        if hooks is not None and (bound := hooks.bound_to(self)) is not None:
+            set_hooks(self._copy, bound, flag)
+
+
+def _hooks(plugins: Sequence[object]) -> Hooks | None:
+    if not plugins:
+        return None
+    from ebooklet.plugins.hooks import hooks_of  # brings pluggy, so only where it is needed
+
+    return hooks_of(plugins)
 
 
 def _half(local: LocalStore | LocalHalf, serializer: Serializer) -> OpenLocal:

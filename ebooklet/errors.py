@@ -275,4 +275,4 @@ class UnknownNameError(EBookletError, ValueError):
 
 
 class PluginError(EBookletError):
-    """A plugin failed to import, or two packages claim one name."""
+    """A plugin failed or does not fit, two packages claim one name, or a hook calls what called it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from inspect import Parameter, signature
 from pathlib import Path
@@ -45,6 +45,7 @@ class OpenOptions(TypedDict, total=False):
     group_bytes: GroupBytes
     push_packers: int
     num_groups: None
+    plugins: Sequence[object]
     clock: Clock | None
     registry: Registry | None
 
@@ -64,6 +65,7 @@ class Options:
     group_bytes: GroupBytes = UNSET
     push_packers: int = 1
     num_groups: None = None
+    plugins: Sequence[object] = ()
     clock: Clock | None = None
     registry: Registry | None = None
 
@@ -91,6 +93,9 @@ class Options:
             )
         if not self.lock_timeout >= 0:
             raise ValueError(f"lock_timeout is in seconds, 0 or more, not {self.lock_timeout!r}")
+        plugins: object = self.plugins
+        if isinstance(plugins, str) or not isinstance(plugins, Iterable):
+            raise TypeError(f"plugins is a list of hook plugins, not {plugins!r}")
 
 
 @dataclass(frozen=True, slots=True)

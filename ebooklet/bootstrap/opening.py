@@ -16,7 +16,9 @@ from ebooklet.bootstrap.remotes import Remote, resolve_remote
 from ebooklet.bootstrap.serializing import accepted, serializer_name, serializer_of
 from ebooklet.database import EBooklet
 from ebooklet.group import RemoteConnGroup
+from ebooklet.plugins.hooks import load_hooks
 from ebooklet.services.closing import close_copy
+from ebooklet.services.hooking import set_hooks
 from ebooklet.services.localhalf import DEFAULT_BUFFER_SIZE, DEFAULT_N_BUCKETS
 from ebooklet.services.opening import Flag, open_copy
 from ebooklet.services.place import RemoteLike
@@ -69,6 +71,8 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
             `push_packers` and `num_groups`, of which only None ever remained.
         push_packers: see `group_bytes`.
         num_groups: see `group_bytes`.
+        plugins: hook plugins, which are told and asked before those that packages registered; see
+            `ebooklet.plugins.hooks.HookSpecs`.
         clock: time and randomness, for tests and embedding.
         registry: where names and schemes are looked up.
 
@@ -172,6 +176,7 @@ def _opened(given: Arguments) -> EBooklet[Any]:
         serializer_of(given.value_serializer, explicit, registry)  # no name at all is said at once
     if isinstance(given.options.local, str):
         registry.local_store(given.options.local)
+    hooks = load_hooks(registry, given.options.plugins)
     remote = resolve_remote(given.remote_conn, registry, mirrored=True)
     try:
         _check_apart(given.file_path, remote)
@@ -199,7 +204,10 @@ def _opened(given: Arguments) -> EBooklet[Any]:
         reopen_copy(copy, request, flag)
 
     elsewhere = place_opener(clock, registry, lock_elsewhere(given.options.lock))
-    return face(copy, serializer, elsewhere, reopen)
+    db: EBooklet[Any] = face(copy, serializer, elsewhere, reopen)
+    if (bound := hooks.bound_to(db)) is not None:
+        set_hooks(copy, bound, given.flag)
+    return db
 
 
 def _check_apart(file_path: PathLike | None, remote: Remote | None) -> None:

@@ -18,41 +18,62 @@ pluggy carries the calls; it is imported only when there is a plugin.
 
 from __future__ import annotations
 
+import logging
+import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, get_args
 
+from ebooklet.core.callers import stacklevel
 from ebooklet.errors import EBookletError, PluginError
+from ebooklet.plugins.fitting import misfit
 from ebooklet.plugins.groups import HOOKS
-from ebooklet.plugins.registry import Registry
+from ebooklet.ports.hooks import Conflict, Hook, HookFailure, Resolution
 
 if TYPE_CHECKING:
     import pluggy
 
-__all__ = ["NAMESPACE", "Conflict", "HookSpecs", "Hooks", "Resolution", "hookimpl", "load_hooks"]
+    # The types of what hooks are given; at run time nothing here knows them.
+    from ebooklet import EBooklet, PullResult, PushResult
+    from ebooklet.plugins.registry import Registry
+
+__all__ = [
+    "NAMESPACE",
+    "BoundHooks",
+    "Conflict",
+    "HookFailure",
+    "HookSpecs",
+    "Hooks",
+    "Resolution",
+    "hookimpl",
+    "hooks_of",
+    "load_hooks",
+]
 
 NAMESPACE: Final = "ebooklet"
+_HOOKS: Final[tuple[Hook, ...]] = get_args(Hook)
+_ASK: Final[frozenset[Hook]] = frozenset({"before_push", "on_conflict"})  # may stop what goes on
 
-Resolution: TypeAlias = Literal["ours", "theirs"]
-Database: TypeAlias = Mapping[str, Any]
-"""The open database, an `ebooklet.EBooklet`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """One key that changed both here and in the remote. None stands for a deleted or absent key."""
-
-    key: str
-    base: bytes | None  # what both sides started from, serialised; None also when it is not known
-    ours: bytes | None
-    theirs: bytes | None
+logger = logging.getLogger("ebooklet")
 
 
 class HookSpecs:
-    """The hooks and their promises. Nothing here is called; plugins answer to these names."""
+    """The hooks and their promises; plugins answer to these names.
 
-    def on_open(self, db: Database, flag: str) -> None:
+    Whoever makes a plugin a subclass has mypy compare its methods with these. A method counts
+    only if it is marked with `hookimpl`.
+
+    Order: the plugins given to `open` in the order given, then the registered ones by name;
+    pluggy's `hookimpl(tryfirst=True)` and `hookimpl(trylast=True)` go before and after all others.
+
+    `before_push` and `on_conflict` stop what goes on by raising. What the others raise cannot: it
+    is logged on "ebooklet", shown as a `RuntimeWarning`, and noted in the result; the other hooks
+    are still called. A hook may use the database, but a push calls no push, and a pull no pull.
+    """
+
+    def on_open(self, db: EBooklet[Any], flag: str) -> None:
         """Learn that a database was opened, after everything is in place.
 
         Args:
@@ -60,58 +81,73 @@ class HookSpecs:
             flag: r, w, c or n.
         """
 
-    def before_push(self, db: Database, message: str | None) -> None:
+    def before_push(self, db: EBooklet[Any], message: str | None) -> None:
         """Look at a push before its first request; raise to refuse it.
 
-        What is raised leaves `push` unchanged. Nothing was written, all changes stay pending.
+        What is raised leaves `push` unchanged. Nothing was written, all changes stay pending, and
+        the lock is held as before. What is written to the database here is part of the push.
 
         Args:
             db: the database; `db.changes()` says what would be pushed.
             message: the commit message given to `push`.
         """
 
-    def after_push(self, db: Database, result: object) -> None:
-        """Learn that a push ended without raising. It cannot be undone here.
+    def after_push(self, db: EBooklet[Any], result: PushResult) -> None:
+        """Learn that a push ended without raising, whether it committed anything or not.
 
         Args:
             db: the database.
-            result: the `PushResult`.
+            result: `result.updated` says whether there was a commit.
         """
 
-    def after_pull(self, db: Database, result: object) -> None:
-        """Learn that a pull ended without raising, whether it brought anything or not.
+    def after_pull(self, db: EBooklet[Any], result: PullResult) -> None:
+        """Learn that `pull()` ended without raising, whether it brought anything or not.
+
+        What an open or a push takes in is no pull: `on_open` and `after_push` follow those.
 
         Args:
             db: the database.
-            result: the `PullResult`.
+            result: what was found.
         """
 
-    def on_conflict(self, db: Database, conflict: Conflict) -> Resolution | None:
-        """Decide a conflict before the `conflict=` policy does.
+    def on_conflict(self, db: EBooklet[Any], conflict: Conflict) -> Resolution | None:
+        """Decide a key that changed on both sides, before the `conflict=` policy does.
 
-        The first answer that is not None counts; plugins are asked in the order last registered
-        first. What is raised leaves `push` unchanged, and nothing was written.
+        Asked by `pull()` when it meets the conflict, and by each push that finds it, again after
+        a lost race. The first answer that is not None counts. What is raised leaves `push` or
+        `pull` unchanged: nothing was committed, and all conflicts stay.
 
         Args:
             db: the database.
-            conflict: the key and its three values.
+            conflict: the key and its values.
 
         Returns:
-            "ours", "theirs", or None to leave it to others.
+            "ours": the change stays pending, and is a conflict no more. "theirs": it is dropped.
+            None leaves it to others.
+        """
+
+    def on_evict(self, db: EBooklet[Any], keys: Sequence[str]) -> None:
+        """Learn that values stored locally were dropped, and reading them gives what the remote has.
+
+        By a pull, or by what a push or `reopen` took in, that found newer ones; by `discard`; by a
+        conflict settled as "theirs"; by `prune(timestamp)`, after which the value is still the
+        same. Not by deletions, nor by what an open takes in before `on_open`.
+
+        Args:
+            db: the database.
+            keys: which, sorted.
         """
 
 
 class Hooks:
-    """Calls the hooks of a fixed set of plugins; without any, every call returns at once.
-
-    `before_push` and `on_conflict` pass on what a plugin raises. The others only tell what has
-    already happened: there a failing plugin becomes a `RuntimeWarning`, and the rest still run.
+    """The hooks of a fixed set of plugins, for any number of databases.
 
     Args:
-        plugins: name, for messages, to plugin.
+        plugins: name, for messages, to plugin, in the order in which they are called.
 
     Raises:
-        PluginError: a plugin's hook asks for an argument that its specification does not have.
+        PluginError: a plugin is none, answers to a hook that there is not, or asks for an argument
+            that a hook does not have.
     """
 
     def __init__(self, plugins: Mapping[str, object] | None = None) -> None:
@@ -121,32 +157,57 @@ class Hooks:
         """Whether there is any plugin to call."""
         return self._manager is not None
 
-    def on_open(self, db: Database, *, flag: str) -> None:
+    def bound_to(self, db: object) -> BoundHooks | None:
+        """The hooks of this database, which they do not keep alive; None without any plugin."""
+        return None if self._manager is None else BoundHooks(self._manager, db)
+
+
+class BoundHooks:
+    """Calls the hooks of one database; see `ebooklet.ports.hooks.DatabaseHooks`."""
+
+    def __init__(self, manager: pluggy.PluginManager, db: object) -> None:
+        self._hook = manager.hook
+        self._db = weakref.ref(db)  # the database holds these, and ends when nobody else holds it
+        self._stack = threading.local()
+        self._wanted: frozenset[Hook] = frozenset(n for n in _HOOKS if self._answers(n))
+
+    @property
+    def wanted(self) -> frozenset[Hook]:
+        """The hooks that a plugin answers to."""
+        return self._wanted
+
+    @property
+    def running(self) -> frozenset[Hook]:
+        """The hooks that this thread is inside of."""
+        return getattr(self._stack, "hooks", frozenset())
+
+    def on_open(self, flag: str) -> tuple[HookFailure, ...]:
         """See `HookSpecs.on_open`."""
-        self._tell("on_open", db=db, flag=flag)
+        return self._tell("on_open", flag=flag)
 
-    def before_push(self, db: Database, *, message: str | None) -> None:
+    def before_push(self, message: str | None) -> None:
         """See `HookSpecs.before_push`."""
-        if self._manager is not None:
-            self._manager.hook.before_push(db=db, message=message)
+        self._ask("before_push", message=message)
 
-    def after_push(self, db: Database, *, result: object) -> None:
+    def after_push(self, result: object) -> tuple[HookFailure, ...]:
         """See `HookSpecs.after_push`."""
-        self._tell("after_push", db=db, result=result)
+        return self._tell("after_push", result=result)
 
-    def after_pull(self, db: Database, *, result: object) -> None:
+    def after_pull(self, result: object) -> tuple[HookFailure, ...]:
         """See `HookSpecs.after_pull`."""
-        self._tell("after_pull", db=db, result=result)
+        return self._tell("after_pull", result=result)
 
-    def on_conflict(self, db: Database, conflict: Conflict) -> Resolution | None:
+    def on_evict(self, keys: Sequence[str]) -> tuple[HookFailure, ...]:
+        """See `HookSpecs.on_evict`."""
+        return self._tell("on_evict", keys=keys)
+
+    def on_conflict(self, conflict: Conflict) -> Resolution | None:
         """See `HookSpecs.on_conflict`.
 
         Raises:
             PluginError: a plugin answered something else.
         """
-        if self._manager is None:
-            return None
-        answer: object = self._manager.hook.on_conflict(db=db, conflict=conflict)
+        answer = self._ask("on_conflict", conflict=conflict)
         if answer is None:
             return None
         if answer == "ours":
@@ -160,42 +221,96 @@ class Hooks:
             key=conflict.key,
         )
 
-    def _tell(self, hook: str, **arguments: object) -> None:
-        manager = self._manager
-        if manager is None:
-            return
-        plugins = list(manager.get_plugins())
-        for plugin in plugins:
-            alone = manager.subset_hook_caller(hook, [p for p in plugins if p is not plugin])
-            try:
-                alone(**arguments)
-            except Exception as exc:  # noqa: BLE001  plugins may raise anything; see the class
-                warnings.warn(
-                    f"{hook} of the hook plugin {manager.get_name(plugin)!r} failed: {exc!r}",
-                    RuntimeWarning,
-                    stacklevel=4,
-                )
+    def _answers(self, hook: Hook) -> list[pluggy.HookImpl]:
+        """The plugins' methods for a hook, in the order in which they are called."""
+        caller: pluggy.HookCaller = getattr(self._hook, hook)
+        return caller.get_hookimpls()[::-1]
+
+    def _ask(self, hook: Hook, **arguments: object) -> object:
+        db = self._db()
+        if db is None or hook not in self._wanted:
+            return None
+        caller: Callable[..., object] = getattr(self._hook, hook)
+        with self._inside(hook):
+            return caller(db=db, **arguments)
+
+    def _tell(self, hook: Hook, **arguments: object) -> tuple[HookFailure, ...]:
+        db = self._db()
+        if db is None or hook not in self._wanted:
+            return ()
+        given = {"db": db, **arguments}
+        failures: list[HookFailure] = []
+        with self._inside(hook):
+            for answer in self._answers(hook):
+                try:
+                    answer.function(*(given[name] for name in answer.argnames))
+                except Exception as exc:  # plugins may raise anything
+                    failures.append(HookFailure(hook, answer.plugin_name, repr(exc)))
+                    logger.warning(
+                        "%s of the hook plugin %s failed", hook, answer.plugin_name, exc_info=exc
+                    )
+        for failure in failures:
+            warnings.warn(
+                f"{hook} of the hook plugin {failure.plugin} failed: {failure.error}",
+                RuntimeWarning,
+                stacklevel=stacklevel(),
+            )
+        return tuple(failures)
+
+    @contextmanager
+    def _inside(self, hook: Hook) -> Iterator[None]:
+        before = self.running
+        self._stack.hooks = before | {hook}
+        try:
+            yield
+        finally:
+            self._stack.hooks = before
+
+
+def hooks_of(given: Iterable[object]) -> Hooks:
+    """The hooks of the caller's own plugins, called in this order.
+
+    Raises:
+        PluginError: one of them does not fit; the message names it.
+    """
+    return Hooks(_named(given))
 
 
 def load_hooks(registry: Registry, given: Iterable[object] = ()) -> Hooks:
-    """Gather the hook plugins that packages registered, and those given.
+    """Gather the caller's own hook plugins, and those that packages registered.
 
-    A registered plugin that fails to load is left out with a `RuntimeWarning` that names it: a
-    broken package must not keep anybody from the data.
+    A registered plugin that fails to load, or does not fit, is left out with a `RuntimeWarning`
+    that names it: a broken package must not keep anybody from the data.
 
     Args:
         registry: where registered plugins are looked up.
         given: plugins of the caller's own, called before the registered ones.
+
+    Raises:
+        PluginError: one of those given does not fit; the message names it.
     """
-    plugins: dict[str, object] = {}
+    plugins = _named(given)
     for plugin in registry.plugins(HOOKS):
         try:
-            plugins[f"{plugin.name} ({plugin.package})"] = plugin.load()
+            loaded = plugin.load()
+            name = f"{plugin.name!r} of the package {plugin.package!r}"
+            _check(name, loaded)
         except EBookletError as exc:
-            warnings.warn(str(exc), RuntimeWarning, stacklevel=2)
-    for position, own in enumerate(given):
-        plugins[f"{type(own).__name__} (given, {position})"] = own
+            logger.warning("left out: %s", exc, exc_info=exc)
+            warnings.warn(f"left out: {exc}", RuntimeWarning, stacklevel=stacklevel())
+        else:
+            if not any(loaded is other for other in plugins.values()):
+                plugins[name] = loaded
     return Hooks(plugins)
+
+
+def _named(given: Iterable[object]) -> dict[str, object]:
+    return {f"{type(own).__name__} (given, {at})": own for at, own in enumerate(given)}
+
+
+def _check(name: str, plugin: object) -> None:
+    """Raise `PluginError` for what is no plugin of these hooks."""
+    _manager({name: plugin})
 
 
 def _manager(plugins: Mapping[str, object]) -> pluggy.PluginManager:
@@ -204,11 +319,15 @@ def _manager(plugins: Mapping[str, object]) -> pluggy.PluginManager:
     manager = pluggy.PluginManager(NAMESPACE)
     tell = pluggy.HookspecMarker(NAMESPACE)
     specs = type("_Specs", (), {})
-    for name in ("on_open", "before_push", "after_push", "after_pull", "on_conflict"):
-        described: Callable[..., object] = getattr(HookSpecs, name)
-        setattr(specs, name, tell(firstresult=name == "on_conflict")(described))
+    for hook in _HOOKS:
+        described: Callable[..., object] = getattr(HookSpecs, hook)
+        setattr(specs, hook, tell(firstresult=hook == "on_conflict")(described))
     manager.add_hookspecs(specs)
-    for name, plugin in plugins.items():
+    # pluggy calls last what was registered first.
+    for name, plugin in list(plugins.items())[::-1]:
+        wanted = misfit(HOOKS, name, plugin)
+        if wanted is not None:
+            raise PluginError(f"hook plugin {name} is not {wanted}", op="load plugin")
         try:
             manager.register(plugin, name)
         except (ValueError, pluggy.PluginValidationError) as exc:
@@ -216,7 +335,20 @@ def _manager(plugins: Mapping[str, object]) -> pluggy.PluginManager:
     try:
         manager.check_pending()
     except pluggy.PluginValidationError as exc:
-        raise PluginError(f"a hook plugin answers to no hook of ours: {exc}") from exc
+        raise PluginError(
+            f"a hook plugin answers to no hook of ours, which are {', '.join(_HOOKS)}: {exc}",
+            op="load plugin",
+        ) from exc
+    for hook in set(_HOOKS) - _ASK:
+        caller: pluggy.HookCaller = getattr(manager.hook, hook)
+        for answer in caller.get_hookimpls():
+            if answer.hookwrapper or answer.wrapper:
+                # Each is called by itself, so that a failing one stops no other.
+                raise PluginError(
+                    f"{hook} of the hook plugin {answer.plugin_name} is a wrapper; only "
+                    f"{' and '.join(sorted(_ASK))} may be wrapped",
+                    op="load plugin",
+                )
     return manager
 
 

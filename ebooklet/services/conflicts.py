@@ -1,4 +1,4 @@
-"""Keys that changed both here and in the remote: found, reported, settled by policy."""
+"""Keys that changed both here and in the remote: found, reported, given up or kept."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Final
 
 from ebooklet.core import merge
 from ebooklet.core.journal import UNKNOWN, Base
-from ebooklet.errors import ConflictError
 from ebooklet.services.entries import entries_of
-from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy
+from ebooklet.services.working_copy import WorkingCopy
 
 UNRELATED: Final = b"?"  # a base that equals no digest: nothing is known of what this key once was
 _SHOWN: Final = 5
@@ -35,7 +34,7 @@ def find_conflicts(copy: WorkingCopy) -> list[str]:
     decided: dict[str, tuple[merge.State, merge.State]] = {}
     for key in sorted(moved):
         entry = entries.get(key)
-        ours = _ours(copy, key)
+        ours = ours_of(copy, key)
         theirs: merge.State = merge.ABSENT
         if entry is not None:
             theirs = merge.Version(entry.digest, entry.timestamp)
@@ -46,7 +45,7 @@ def find_conflicts(copy: WorkingCopy) -> list[str]:
             decided[key] = ours, theirs
     with copy.lock:
         # Another thread may have changed them since: then nothing was decided about them.
-        same = {k: theirs for k, (ours, theirs) in decided.items() if _ours(copy, k) == ours}
+        same = {k: theirs for k, (ours, theirs) in decided.items() if ours_of(copy, k) == ours}
         kept = {
             key: theirs.timestamp
             for key, theirs in same.items()
@@ -57,33 +56,13 @@ def find_conflicts(copy: WorkingCopy) -> list[str]:
     return conflicts
 
 
-def settle_conflicts(copy: WorkingCopy, policy: ConflictPolicy) -> None:
-    """Apply the policy before a push writes anything.
-
-    Raises:
-        ConflictError: the policy is "error" and there are conflicts; everything stays pending.
-    """
-    conflicts = find_conflicts(copy)
-    if not conflicts:
-        return
-    if policy == "error":
-        raise ConflictError(
-            f"{describe(conflicts)} changed both here and in the remote; push with "
-            "conflict='ours' to keep yours, or with conflict='theirs', or discard() the changes here, "
-            "to take the remote's",
-            keys=conflicts,
-            op="push",
-        )
-    if policy == "theirs":
-        drop_changes(copy, conflicts)
-
-
 def drop_changes(copy: WorkingCopy, keys: list[str]) -> None:
     """Give up the changes of `keys` made here: what the base has is readable again."""
     with copy.lock:
         copy.pending.absorb()
         dropped = [key for key in keys if key in copy.pending]
         stored = [key for key in dropped if key in copy.pending.sets]
+        copy.note_evicted(stored)
         copy.journal.gone(stored)
         copy.local.delete(stored)
         for key in dropped:
@@ -110,7 +89,8 @@ def describe(keys: list[str]) -> str:
     return f"{shown} and {more} more keys" if more > 0 else shown
 
 
-def _ours(copy: WorkingCopy, key: str) -> merge.State:
+def ours_of(copy: WorkingCopy, key: str) -> merge.State:
+    """What a pending key is here; the caller holds the lock where that is to stay."""
     found = None if key in copy.pending.deletes else copy.local.get_entry(key)
     return (
         merge.ABSENT

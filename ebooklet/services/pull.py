@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeAlias
 
 from ebooklet.core.callers import stacklevel
 from ebooklet.core.journal import UNKNOWN
 from ebooklet.errors import RemoteMissingError, RemoteRewound, UUIDMismatchError
+from ebooklet.ports.hooks import HookFailure
 from ebooklet.services.confirming import confirm_writes, settle_landed
 from ebooklet.services.conflicts import describe, find_conflicts
+from ebooklet.services.hooking import check_reentry, telling_evictions
 from ebooklet.services.metadata import committed_metadata
 from ebooklet.services.rebasing import leave_base
+from ebooklet.services.settling import has_rules, settle_pulled
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import BORROW_TIMEOUT_S, WorkingCopy
 
@@ -26,15 +32,31 @@ class PullResult:
             are dropped, to be fetched again when they are read.
         conflicts: keys that changed both here and there; they stay pending.
         seq: sequence number of the commit this copy now stands on; 0 without a remote.
+        hook_failures: hooks that raised, which stopped nothing.
     """
 
     updated: bool
     n_changed: int = 0
     conflicts: tuple[str, ...] = ()
     seq: int = 0
+    hook_failures: tuple[HookFailure, ...] = ()
 
     def __bool__(self) -> bool:
         return self.updated
+
+
+# Given the keys in conflict, does what is to be done, and says which are to be warned of.
+Settle: TypeAlias = Callable[[list[str]], list[str]]
+
+
+def report_all(conflicts: list[str]) -> list[str]:
+    """Leave all conflicts as they are."""
+    return conflicts
+
+
+def report_none(_: list[str]) -> list[str]:
+    """Leave all conflicts as they are, for somebody who will settle them in a moment."""
+    return []
 
 
 def pull(copy: WorkingCopy) -> PullResult:
@@ -44,8 +66,21 @@ def pull(copy: WorkingCopy) -> PullResult:
         RemoteMissingError: this copy had a remote, and it is gone.
         RemoteRewound: the remote shows an older head than one seen before.
         OfflineError: the database was opened offline.
+        PluginError: a hook of this very pull called it.
+        Exception: what a hook raised about a conflict. The pull has happened; the conflicts it met
+            stay.
     """
     copy.require_online("pull")
+    check_reentry(copy, "pull")
+    with telling_evictions(copy) as failures:
+        result = _pull(copy)
+    if copy.hooks is not None:
+        failures += copy.hooks.after_pull(result)
+        result = replace(result, hook_failures=tuple(failures))
+    return result
+
+
+def _pull(copy: WorkingCopy) -> PullResult:
     # A head read before another thread moved the base would look like a rewound remote.
     with copy.base_lock:
         current = copy.heads.read()
@@ -57,25 +92,30 @@ def pull(copy: WorkingCopy) -> PullResult:
                     key=copy.db_key,
                 )
             return PullResult(updated=False)
-        return take_in(copy, current)
+        settle = partial(settle_pulled, copy, before=copy.base) if has_rules(copy) else report_all
+        return take_in(copy, current, settle)
 
 
-def take_in(copy: WorkingCopy, current: Snapshot) -> PullResult:
+def take_in(copy: WorkingCopy, current: Snapshot, settle: Settle = report_all) -> PullResult:
     """`advance_base`, borrowing the local store from other readers where that is needed."""
     base = copy.base
     if copy.local.writable:
-        return advance_base(copy, current)
+        return advance_base(copy, current, settle)
     if base is not None and base.head.write_id == current.head.write_id:
         with copy.lock:
             copy.set_base(current)
         return PullResult(updated=False, seq=current.commit.seq)
     with copy.local.exclusive(BORROW_TIMEOUT_S):
         copy.reload()
-        return advance_base(copy, current)
+        return advance_base(copy, current, settle)
 
 
 def advance_base(
-    copy: WorkingCopy, current: Snapshot, *, over_replacement: bool = False
+    copy: WorkingCopy,
+    current: Snapshot,
+    settle: Settle = report_all,
+    *,
+    over_replacement: bool = False,
 ) -> PullResult:
     """Make `current` the base: drop local copies that are stale, keep what is pending.
 
@@ -113,7 +153,7 @@ def advance_base(
             UserWarning,
             stacklevel=stacklevel(),
         )
-    conflicts = find_conflicts(copy)
+    conflicts = settle(find_conflicts(copy))
     if conflicts:
         warnings.warn(
             f"{describe(conflicts)} changed both here and in the remote; your changes stay pending "

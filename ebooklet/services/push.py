@@ -27,15 +27,17 @@ from ebooklet.errors import (
     ReplaceConflict,
     UnsupportedFormatError,
 )
+from ebooklet.ports.hooks import HookFailure
 from ebooklet.services.backoff import chance
 from ebooklet.services.clashes import clashes_named
 from ebooklet.services.confirming import settle_landed
-from ebooklet.services.conflicts import settle_conflicts
 from ebooklet.services.draft import Draft
 from ebooklet.services.fencing import check_fence
 from ebooklet.services.heads import HeadMoved
+from ebooklet.services.hooking import asked_before_push, check_reentry, telling_evictions
 from ebooklet.services.log import log_entries, log_params, log_segments
-from ebooklet.services.pull import advance_base
+from ebooklet.services.pull import advance_base, report_all, report_none
+from ebooklet.services.settling import has_rules, settle_conflicts
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.upload import SegmentUploader
 from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy, check_policy
@@ -61,6 +63,7 @@ class PushResult:
         n_set: keys written.
         n_deleted: keys deleted.
         bytes_up: bytes of the new segments.
+        hook_failures: hooks that raised once nothing could be stopped any more.
     """
 
     updated: bool
@@ -70,6 +73,7 @@ class PushResult:
     n_set: int = 0
     n_deleted: int = 0
     bytes_up: int = 0
+    hook_failures: tuple[HookFailure, ...] = ()
 
     def __bool__(self) -> bool:
         return self.updated and not self.failures
@@ -94,6 +98,8 @@ def push(
         ConflictError: keys changed on both sides; nothing was committed, all stay pending.
         ReplaceConflict: the database is to be replaced, but its head moved.
         OfflineError: the database was opened offline.
+        PluginError: a hook of this very push called it.
+        Exception: what a hook raised before the commit; nothing was committed, all stay pending.
         LockLostError, RemoteDeleted, RemoteUnavailable, OutcomeUnknown and others: nothing is
             lost; what is pending stays so, and the next push finds out what happened.
     """
@@ -113,14 +119,27 @@ def push(
         raise ReadOnlyError(
             "this remote can only be read; pass a connection with credentials", op="push"
         )
+    check_reentry(copy, "push")
+    with telling_evictions(copy) as failures:
+        result = _push(copy, message, force, conflict)
+    if copy.hooks is not None:
+        failures += copy.hooks.after_push(result)
+        result = replace(result, hook_failures=tuple(failures))
+    return result
+
+
+def _push(
+    copy: WorkingCopy, message: str, force: bool, conflict: ConflictPolicy | None
+) -> PushResult:
     if not copy.push_lock.acquire(blocking=False):
         raise PushInProgressError("another thread is pushing this database", op="push")
     try:
+        asked_before_push(copy, message)
         with copy.base_lock:
             push = _Push(copy, message, force, conflict or copy.settings.conflict)
             if copy.base is not None:
                 return push.run()
-            with clashes_named(copy.remote, copy.db_key, copy.clock):
+            with clashes_named(copy.reachable_remote(), copy.db_key, copy.clock):
                 return push.run()
     finally:
         copy.push_lock.release()
@@ -136,6 +155,7 @@ class _Push:
         self.message = message
         self.force = force
         self.conflict = conflict
+        self.before = copy.base  # what keys that come into conflict now were based on
         self.write_id = copy.clock.token_bytes(16)
         self.placed: dict[str, Entry] = {}  # uploaded by an earlier attempt
         self.lengths: dict[bytes, int] = {}  # of the segments of earlier attempts
@@ -192,7 +212,9 @@ class _Push:
                 op="push",
                 key=copy.db_key,
             )
-        advance_base(copy, current, over_replacement=True)
+        # Where hooks decide, a warning would come too early: they are asked before the commit.
+        settle = report_none if has_rules(copy) else report_all
+        advance_base(copy, current, settle, over_replacement=True)
 
     def _attempt(self) -> PushResult:
         copy = self.copy
@@ -230,7 +252,7 @@ class _Push:
         """Lay down what is new and move the head to it."""
         copy = self.copy
         # May drop changes that turn out to be none, so the keys are taken only after it.
-        settle_conflicts(copy, self.conflict)
+        settle_conflicts(copy, self.conflict, self.before)
         with copy.lock:
             sets, deletes = sorted(copy.pending.sets), frozenset(copy.pending.deletes)
         uploader = self._uploader(base)

@@ -76,14 +76,14 @@ def _apply(copy: WorkingCopy, changes: list[Change]) -> None:
             copy.pending.base_moved(change)
         copy.journal.rebased(copy.pending, [change.key for change in moved])
         stale = [change for change in changes if change.key not in copy.pending]
-        for change in stale:
-            copy.fetched.pop(change.key, None)
+        copy.note_evicted([c.key for c in stale if copy.fetched.pop(c.key, None) is not None])
         here = [change for change in stale if copy.local.contains(change.key)]
         copy.restamp({c.key: c.new.timestamp for c in here if c.new is not None and c.same_value})
         _drop(copy, [change.key for change in here if not change.same_value])
 
 
 def _drop(copy: WorkingCopy, keys: list[str]) -> None:
+    copy.note_evicted(keys)
     copy.journal.gone(keys)
     copy.local.delete(keys)
 

@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias, get_args
 from ebooklet.errors import PushInProgressError, RemoteUnavailable
 from ebooklet.services.attaching import attach
 from ebooklet.services.closing import settle_writes
+from ebooklet.services.hooking import telling_evictions
 from ebooklet.services.mirrors import check_mirror
 from ebooklet.services.opening import (
     Request,
@@ -57,7 +58,7 @@ def reopen_copy(copy: WorkingCopy, request: Request, flag: Mode) -> None:
     fell_back = copy.settings.offline and not request.settings.offline
     if writes == wrote and not fell_back:
         return
-    with _alone(copy):
+    with telling_evictions(copy), _alone(copy):
         if wrote and not writes:
             _cease_to_write(copy)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, get_args
@@ -29,6 +29,7 @@ from ebooklet.errors import (
     SnapshotExpired,
 )
 from ebooklet.ports.clock import Clock
+from ebooklet.ports.hooks import DatabaseHooks
 from ebooklet.ports.local_store import LocalStore, LocalValue
 from ebooklet.ports.lock_service import Lease, LockService
 from ebooklet.ports.remote_store import RemoteStore
@@ -99,6 +100,7 @@ class WorkingCopy:
         sealer: how this one's blocks are stored.
         lock: guards `base`, `pending` and writes to the local store. Held over a request only to
             fetch user metadata too large for the head, by a pull and by `discard`.
+        hooks: who is told and asked of what happens; None for nobody.
         mirrored: the remote, with its segments read elsewhere; None to read them there as well.
         segments: where they are read from: what comes has to be checked, see `services.parts`.
     """
@@ -133,6 +135,8 @@ class WorkingCopy:
         self.lock_timeout = 300.0  # s
         self.fetched: dict[str, LocalValue] = {}  # a reader's values on their way to the store
         self._fetched_bytes = 0
+        self.hooks: DatabaseHooks | None = None
+        self._evicted: dict[str, None] = {}  # what `on_evict` has not been told of yet
         self.walks = Walks()
         self._moving = False
         self.proto: Proto | None = None  # how heads are moved; None until a remote was looked at
@@ -377,6 +381,19 @@ class WorkingCopy:
             full = self._fetched_bytes > MAX_FETCHED_BYTES
         if full:
             self.flush_fetched()
+
+    def note_evicted(self, keys: Iterable[str]) -> None:
+        """Note that local copies were dropped, for `on_evict`; the caller holds the lock."""
+        if self.hooks is not None and "on_evict" in self.hooks.wanted:
+            self._evicted.update(dict.fromkeys(keys))
+
+    def take_evicted(self) -> tuple[str, ...]:
+        """The keys noted by `note_evicted` since the last call, sorted."""
+        if not self._evicted:
+            return ()
+        with self.lock:
+            keys, self._evicted = self._evicted, {}
+        return tuple(sorted(keys))
 
     def restamp(self, times: Mapping[str, int]) -> None:
         """Give values stored here other timestamps (µs); the caller holds the lock."""

@@ -11,6 +11,7 @@ from ebooklet.core.keys import check_keys, is_key
 from ebooklet.errors import PushInProgressError
 from ebooklet.services import reading
 from ebooklet.services.conflicts import drop_changes
+from ebooklet.services.hooking import telling_evictions
 from ebooklet.services.iterating import iter_keys
 from ebooklet.services.metadata import committed_metadata
 from ebooklet.services.working_copy import WorkingCopy
@@ -134,7 +135,7 @@ def clear(copy: WorkingCopy) -> None:
 
 def discard(copy: WorkingCopy, keys: Iterable[str] | None) -> None:
     """Drop pending changes of `keys`, or all of them with metadata; unknown keys are ignored."""
-    with _between_pushes(copy, "discard"):
+    with telling_evictions(copy), _between_pushes(copy, "discard"):
         copy.require_writable("discard")
         copy.pending.absorb()
         if keys is None:
@@ -161,7 +162,7 @@ def prune(copy: WorkingCopy, older_than: int | None) -> int:
     Returns:
         Entries removed from the local file.
     """
-    with _between_pushes(copy, "prune"):
+    with telling_evictions(copy), _between_pushes(copy, "prune"):
         copy.require_writable("prune")
         copy.sync()
         awaited = copy.journal.awaited()
@@ -175,6 +176,7 @@ def prune(copy: WorkingCopy, older_than: int | None) -> int:
         ]
         if copy.base is None or copy.pending.replace:
             evict = []  # nothing is stored anywhere else
+        copy.note_evicted(evict)
         copy.journal.gone(evict)
         removed = copy.local.compact(evict=evict)
         copy.local.sync()

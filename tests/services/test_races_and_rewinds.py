@@ -120,7 +120,7 @@ def test_a_value_set_while_a_pull_decides_stays_pending(
         a.set("k", 1, timestamp=2)
         a.push()
         b.set("k", 1, timestamp=2)
-        ours = conflicts._ours
+        ours = conflicts.ours_of
 
         def then_set(copy: Any, key: str) -> Any:
             found = ours(copy, key)
@@ -129,7 +129,7 @@ def test_a_value_set_while_a_pull_decides_stays_pending(
             b.sync()
             return found
 
-        monkeypatch.setattr(conflicts, "_ours", then_set)
+        monkeypatch.setattr(conflicts, "ours_of", then_set)
         b.pull()
         assert b["k"] == 2
         assert [change["key"] for change in b.changes()] == ["k"]

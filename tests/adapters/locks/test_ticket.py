@@ -13,6 +13,7 @@ from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.errors import LockLostError, LockTimeout, StoreError
 from ebooklet.ports.remote_store import Body, Condition, ObjectMeta
 from ebooklet.testing.clock import ManualClock
+from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 
 
 class CountingStore(MemoryRemoteStore):
@@ -245,6 +246,63 @@ def test_who_was_waiting_behind_the_breaker_waits_too(
     lease = held(store, clock, timeout=100)
     assert 60 <= clock.monotonic() - began <= 100
     lease.verify()
+
+
+def test_who_comes_after_a_breaking_that_failed_waits_too(clock: ManualClock) -> None:
+    """A removal whose answer is lost may have broken the holder.
+
+    Fails if only what was answered is owed.
+    """
+    inner = MemoryRemoteStore(now_ms=lambda: clock.now_us() // 1000)
+    store = FaultyRemoteStore(inner, sleep=clock.sleep)
+
+    def lock() -> TicketLockService:
+        return TicketLockService(store, clock, TicketTiming(background=False))
+
+    former = lock().acquire("db", timeout=0)
+    store.add(StoreRule(StoreFault.LOSE_ANSWER, op="delete", key=lambda key: key.endswith("-0")))
+    began = clock.monotonic()
+    with pytest.raises(StoreError):
+        lock().acquire("db", timeout=0, force=True)
+    lock().acquire("db", timeout=300)
+    with pytest.raises(LockLostError):
+        former.verify()
+    assert clock.monotonic() - began >= 60
+
+
+def test_who_saw_the_mark_before_the_breaking_waits_too(
+    store: CountingStore, clock: ManualClock
+) -> None:
+    """The minute begins when the ticket is gone, however long ago the mark was left.
+
+    Fails if it is counted from when the mark was first seen.
+    """
+    former = held(store, clock)
+    waiter, breaker = service(store, clock), service(store, clock)
+    removed = store.delete
+    gone_at: list[float] = []
+
+    def slow(keys: Iterable[str]) -> None:
+        store.delete = removed  # type: ignore[method-assign]
+        with pytest.raises(LockTimeout):
+            waiter.acquire("db", timeout=0)
+        waiting_on(80)
+        removed(keys)
+        gone_at.append(clock.monotonic())
+
+    def waiting_on(seconds: float) -> None:
+        for _ in range(4):
+            clock.advance(seconds / 4)
+            assert former.renew()
+
+    def once(_: float) -> None:
+        clock.on_sleep = None
+        store.delete = slow  # type: ignore[method-assign]
+        breaker.break_lock("db")
+
+    clock.on_sleep = once
+    waiter.acquire("db", timeout=300).verify()
+    assert clock.monotonic() - gone_at[0] >= 60
 
 
 def test_a_mark_is_no_holder(store: CountingStore, clock: ManualClock) -> None:

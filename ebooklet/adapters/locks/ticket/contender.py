@@ -119,12 +119,14 @@ class Contender:
             if force or stale:
                 force = False  # those who come later are not in our way
                 self._broken.update(ticket.id for ticket in before)
-                self._tickets.remove(ticket.id for ticket in before)
-                if stale:
-                    last_seen = max(self._watched[ticket.id][1] for ticket in before)
-                    self._owed_until = last_seen + timing.silent_s
-                else:  # it may have begun a request just before its ticket went
-                    self._owed_until = clock.monotonic() + timing.quiet_s
+                last_seen = max(self._watched[ticket.id][1] for ticket in before)
+                try:
+                    self._tickets.remove(ticket.id for ticket in before)
+                finally:  # a removal that failed may have taken effect, and is owed the same
+                    # By force: it may have begun a request just before its ticket went.
+                    self._owed_until = (
+                        last_seen + timing.silent_s if stale else clock.monotonic() + timing.quiet_s
+                    )
                 self._stay_quiet(self._owed_until)
                 continue
             if now - began >= timeout:
@@ -206,6 +208,9 @@ class Contender:
         """Note since when each ticket is unchanged, on our own clock."""
         for ticket_id in self._watched.keys() - queue.keys():
             _, since = self._watched.pop(ticket_id)
+            for mark_id in self._marks:
+                # It may have been the one that the mark is for: its breaker was slow to remove it.
+                self._marks[mark_id] = now
             if now - since > self._timing.valid_s:
                 # Silent for so long and then gone: another broke it rather than it was released.
                 self._stay_quiet(since + self._timing.silent_s)

@@ -228,7 +228,7 @@ class HeadStore:
             raise HeadMoved(current)
         if current is not None and (first is None or first.data != current.data):
             # Only the second copy has it, and that is the one which the next write may damage.
-            self._put_and_read_back(self._key, current.data)
+            self._put_and_read_back(self._key, current.data, lease)
             lease.verify()
         keys = [alternate_key(self._key), self._key]
         if current is None:
@@ -236,15 +236,20 @@ class HeadStore:
             keys.reverse()  # nothing to keep yet, and a server that takes no such head leaves none
         etags = {}
         for key in keys:
-            etags[key] = self._put_and_read_back(key, data)
+            etags[key] = self._put_and_read_back(key, data, lease)
             lease.verify()
         return Snapshot(new, data, etags[self._key])
 
-    def _put_and_read_back(self, key: str, data: bytes) -> str:
+    def _put_and_read_back(self, key: str, data: bytes, lease: Lease) -> str:
         trouble: EBookletError | None = None
         for attempt in range(_SAME_BYTES_ATTEMPTS):
             if attempt:
                 self._clock.sleep(0.1 * 2**attempt)
+                try:
+                    lease.verify()  # what stands there by now may be the next holder's
+                except (RemoteUnavailable, OutcomeUnknown) as exc:
+                    trouble = trouble or exc
+                    continue
             try:
                 self._remote.put(key, data, cache_control=HEAD_CACHE_CONTROL)
             except (RemoteUnavailable, OutcomeUnknown) as exc:

@@ -151,6 +151,16 @@ class Journal:
         self._pending_bytes = len(data)
         pending.unwritten.clear()
 
+    def cleared(self, pending: PendingChanges) -> None:
+        """Note that no key is stored locally, before that is so, and what is pending then.
+
+        Values that a head write in doubt covered are not to come back, should it be lost.
+        """
+        for write_id, awaited in self._awaiting.items():
+            self._awaiting[write_id] = awaited._replace(sets=())
+        self.rewrite(pending)
+        self.all_gone()
+
     # Pushes
 
     def push_started(self, write_id: bytes, seq: int) -> None:

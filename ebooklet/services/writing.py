@@ -127,8 +127,7 @@ def clear(copy: WorkingCopy) -> None:
         in_base = copy.base is not None and copy.base.count > 0
         # What a head write without an answer may have put there is to go as well.
         copy.pending.replace = in_base or bool(copy.journal.unanswered())
-        copy.journal.rewrite(copy.pending)
-        copy.journal.all_gone()
+        copy.journal.cleared(copy.pending)
         copy.local.clear()
         copy.local.sync()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ebooklet.errors import (
+    LockLostError,
     OutcomeUnknown,
     RemoteIntegrityError,
     RemoteUnavailable,
@@ -85,6 +86,50 @@ def test_the_only_whole_copy_is_not_put_at_risk(world: World, left: int | None) 
         db.push()
     with world.open("fresh", "r") as db:
         assert dict(db.items()) == {"k": 2, "j": 3}
+
+
+@pytest.mark.parametrize("which", HEADS)
+def test_a_head_write_is_not_repeated_without_the_lock(world: World, which: str) -> None:
+    """Who lost the lock while a head write failed leaves both copies to the next holder.
+
+    Fails if the write is repeated before the lock is asked for again.
+    """
+
+    def others() -> None:
+        with world.open("b", force_lock=True) as quick:
+            quick["quick"] = 3
+            assert quick.push()
+
+    slow = world.open("a")
+    slow["slow"] = 2
+    world.store.add(StoreRule(StoreFault.REFUSE, op="put", key=which, then=others))
+    with pytest.raises(LockLostError):
+        slow.push()
+    assert len(set(world.heads().values())) == 1
+    slow.close()
+    with world.open("a") as slow:
+        slow.push()
+        assert dict(slow.items()) == {"k": 1, "quick": 3, "slow": 2}
+
+
+def test_what_was_cleared_does_not_come_back(world: World) -> None:
+    """A clear after a push that nobody has seen stand is still pending at the next open.
+
+    Fails if the journal still says of that push's keys that they are to be pushed.
+    """
+    db = world.open("a", "n")
+    db.update({"k": 2, "j": 3})
+    assert db.push()
+    db.clear()
+    db["k"] = 4
+    world.store.add(StoreRule(StoreFault.REFUSE, op="get", times=None))
+    db.close()
+    world.store.clear()
+    with world.open("a") as db:
+        assert dict(db.items()) == {"k": 4}
+        assert db.push()
+    with world.open("fresh", "r") as db:
+        assert dict(db.items()) == {"k": 4}
 
 
 @pytest.mark.parametrize("which", HEADS)

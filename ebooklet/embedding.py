@@ -43,7 +43,7 @@ class Database(EBooklet[V], Generic[V]):
 
     Args:
         local: the local half: an open store (for writing unless `flag` is "r"), or a `LocalHalf`,
-            which opens one once the remote has told whose half it is.
+            which opens one once the remote has told whose half it is, closed with the database.
         remote: where the database is kept; None for one without a remote.
         locks: the write lock, held while a writer is open; every writer needs the same kind. None
             takes none, and pushes that meet another's commit are merged.
@@ -117,7 +117,7 @@ class Database(EBooklet[V], Generic[V]):
             explicit_serializer=serializer.name,
             only="database",
             unlocking=encryption if encryption is not None else Unlocking(),
-            owns_local=False,
+            owns_local=isinstance(local, LocalHalf),  # opened for this one
             owns_remote=False,
             settings=Settings(
                 value_serializer=serializer.name,

@@ -100,6 +100,21 @@ def test_a_life_of_built_parts(tmp_path: Path, seaweedfs: S3Server) -> None:
     store.close()
 
 
+def test_a_half_that_was_opened_for_it_is_closed_with_it(tmp_path: Path) -> None:
+    """The next one opens the same file, as closed in order; so does a later flag "n".
+
+    Fails if the local file is left open, which nobody else could close.
+    """
+    half = LocalHalf(open_store=open_booklet, path=tmp_path / "a.blt", clock=CLOCK, lock_timeout=0)
+    with Database(local=half, serializer=JSON, clock=CLOCK) as db:
+        db["a"] = 1
+    with Database(local=half, serializer=JSON, clock=CLOCK) as db:
+        assert db._copy.local.condition == "clean"
+        assert dict(db) == {"a": 1}
+    with Database(local=half, serializer=JSON, clock=CLOCK, flag="n") as db:
+        assert dict(db) == {}
+
+
 def test_nothing_is_looked_up(tmp_path: Path) -> None:
     """No registry is loaded, no environment variable names an author, no cache file is written."""
     done = subprocess.run(

@@ -119,7 +119,8 @@ def check_db_key(db_key: str) -> str:
         raise ValueError(f"database key {db_key!r} cannot be encoded as UTF-8") from None
     if any(part in ("", ".", "..") for part in parts):
         raise ValueError(f"database key {db_key!r} has an empty, '.' or '..' component")
-    if any(part.endswith((".d", ".alt")) or ".lock" in part for part in parts):
+    # In any case: to some servers `a.ALT` is the second copy of the head of `a`.
+    if any(part.endswith((".d", ".alt")) or ".lock" in part for part in map(str.casefold, parts)):
         raise ValueError(
             f"database key {db_key!r}: no component may end in '.d' or '.alt' or contain '.lock', "
             "which name our own objects"

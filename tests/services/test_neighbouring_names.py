@@ -450,6 +450,13 @@ def test_names_that_a_store_takes_for_one(
     _never_overwritten(connect, one, other, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["a.alt", "a.ALT", "a.D/b", "a.Lock", "a.LOCK.x", "f/a.Alt"])
+def test_names_of_the_objects_of_another(name: str) -> None:
+    """Where case does not count, `a.ALT` is the second copy of the head of `a`: refused anywhere."""
+    with pytest.raises(ValueError, match="which name our own objects"):
+        ebooklet.open(f"memory://{uuid4().hex}/{name}", flag="c")
+
+
 @pytest.mark.matrix("names", "boto3", "rclone, folding", representative=False)
 def test_a_server_that_folds_case(tmp_path: Path) -> None:
     """The same on a server over a folder in which case does not count."""

@@ -17,6 +17,7 @@ from rich.text import Text
 from ebooklet.errors import PluginError, UnknownNameError
 from ebooklet.plugins.extras import install_command
 from ebooklet.plugins.groups import GROUPS, HOOKS
+from ebooklet.plugins.hooks import hooks_of
 from ebooklet.plugins.registry import Plugin, Registry
 
 __all__ = ["plugins"]
@@ -110,7 +111,9 @@ def _state(plugin: Plugin, rivals: Sequence[Plugin]) -> tuple[State, str | None]
     if claims > 1 and plugin.group != HOOKS:  # all hooks are called, whatever their names
         return "claimed", None
     try:
-        plugin.load()
+        loaded = plugin.load()
+        if plugin.group == HOOKS:
+            hooks_of([loaded])  # whether it could be called
     except UnknownNameError:
         return "needs", None
     except PluginError as exc:

@@ -37,6 +37,28 @@ def pip_install(site: Path, *wheels: Path) -> None:
     subprocess.run([*pip, *map(str, wheels)], check=True, capture_output=True)
 
 
+HERALD = """
+from ebooklet.plugins.hooks import hookimpl
+
+class Herald:
+    @hookimpl
+    def after_push(self, db, result):
+        print("pushed", sorted(db), result.seq)
+
+HERALD = Herald()
+"""
+
+MUTE = """
+from ebooklet.plugins.hooks import hookimpl
+
+class Asks:
+    @hookimpl
+    def after_push(self, bucket):
+        print("never said")
+
+HERALD, ASKS = 42, Asks()
+"""
+
 SERIALIZER = """
 class {name}:
     name = "{word}"
@@ -82,4 +104,25 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     site = folder / "site"
     pip_install(site, orderly, rival, cracked)
+    return site
+
+
+@pytest.fixture(scope="session")
+def heralds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where two packages with hook plugins are installed: one in order, one of plugins that are none."""
+    folder = tmp_path_factory.mktemp("heralds")
+    herald = wheel(
+        folder,
+        "herald 1.0",
+        "[ebooklet.hooks]\nspoken = herald:HERALD\n",
+        {"herald": HERALD},
+    )
+    mute = wheel(
+        folder,
+        "mute 0.1",
+        "[ebooklet.hooks]\nspoken = mute:HERALD\nexits = mute_exits:X\nasks = mute:ASKS\n",
+        {"mute_exits": "import sys\nsys.exit('not today')\n", "mute": MUTE},
+    )
+    site = folder / "site"
+    pip_install(site, herald, mute)
     return site

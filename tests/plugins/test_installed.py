@@ -237,3 +237,48 @@ def test_no_extra_is_promised_without_code(listing: dict[str, Any]) -> None:
     ours = {(each["group"], each["name"]) for each in listing["plugins"]}
     assert set(EXTRAS) - ours == set()
     assert set(EXTRAS.values()) <= set(metadata("ebooklet").get_all("Provides-Extra") or ())
+
+
+HOOKED = """
+import warnings
+import ebooklet
+
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    with ebooklet.open("memory://hooked", flag="c", value_serializer="json") as db:
+        db["k"] = 1
+        db.push()
+for each in caught:
+    print("WARNED", each.category.__name__, each.message)
+"""
+
+
+def test_installed_hooks_are_called_and_broken_ones_left_out(heralds: Path) -> None:
+    """A package's hook is called for every database; those that cannot be are named, and stop nothing."""
+    done = run(heralds, "-c", HOOKED)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert "pushed ['k'] 1" in said
+    warned = sorted(line for line in said if line.startswith("WARNED RuntimeWarning left out: "))
+    assert len(warned) == 3
+    assert "'asks' of the package 'mute'" in warned[0]
+    assert "bucket" in done.stdout
+    assert "'exits' of the package 'mute' failed to load (SystemExit: not today)" in warned[1]
+    assert "'spoken' of the package 'mute', mute:HERALD, is not a hook plugin" in warned[2]
+
+
+def test_the_command_lists_hooks(heralds: Path) -> None:
+    """Two packages may name a hook plugin alike; one that could not be called is listed as broken."""
+    done = run(heralds, "-m", "ebooklet.cli", "plugins", "--json")
+    assert done.returncode == 0, done.stderr
+    states = {
+        (each["name"], each["package"]): each["state"]
+        for each in json.loads(done.stdout)["plugins"]
+        if each["group"] == "ebooklet.hooks"
+    }
+    assert states == {
+        ("spoken", "herald"): "ready",
+        ("spoken", "mute"): "broken",
+        ("exits", "mute"): "broken",
+        ("asks", "mute"): "broken",
+    }

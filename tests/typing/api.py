@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
-from typing import assert_type
+from typing import Any, assert_type
 
 import ebooklet
 from ebooklet import errors
 from ebooklet.adapters.encryption.aesgcm import AesGcmCipher
 from ebooklet.connection import S3Connection
+from ebooklet.plugins.hooks import Conflict, HookFailure, HookSpecs, Resolution, hookimpl
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.cipher import Cipher, KeySource
 from ebooklet.ports.serializer import Serializer
@@ -22,6 +23,34 @@ from ebooklet.serializers.raw import BYTES
 from ebooklet.serializers.text import STR
 from ebooklet.serializers.zstd import ZstdSerializer, wrap
 
+
+class Typed(HookSpecs):
+    """A hook plugin is held against the specifications."""
+
+    @hookimpl
+    def before_push(self, db: ebooklet.EBooklet[Any], message: str | None) -> None: ...
+
+    @hookimpl
+    def after_push(self, db: ebooklet.EBooklet[Any], result: ebooklet.PushResult) -> None:
+        assert_type(result.hook_failures, tuple[HookFailure, ...])
+
+    @hookimpl
+    def on_conflict(self, db: ebooklet.EBooklet[Any], conflict: Conflict) -> Resolution | None:
+        return "ours" if conflict.ours is not None else None
+
+
+class Mistyped(HookSpecs):
+    """Strict mypy complains of an ignore that is not needed: each of these is an error."""
+
+    def on_open(self, db: ebooklet.EBooklet[Any], flag: int) -> None: ...  # type: ignore[override]  # no str
+
+    def before_push(self, db: ebooklet.EBooklet[Any]) -> None: ...  # type: ignore[override]  # no message
+
+    def on_conflict(self, db: ebooklet.EBooklet[Any], conflict: Conflict) -> str:  # type: ignore[override]  # any str
+        return conflict.key
+
+
+ebooklet.open("memory://typed", flag="c", plugins=[Typed()])
 serializers: list[Serializer] = [
     *(BYTES, STR, PICKLE, JSON, ORJSON, CBOR, MSGPACK),
     *(ZstdSerializer(JSON), wrap(CBOR), CustomSerializer(int), as_serializer(int)),

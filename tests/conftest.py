@@ -1,4 +1,7 @@
-"""Real servers, each started when the first test of a session asks for it."""
+"""Real servers, each started when the first test of a session asks for it.
+
+Most come from `ebooklet.testing.fixtures`; here are those that the kit has not, or not like this.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ebooklet.testing.servers import (
-    S3Server,
-    start_juicefs,
-    start_ministack,
-    start_moto,
-    start_rclone,
-    start_rclone_http,
-    start_seaweedfs,
-)
+from ebooklet.testing.servers import S3Server, start_rclone, start_rclone_http
 
 if TYPE_CHECKING:
     from tests.sftp_server import Sftp
@@ -35,34 +30,6 @@ def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A full server with atomic conditional writes."""
-    with start_seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """An emulator with AWS-like answers."""
-    with start_moto(tmp_path_factory.mktemp("moto")) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A second emulator, which takes every key."""
-    with start_ministack(tmp_path_factory.mktemp("ministack")) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def juicefs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """MinIO's old code on a file system; it silently ignores conditions on writes."""
-    with start_juicefs(tmp_path_factory.mktemp("juicefs")) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
 def rclone_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where rclone keeps its buckets."""
     return tmp_path_factory.mktemp("rclone")
@@ -70,7 +37,7 @@ def rclone_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def rclone(rclone_folder: Path) -> Iterator[S3Server]:
-    """A server that silently ignores conditions on writes."""
+    """The kit's, over a folder that is known."""
     with start_rclone(rclone_folder) as server:
         yield server
 

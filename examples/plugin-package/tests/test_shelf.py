@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 import ebooklet
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.ports.serializer import Serializer
-from ebooklet.testing.remote_store import RemoteStoreContract
-from ebooklet.testing.serializer import SerializerContract
+from ebooklet.testing import RemoteStoreContract, SerializerContract
 
 
 class TestDecimals(SerializerContract):

@@ -25,6 +25,7 @@ from ebooklet.services.pull import PullResult, pull
 from ebooklet.services.push import PushResult, push
 from ebooklet.services.removal import delete_remote
 from ebooklet.services.reopening import Mode
+from ebooklet.services.rotation import rotate
 from ebooklet.services.transfer import copy_database
 from ebooklet.services.workers import map_items
 from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy
@@ -167,6 +168,22 @@ class EBooklet(MappedCopy[V], Closeable, Generic[V]):
         """Drop pending changes, of `keys` or all of them, metadata included; unknown keys are ignored."""
         self._copy.require_writable("discard")
         writing.discard(self._copy, keys)
+
+    def rotate_keys(self, message: str | None = None) -> PushResult:
+        """Seal everything that is current anew, under the key that is now the current one.
+
+        One commit, of the same content with the same fingerprint, that costs the download and the
+        upload of the whole database. What is pending stays pending. Older commits stay under the
+        keys they were written with, as long as they are retained: see `key_ids`.
+
+        Returns:
+            As of a push; false if everything lies under the current key already.
+
+        Raises:
+            EncryptionError: the database is not encrypted, or a key that is needed is missing.
+            EBookletError: nothing was committed; what was pending still is.
+        """
+        return rotate(self._copy, message=message or "")
 
     # The whole remote
 
@@ -328,6 +345,13 @@ class EBooklet(MappedCopy[V], Closeable, Generic[V]):
     def offline(self) -> bool:
         """Whether this handle makes no requests."""
         return self._copy.settings.offline
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """Ids of the keys that anything retained may lie under; () unless it is encrypted."""
+        base = self._copy.base
+        table = None if base is None else base.head.encryption
+        return () if table is None else tuple(key_id for key_id, _ in table.checks)
 
     @property
     def group_bytes(self) -> int:

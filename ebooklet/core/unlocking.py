@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -72,6 +72,10 @@ class Unlocking:
             sealer.require(key_id)
         check_record(head.tip, sealer)
         return sealer
+
+    def renew(self) -> None:
+        """Ask anew which key is the current one, from the next head on."""
+        self._last = None
 
     def create(self, random: Callable[[int], bytes]) -> VaultSealer:
         """The sealer of a database that does not exist yet.
@@ -231,6 +235,22 @@ class VaultSealer(KeyedSealer):
 def protected(head: Head, sealer: Sealer) -> Head:
     """The head as it is to be written: with what it says of keys, if anything is sealed."""
     return sealer.protect(head) if isinstance(sealer, VaultSealer) else head
+
+
+def forget_keys(head: Head, needed: Collection[str]) -> Head:
+    """The head without the ids of keys that nothing retained lies under any more; needs no key.
+
+    Args:
+        head: to be written.
+        needed: what its retained commits list, each in its `key_ids`: metadata and dictionaries
+            that the head holds lie under keys that its tip lists.
+    """
+    table = head.encryption
+    if table is None:
+        return head
+    keep = {*needed, *head.tip.key_ids, table.key_id}
+    checks = tuple((key_id, check) for key_id, check in table.checks if key_id in keep)
+    return replace(head, encryption=replace(table, checks=checks))
 
 
 def sealed_record(commit: Commit, sealer: Sealer, key_ids: Iterable[str]) -> Commit:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final
@@ -107,10 +107,31 @@ def push(
     copy.require_online("push")
     if conflict is not None:
         check_policy(conflict)
+    check_message(message)
+    check_target(copy)
+    check_reentry(copy, "push")
+    with telling_evictions(copy) as failures:
+        result = carry_out(
+            copy,
+            lambda: Push(copy, message, force, conflict or copy.settings.conflict),
+            before=lambda: asked_before_push(copy, message),
+        )
+    if copy.hooks is not None:
+        failures += copy.hooks.after_push(result)
+        result = replace(result, hook_failures=tuple(failures))
+    return result
+
+
+def check_message(message: object) -> None:
+    """Refuse what cannot be the message of a commit."""
     if not isinstance(message, str):
         raise TypeError(f"a commit message is a str, not {type(message).__name__}")
     if len(message.encode()) > MAX_MESSAGE_BYTES:
         raise ValueError("a commit message may have 4 KiB of UTF-8 at most")
+
+
+def check_target(copy: WorkingCopy) -> None:
+    """Raise unless there is a remote, and it can be written to."""
     if copy.remote is None:
         raise RemoteMissingError(
             "this database was opened without a remote; open it with one to push", op="push"
@@ -119,34 +140,44 @@ def push(
         raise ReadOnlyError(
             "this remote can only be read; pass a connection with credentials", op="push"
         )
-    check_reentry(copy, "push")
-    with telling_evictions(copy) as failures:
-        result = _push(copy, message, force, conflict)
-    if copy.hooks is not None:
-        failures += copy.hooks.after_push(result)
-        result = replace(result, hook_failures=tuple(failures))
-    return result
 
 
-def _push(
-    copy: WorkingCopy, message: str, force: bool, conflict: ConflictPolicy | None
+def carry_out(
+    copy: WorkingCopy, make: Callable[[], Push], *, before: Callable[[], object] = lambda: None
 ) -> PushResult:
+    """Run one logical write, alone on this handle.
+
+    Args:
+        copy: the working copy.
+        make: the write, on the base that then stands.
+        before: called first.
+
+    Raises:
+        PushInProgressError: another thread writes.
+        EBookletError: see `push`.
+    """
     if not copy.push_lock.acquire(blocking=False):
         raise PushInProgressError("another thread is pushing this database", op="push")
     try:
-        asked_before_push(copy, message)
+        before()
         with copy.base_lock:
-            push = _Push(copy, message, force, conflict or copy.settings.conflict)
+            write = make()
             if copy.base is not None:
-                return push.run()
+                return write.run()
             with clashes_named(copy.reachable_remote(), copy.db_key, copy.clock):
-                return push.run()
+                return write.run()
     finally:
         copy.push_lock.release()
 
 
-class _Push:
-    """One logical write: one write id over all its attempts."""
+class Push:
+    """One logical write: one write id over all its attempts.
+
+    Attributes:
+        op: what its commit says it is.
+    """
+
+    op = "push"
 
     def __init__(
         self, copy: WorkingCopy, message: str, force: bool, conflict: ConflictPolicy
@@ -163,6 +194,7 @@ class _Push:
         self.metadata: tuple[bytes, int] | None = None  # as the last attempt wrote them
 
     def run(self) -> PushResult:
+        """Try until the head has moved, or somebody has to decide."""
         copy = self.copy
         copy.sync()
         if copy.lease is not None:
@@ -226,7 +258,7 @@ class _Push:
         with copy.lock:
             copy.pending.begin_push()
             replacing, metadata = copy.pending.replace, copy.pending.metadata
-        outcome: _Outcome | None = None
+        outcome: Outcome | None = None
         try:
             outcome = self._write(base, replacing=replacing, metadata=metadata)
         finally:
@@ -248,7 +280,7 @@ class _Push:
                     copy.journal.settled(done)
         return outcome.result
 
-    def _write(self, base: Snapshot | None, *, replacing: bool, metadata: bool) -> _Outcome:
+    def _write(self, base: Snapshot | None, *, replacing: bool, metadata: bool) -> Outcome:
         """Lay down what is new and move the head to it."""
         copy = self.copy
         # May drop changes that turn out to be none, so the keys are taken only after it.
@@ -270,7 +302,7 @@ class _Push:
             edits = draft.edits(sets, deletes)
             first = next(edits, None)
             if first is None and not (metadata or replacing or self.force or base is None):
-                return _Outcome(draft.covered, PushResult(updated=False), None)
+                return Outcome(draft.covered, PushResult(updated=False), None)
             root = draft.build(chain(() if first is None else (first,), edits))
             head = self._next_head(base, draft, root, uploader, replacing=replacing)
             uploader.finish()
@@ -292,7 +324,7 @@ class _Push:
         logger.info(
             "pushed commit %d: %d keys set, %d deleted", result.seq, result.n_set, result.n_deleted
         )
-        return _Outcome(draft.covered, result, snapshot)
+        return Outcome(draft.covered, result, snapshot)
 
     def _is_proof(self) -> bool:
         """Whether an acknowledged head write is proof: in mode lock only a later read is."""
@@ -372,11 +404,10 @@ class _Push:
             value_bytes=draft.live.value_bytes,
             segs=(),
             fingerprint=fingerprint(copy.params, root),
-            op="replace" if replacing and last else "push",
+            op="replace" if replacing and last else self.op,
             write_id=self.write_id,
         )
-        key_ids = () if last is None or replacing else last.tip.key_ids
-        commit, commit_ref = self._lay_commit(commit, key_ids, draft, uploader)
+        commit, commit_ref = self._lay_commit(commit, self._kept_keys(last), draft, uploader)
         recent = (*kept, Recent(self.write_id, seq, now_ms, branch_name, commit_ref))
         fields = {
             "seq": seq,
@@ -407,6 +438,10 @@ class _Push:
             last, tip_ref=commit_ref, recent=recent, log=log, log_sids=log_sids, **fields
         )
         return protected(head, copy.sealer)
+
+    def _kept_keys(self, last: Head | None) -> Sequence[str]:
+        """Ids of the keys that what is kept of the last head may lie under, metadata included."""
+        return () if last is None else last.tip.key_ids
 
     def _metadata_fields(self, uploader: SegmentUploader) -> dict[str, object]:
         """The user's metadata: in the head while small, else in a block of their own."""
@@ -457,7 +492,9 @@ class _Push:
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
+class Outcome:
+    """What one attempt came to."""
+
     covered: Mapping[str, Entry | None]  # keys whose change is settled, and what the base now has
     result: PushResult
     snapshot: Snapshot | None  # None when there was nothing to commit

@@ -19,7 +19,7 @@ from ebooklet.bootstrap.places import place_opener
 from ebooklet.bootstrap.remotes import Remote, connection_of, resolve_remote
 from ebooklet.bootstrap.serializing import serializer_name, serializer_of
 from ebooklet.connection import DEFAULT_THREADS, S3Connection
-from ebooklet.core.serialization import CUSTOM_NAME, split_name
+from ebooklet.core.serializer_names import CUSTOM_NAME, split_name
 from ebooklet.errors import SerializationError
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
@@ -184,7 +184,7 @@ def _check_carried(
             "leave value_serializer out"
         )
     allowed = given is not None if allow_pickle is None else allow_pickle  # decision 0018
-    if old is None or old.trusted or allowed or split_name(name)[0] != "pickle":
+    if old is None or old.trusted or allowed or split_name(name)[0].word != "pickle":
         return
     raise SerializationError(
         f"values of the old remote are serialised with {name!r}, which can run code, and in the "

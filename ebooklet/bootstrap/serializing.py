@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ebooklet.core.serialization import CUSTOM_NAME, canonical_name
+from ebooklet.core.serializer_names import CUSTOM_NAME, canonical_name
 from ebooklet.errors import SerializationError
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.serializer import Serializer

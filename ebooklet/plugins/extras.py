@@ -14,6 +14,7 @@ EXTRAS: Final[Mapping[tuple[str, str], str]] = {
     (REMOTE_STORES, "minio"): "minio",
     (REMOTE_STORES, "obstore"): "obstore",
     (SERIALIZERS, "msgpack"): "msgpack",
+    (SERIALIZERS, "numpy"): "numpy",
     **{(SERIALIZERS, f"numpy_int{width}"): "numpy" for width in (1, 2, 4, 8)},
     (SERIALIZERS, "pd_zstd"): "pandas",
     (SERIALIZERS, "gpd_zstd"): "geopandas",

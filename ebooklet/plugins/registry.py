@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from inspect import signature
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 from ebooklet.connection import RemoteAddress
-from ebooklet.core.serialization import canonical_name, split_name
+from ebooklet.core.serializer_names import Part, canonical_name, split_name
 from ebooklet.errors import PluginError, UnknownNameError
 from ebooklet.plugins.extras import EXTRAS, install_command
 from ebooklet.plugins.fitting import misfit
@@ -144,7 +145,7 @@ class Registry:
         return opener
 
     def serializer(self, name: str | None) -> Serializer:
-        """The serializer of this name: a format, or a format in a wrapper as `json+zstd`.
+        """The serializer of this name: a format, or one in wrappers with options, as `json+zstd:9`.
 
         Raises:
             UnknownNameError: not a name, or nothing installed answers to it.
@@ -166,13 +167,19 @@ class Registry:
         return tuple(plugin for name in sorted(table) for plugin in table[name])
 
     def _make_serializer(self, name: str) -> Serializer:
-        base, wrapper = split_name(name)
-        made = self._load(SERIALIZERS, base, asked=name)
-        if wrapper is not None:
-            wrap = self._load(SERIALIZERS, f"+{wrapper}", asked=name)
+        base, *wrappers = split_name(name)
+        made = self._load(SERIALIZERS, base.word, asked=name)
+        if base.options:
+            raise UnknownNameError(
+                f"serializer {name!r}: {base.word!r} takes no options; write {base.word!r}",
+                op="load plugin",
+                key=name,
+            )
+        for wrapper in wrappers:
+            wrap = self._load(SERIALIZERS, f"+{wrapper.word}", asked=name)
             if not callable(wrap) or not isinstance(made, Serializer):
                 raise _unfit(SERIALIZERS, name, "a serializer and a function that wraps one")
-            made = wrap(made)
+            made = _wrapped(wrap, made, wrapper, name)
         if not isinstance(made, Serializer):
             raise _unfit(SERIALIZERS, name, "a serializer (see ebooklet.ports.serializer)")
         if made.name != name:
@@ -215,6 +222,10 @@ class Registry:
         plain = [known for known in sorted(table) if not known.startswith("+")]
         wrappers = [known for known in sorted(table) if known.startswith("+")]
         parts = [f"unknown {GROUPS[group]} {asked!r}"]
+        if name != asked and name[:1] == "+" and name[1:] in table:
+            parts[0] += f": {name[1:]!r} is a format, not a wrapper"
+        elif name != asked and f"+{name}" in table:
+            parts[0] += f": {name!r} is a wrapper, and comes after the format"
         extra = EXTRAS.get((group, name.partition("+")[0]))
         if extra is not None:
             parts.append(f"this installs it: {install_command(extra)}")
@@ -237,6 +248,29 @@ class Registry:
         if self._found is None:
             self._found = _tabulate(self._source())
         return self._found
+
+
+def _wrapped(wrap: Callable[..., object], inner: Serializer, part: Part, name: str) -> object:
+    """Call a wrapper, with its options as one text where the name gives any."""
+    given = (inner, part.options) if part.options else (inner,)
+    try:
+        signature(wrap).bind(*given)
+    except TypeError:
+        raise UnknownNameError(
+            f"serializer {name!r}: the wrapper {part.word!r} takes no options; write "
+            f"'+{part.word}'",
+            op="load plugin",
+            key=name,
+        ) from None
+    try:
+        return wrap(*given)
+    except ValueError as exc:
+        raise UnknownNameError(
+            f"serializer {name!r}: the wrapper {part.word!r} has no options {part.options!r} "
+            f"({exc})",
+            op="load plugin",
+            key=name,
+        ) from exc
 
 
 def _tabulate(points: Iterable[EntryPoint]) -> dict[str, dict[str, tuple[Plugin, ...]]]:

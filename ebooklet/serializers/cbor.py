@@ -8,6 +8,7 @@ from typing import Any, Final
 import cbor2
 
 from ebooklet.core.serialization import decoding_failed, encoding_failed
+from ebooklet.ports.serializer import Buffer
 
 __all__ = ["CBOR", "CborSerializer"]
 
@@ -34,7 +35,9 @@ class CborSerializer:
         except Exception as exc:  # cbor2's errors, and those of the value's own methods
             raise encoding_failed(self.name, value, exc) from exc
 
-    def loads(self, data: bytes, /) -> Any:
+    dumps_buffer = dumps
+
+    def loads(self, data: Buffer, /) -> Any:
         """Decode; lengths that the bytes only claim cost nothing."""
         try:
             return cbor2.loads(data, max_depth=_MAX_DECODED_DEPTH)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from ebooklet.core.serialization import CUSTOM_NAME, decoding_failed, encoding_failed
+from ebooklet.core.serialization import decoding_failed, encoding_failed
+from ebooklet.core.serializer_names import CUSTOM_NAME
 from ebooklet.errors import SerializationError
 from ebooklet.ports.serializer import Serializer
 

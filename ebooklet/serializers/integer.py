@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ebooklet.core.serialization import decoding_failed, encoding_failed
+from ebooklet.ports.serializer import Buffer
 
 __all__ = [
     "INT1",
@@ -50,7 +51,9 @@ class IntegerSerializer:
         except Exception as exc:  # too large, no integer, or a failing __index__
             raise encoding_failed(self.name, value, exc) from exc
 
-    def loads(self, data: bytes, /) -> int:
+    dumps_buffer = dumps
+
+    def loads(self, data: Buffer, /) -> int:
         """Decode exactly `width` bytes."""
         if len(data) != self.width:
             raise decoding_failed(self.name, data, ValueError(f"it takes {self.width} bytes"))

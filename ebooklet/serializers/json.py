@@ -6,6 +6,7 @@ import json
 from typing import Any, Final
 
 from ebooklet.core.serialization import decoding_failed, encoding_failed
+from ebooklet.ports.serializer import Buffer
 
 __all__ = ["JSON", "JsonSerializer"]
 
@@ -23,10 +24,12 @@ class JsonSerializer:
         except (TypeError, ValueError, RecursionError) as exc:
             raise encoding_failed(self.name, value, exc) from exc
 
-    def loads(self, data: bytes, /) -> Any:
+    dumps_buffer = dumps
+
+    def loads(self, data: Buffer, /) -> Any:
         """Decode UTF-8 JSON."""
         try:
-            return json.loads(data.decode())
+            return json.loads(str(data, "utf-8"))
         except (ValueError, RecursionError) as exc:  # UnicodeDecodeError is a ValueError
             raise decoding_failed(self.name, data, exc) from exc
 

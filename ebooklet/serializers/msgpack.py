@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgpack
 
 from ebooklet.core.serialization import decoding_failed, encoding_failed
+from ebooklet.ports.serializer import Buffer
 
 __all__ = ["MSGPACK", "MsgpackSerializer"]
 
@@ -25,7 +26,9 @@ class MsgpackSerializer:
             raise encoding_failed(self.name, value, exc) from exc
         return packed
 
-    def loads(self, data: bytes, /) -> Any:
+    dumps_buffer = dumps
+
+    def loads(self, data: Buffer, /) -> Any:
         """Decode; lengths that the bytes only claim cost nothing.
 
         Unlike Booklet's, it also reads dicts with other keys than str, which both can write.

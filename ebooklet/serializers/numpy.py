@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebooklet.core.serialization import decoding_failed, encoding_failed
+from ebooklet.ports.serializer import Buffer
 
 __all__ = ["NUMPY_INT1", "NUMPY_INT2", "NUMPY_INT4", "NUMPY_INT8", "NumpyIntegerSerializer"]
 
@@ -39,15 +40,22 @@ class NumpyIntegerSerializer:
 
     def dumps(self, value: Any, /) -> bytes:
         """Store the elements of an array, or of a numpy scalar, each of which has to fit."""
+        return self._elements(value).tobytes()
+
+    def dumps_buffer(self, value: Any, /) -> Buffer:
+        """The memory of the array itself, where its elements are as they are stored."""
+        return np.ascontiguousarray(self._elements(value)).reshape(-1).view("u1").data
+
+    def _elements(self, value: Any) -> NDArray[Any]:
         if not isinstance(value, (np.ndarray, np.generic)):
             raise encoding_failed(self.name, value, TypeError("only numpy arrays can"))
         try:
             array = _whole_numbers(np.asanyarray(value), self._dtype)
         except Exception as exc:  # subclasses of arrays may raise anything
             raise encoding_failed(self.name, value, exc) from exc
-        return array.tobytes()
+        return array
 
-    def loads(self, data: bytes, /) -> NDArray[np.signedinteger[Any]]:
+    def loads(self, data: Buffer, /) -> NDArray[np.signedinteger[Any]]:
         """Give the elements as a flat array, which is read-only: a view of the stored bytes."""
         try:
             return np.frombuffer(data, self._dtype)
@@ -73,7 +81,7 @@ def _whole_numbers(array: NDArray[Any], wanted: np.dtype[Any]) -> NDArray[Any]:
             raise OverflowError(f"elements from {low} to {high} do not fit")
         if array.dtype.kind == "f" and not np.array_equal(np.trunc(array), array):
             raise ValueError("fractions would be cut off")
-    return array.astype(wanted)
+    return array.astype(wanted, copy=False)
 
 
 NUMPY_INT1: Final = NumpyIntegerSerializer(1)

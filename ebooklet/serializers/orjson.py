@@ -7,6 +7,7 @@ from typing import Any, Final
 import orjson
 
 from ebooklet.core.serialization import decoding_failed, encoding_failed
+from ebooklet.ports.serializer import Buffer
 
 __all__ = ["ORJSON", "OrjsonSerializer"]
 
@@ -28,7 +29,9 @@ class OrjsonSerializer:
         except (TypeError, ValueError, RecursionError) as exc:
             raise encoding_failed(self.name, value, exc) from exc
 
-    def loads(self, data: bytes, /) -> Any:
+    dumps_buffer = dumps
+
+    def loads(self, data: Buffer, /) -> Any:
         """Decode UTF-8 JSON, at most 1,024 levels deep."""
         try:
             return orjson.loads(data)

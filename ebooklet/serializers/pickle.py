@@ -6,6 +6,7 @@ import pickle
 from typing import Any, Final
 
 from ebooklet.core.serialization import decoding_failed, encoding_failed
+from ebooklet.ports.serializer import Buffer
 
 __all__ = ["PICKLE", "PickleSerializer"]
 
@@ -25,7 +26,9 @@ class PickleSerializer:
         except Exception as exc:  # an object's own __reduce__ may raise anything
             raise encoding_failed(self.name, value, exc) from exc
 
-    def loads(self, data: bytes, /) -> Any:
+    dumps_buffer = dumps
+
+    def loads(self, data: Buffer, /) -> Any:
         """Unpickle. Runs code that the bytes choose: only for bytes of a trusted writer."""
         try:
             return pickle.loads(data)  # noqa: S301  the caller asked for it by name, see `safe`

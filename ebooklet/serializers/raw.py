@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ebooklet.core.serialization import encoding_failed
+from ebooklet.ports.serializer import Buffer
 
 __all__ = ["BYTES", "BytesSerializer"]
 
@@ -23,9 +24,15 @@ class BytesSerializer:
             return bytes(value)
         raise encoding_failed(self.name, value, TypeError("only bytes can"))
 
-    def loads(self, data: bytes, /) -> bytes:
-        """Return `data` itself."""
-        return data
+    def dumps_buffer(self, value: object, /) -> Buffer:
+        """Return `value` itself, whichever of the three it is."""
+        if isinstance(value, memoryview) and value.c_contiguous:
+            return value.cast("B")
+        return value if isinstance(value, bytearray) else self.dumps(value)
+
+    def loads(self, data: Buffer, /) -> bytes:
+        """Return `data` itself, or a copy of a bytearray or memoryview."""
+        return data if type(data) is bytes else bytes(data)
 
 
 BYTES: Final = BytesSerializer()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ebooklet.core.serialization import decoding_failed, encoding_failed
+from ebooklet.ports.serializer import Buffer
 
 __all__ = ["STR", "StrSerializer"]
 
@@ -24,10 +25,12 @@ class StrSerializer:
         except UnicodeEncodeError as exc:
             raise encoding_failed(self.name, value, exc) from exc
 
-    def loads(self, data: bytes, /) -> str:
+    dumps_buffer = dumps
+
+    def loads(self, data: Buffer, /) -> str:
         """Decode UTF-8, strictly."""
         try:
-            return data.decode()
+            return str(data, "utf-8")
         except UnicodeDecodeError as exc:
             raise decoding_failed(self.name, data, exc) from exc
 

@@ -9,6 +9,7 @@ import shapely.wkb
 
 from ebooklet.core.serialization import decoding_failed, encoding_failed
 from ebooklet.core.wkb import check_nesting
+from ebooklet.ports.serializer import Buffer
 
 __all__ = ["WKB", "WkbSerializer"]
 
@@ -33,11 +34,14 @@ class WkbSerializer:
             raise encoding_failed(self.name, value, exc) from exc
         return data
 
-    def loads(self, data: bytes, /) -> shapely.Geometry:
+    dumps_buffer = dumps
+
+    def loads(self, data: Buffer, /) -> shapely.Geometry:
         """Decode; lengths that the bytes only claim cost nothing."""
         try:
-            check_nesting(data)
-            return shapely.wkb.loads(data)
+            plain = bytes(data)  # what shapely takes
+            check_nesting(plain)
+            return shapely.wkb.loads(plain)
         except Exception as exc:  # GEOS's errors
             raise decoding_failed(self.name, data, exc) from exc
 

@@ -12,7 +12,7 @@ from uuid import UUID
 from ebooklet.core.callers import stacklevel
 from ebooklet.core.head import DatabaseType, Proto
 from ebooklet.core.names import check_db_key
-from ebooklet.core.serialization import BOOKLET_NAMES, CUSTOM_NAME
+from ebooklet.core.serializer_names import BOOKLET_NAMES, CUSTOM_NAME
 from ebooklet.core.unlocking import Unlocking
 from ebooklet.errors import (
     OfflineError,

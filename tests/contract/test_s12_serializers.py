@@ -21,7 +21,7 @@ import shapely
 from geopandas.testing import assert_geodataframe_equal
 
 import ebooklet
-from ebooklet.core.serialization import BOOKLET_NAMES
+from ebooklet.core.serializer_names import BOOKLET_NAMES
 from ebooklet.plugins.groups import SERIALIZERS
 from ebooklet.plugins.registry import Registry, installed_entry_points
 from ebooklet.services.opening import FLAGS, Flag

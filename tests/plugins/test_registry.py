@@ -47,6 +47,32 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 GOOD = "class Good:\n    name = 'good'\n    safe = True\n    dumps = loads = staticmethod(bytes)\nGOOD = Good()\n"
 
 
+TURNED = """
+from ebooklet.core.serializer_names import wrapped_name
+
+class Turned:
+    safe = True
+
+    def __init__(self, inner, options):
+        self.inner, self.name = inner, wrapped_name(inner.name, "turned", options)
+
+    def dumps(self, value):
+        return self.inner.dumps(value)[::-1]
+
+    def loads(self, data):
+        return self.inner.loads(data[::-1])
+
+def wrap(inner, options=""):
+    if options not in ("", "2"):
+        raise ValueError("once or twice")
+    return Turned(inner, options)
+
+def plain(inner):
+    return Turned(inner, "")
+"""
+INSIDE = ("pd_zstd", "gpd_zstd")  # formats that compress by themselves
+
+
 class TestBuiltIns:
     """What this package registers, through the door that everybody uses."""
 
@@ -71,7 +97,8 @@ class TestBuiltIns:
         unsafe = {
             each.name
             for name in names
-            for each in (registry.serializer(name), registry.serializer(f"{name}+zstd"))
+            for spelled in ([name] if name in INSIDE else [name, f"{name}+zstd"])
+            for each in (registry.serializer(spelled),)
             if not each.safe
         }
         assert unsafe == {"pickle", "pickle_zstd"}
@@ -104,6 +131,43 @@ class TestOthers:
         wrapped = registry.serializer("good+zstd")
         assert wrapped.name == "good+zstd"
         assert wrapped.loads(wrapped.dumps(b"x" * 1000)) == b"x" * 1000
+
+    def test_wrappers_compose_in_the_order_of_the_name(self, site: Path) -> None:
+        """A plugin's wrapper stands inside or outside of zstd, as the name says, with its options."""
+        mine = package(
+            site, "third-party", f"[{SERIALIZERS}]\n+turned = turned_mod:wrap\n", turned_mod=TURNED
+        )
+        registry = Registry(points(mine))
+        plain = b"some text to be compressed " * 9
+        for name in ("bytes+turned:2+zstd", "bytes+zstd+turned", "json+turned"):
+            found = registry.serializer(name)
+            assert found.name == name
+            value = plain.decode() if name[:4] == "json" else plain
+            assert found.loads(found.dumps(value)) == value
+        inside, outside = map(registry.serializer, ("bytes+turned:2+zstd", "bytes+zstd+turned"))
+        assert inside.dumps(plain)[:4] == outside.dumps(plain)[:-5:-1] == b"\x28\xb5\x2f\xfd"
+        assert registry.serializer("zstd+turned:2+bytes") is inside
+
+    @pytest.mark.parametrize(
+        ("name", "why"),
+        [
+            ("json+turned:3", "'turned' has no options '3' \\(once or twice\\)"),
+            ("json+plain:9", "'plain' takes no options; write '\\+plain'"),
+            ("json:9", "'json' takes no options"),
+            ("json+orjson", "'orjson' is a format, not a wrapper"),
+            ("turned+json", "'turned' is a wrapper, and comes after the format"),
+        ],
+    )
+    def test_what_does_not_fit_together_is_said(self, site: Path, name: str, why: str) -> None:
+        """Options nobody takes, two formats, a wrapper in the format's place: the message says so."""
+        mine = package(
+            site,
+            "third-party",
+            f"[{SERIALIZERS}]\n+turned = turned_mod:wrap\n+plain = turned_mod:plain\n",
+            turned_mod=TURNED,
+        )
+        with pytest.raises(UnknownNameError, match=why):
+            Registry(points(mine)).serializer(name)
 
     def test_a_scheme_family_falls_to_its_plugin(self, site: Path) -> None:
         """`fam+anything` is opened by the plugin `fam`, unless one claims the whole scheme."""

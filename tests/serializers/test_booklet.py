@@ -13,7 +13,7 @@ import shapely
 from booklet import serializers as theirs
 from geopandas.testing import assert_geodataframe_equal
 
-from ebooklet.core.serialization import BOOKLET_NAMES
+from ebooklet.core.serializer_names import BOOKLET_NAMES
 from ebooklet.ports.serializer import Serializer
 from ebooklet.serializers.feather.geopandas import GEOPANDAS
 from ebooklet.serializers.feather.pandas import PANDAS

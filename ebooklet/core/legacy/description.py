@@ -12,7 +12,7 @@ from uuid import UUID
 
 from ebooklet.core.headtypes import DatabaseType
 from ebooklet.core.legacy.payload import damaged
-from ebooklet.core.serialization import BOOKLET_NAMES, CUSTOM_NAME
+from ebooklet.core.serializer_names import BOOKLET_NAMES, CUSTOM_NAME
 from ebooklet.errors import UnsupportedFormatError
 
 Layout = Literal["grouped", "per key"]

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from ebooklet.core.serialization import inflated_limit
+from ebooklet.ports.serializer import Buffer
 from ebooklet.serializers.feather.claims import batches
 
 __all__ = ["checked_table", "needed_bytes"]
@@ -39,7 +40,7 @@ _BOXED_TYPES: Final = (
 _LIST_TYPES: Final = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
-def needed_bytes(data: bytes) -> int:
+def needed_bytes(data: Buffer) -> int:
     """How much memory a file needs in pandas, as it says itself; nothing of it is allocated.
 
     Raises:
@@ -60,7 +61,7 @@ def needed_bytes(data: bytes) -> int:
     return needed
 
 
-def checked_table(data: bytes) -> pa.Table:
+def checked_table(data: Buffer) -> pa.Table:
     """Read the columns of a file whose every offset and number is in order.
 
     Raises:

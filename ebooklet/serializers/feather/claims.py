@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from ebooklet.ports.serializer import Buffer
+
 __all__ = ["Batch", "batches", "footer_start"]
 
 _MAGIC: Final = b"ARROW1"
@@ -37,7 +39,7 @@ class Batch:
     buffer_bytes: int  # once inflated
 
 
-def batches(data: bytes) -> Iterator[Batch]:
+def batches(data: Buffer) -> Iterator[Batch]:
     """Read the claims of every batch that the footer lists, in its order.
 
     Raises:
@@ -55,7 +57,7 @@ def batches(data: bytes) -> Iterator[Batch]:
             yield batch
 
 
-def footer_start(data: bytes) -> int:
+def footer_start(data: Buffer) -> int:
     """Position of the footer, which its length and the magic follow to the end of the file.
 
     Raises:
@@ -70,7 +72,7 @@ def footer_start(data: bytes) -> int:
 class _Table:
     """A table of a flatbuffer: fields are found through a table of offsets."""
 
-    def __init__(self, data: bytes, position: int) -> None:
+    def __init__(self, data: Buffer, position: int) -> None:
         self.position = position
         self._data = data
         self._offsets = position - _number(data, position, "i")
@@ -90,7 +92,7 @@ class _Table:
         return _root(self._data, at) if at else None
 
 
-def _batch(data: bytes, position: int, metadata_bytes: int) -> Batch:
+def _batch(data: Buffer, position: int, metadata_bytes: int) -> Batch:
     body = position + metadata_bytes
     prefix = 8 if _number(data, position, "I") == _CONTINUES else 4
     message = _root(data, position + prefix)
@@ -116,12 +118,12 @@ def _batch(data: bytes, position: int, metadata_bytes: int) -> Batch:
     return Batch(kind == _DICTIONARY, tuple(map(_natural, lengths)), needed)
 
 
-def _root(data: bytes, position: int) -> _Table:
+def _root(data: Buffer, position: int) -> _Table:
     """The table that the offset at a position leads to."""
     return _Table(data, position + _number(data, position, "I"))
 
 
-def _vector(data: bytes, field: int, item_bytes: int) -> tuple[int, int]:
+def _vector(data: Buffer, field: int, item_bytes: int) -> tuple[int, int]:
     """Where a field's items begin, and how many of them there are."""
     if not field:
         return 0, 0
@@ -132,7 +134,7 @@ def _vector(data: bytes, field: int, item_bytes: int) -> tuple[int, int]:
     return at + 4, count
 
 
-def _number(data: bytes, position: int, code: str) -> int:
+def _number(data: Buffer, position: int, code: str) -> int:
     """One little-endian number; Python's own negative positions would count from the end."""
     if position < 0:
         raise ValueError("an offset leads outside of the file")

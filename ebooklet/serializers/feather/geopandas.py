@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import threading
 from typing import Any, Final
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from ebooklet.core.serialization import decoding_failed, encoding_failed
 from ebooklet.core.wkb import check_nesting
+from ebooklet.ports.serializer import Buffer
 from ebooklet.serializers.feather.checks import checked_table
 from ebooklet.serializers.feather.writing import feather
 
@@ -38,11 +38,13 @@ class GeopandasSerializer:
         except Exception as exc:  # Arrow's and geopandas' errors, and those of what a cell holds
             raise encoding_failed(self.name, value, exc) from exc
 
-    def loads(self, data: bytes, /) -> gpd.GeoDataFrame:
+    dumps_buffer = dumps
+
+    def loads(self, data: Buffer, /) -> gpd.GeoDataFrame:
         """Read Feather, once all of it has been checked."""
         try:
             _check_geometries(checked_table(data))
-            return gpd.read_feather(io.BytesIO(data))
+            return gpd.read_feather(pa.BufferReader(data))
         except Exception as exc:  # Arrow's, GEOS's, PROJ's and geopandas' errors
             raise decoding_failed(self.name, data, exc) from exc
 

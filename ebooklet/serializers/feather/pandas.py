@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any, Final
 
 import pandas as pd
+import pyarrow as pa
 
 from ebooklet.core.serialization import decoding_failed, encoding_failed
+from ebooklet.ports.serializer import Buffer
 from ebooklet.serializers.feather.checks import checked_table
 from ebooklet.serializers.feather.writing import feather
 
@@ -29,11 +30,13 @@ class PandasSerializer:
         except Exception as exc:  # Arrow's and pandas' errors, and those of what a cell holds
             raise encoding_failed(self.name, value, exc) from exc
 
-    def loads(self, data: bytes, /) -> pd.DataFrame:
+    dumps_buffer = dumps
+
+    def loads(self, data: Buffer, /) -> pd.DataFrame:
         """Read Feather, once all of it has been checked."""
         try:
             checked_table(data)
-            return pd.read_feather(io.BytesIO(data))
+            return pd.read_feather(pa.BufferReader(data))
         except Exception as exc:  # Arrow's and pandas' errors
             raise decoding_failed(self.name, data, exc) from exc
 

@@ -17,6 +17,7 @@ from ebooklet.ports.serializer import Serializer
 from ebooklet.services import writing
 from ebooklet.services.changes import Changes
 from ebooklet.services.closing import close_copy
+from ebooklet.services.dictionaries import train_at_next_push
 from ebooklet.services.fsck.examining import DEFAULT_MIN_AGE_MS, examine
 from ebooklet.services.fsck.report import FsckReport
 from ebooklet.services.loading import load
@@ -186,6 +187,18 @@ class EBooklet(MappedCopy[V], Closeable, Generic[V]):
         return rotate(self._copy, message=message or "")
 
     # The whole remote
+
+    def train_dictionary(self) -> None:
+        """Have the next push train a new dictionary, from what is pending then.
+
+        For a database with `zstd:dict` in its serializer's name whose values have come to look
+        different. What was written with an older dictionary stays as it is.
+
+        Raises:
+            ReadOnlyError: the database was opened with flag "r".
+            ValueError: its serializer uses no dictionaries, or it has 16 of them.
+        """
+        train_at_next_push(self._copy)
 
     def delete_remote(self) -> None:
         """Delete the remote database, its head first; none is no error.

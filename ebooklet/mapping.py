@@ -9,6 +9,7 @@ from ebooklet.core.keys import RESERVED_KEYS, check_key
 from ebooklet.core.timestamps import Timestamp, to_microseconds
 from ebooklet.ports.serializer import Serializer
 from ebooklet.services import iterating, metadata, reading, writing
+from ebooklet.services.dictionaries import bind
 from ebooklet.services.forks import in_forked_child
 from ebooklet.services.streaming import stream
 from ebooklet.services.working_copy import WorkingCopy, forked
@@ -29,6 +30,7 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
 
     def __init__(self, copy: WorkingCopy, serializer: Serializer) -> None:
         self._copy = copy
+        serializer = bind(copy, serializer)
         self._serializer = serializer
         # The hot path, bound once: a warm read or write is to cost little more than Booklet's.
         self._loads: Callable[[bytes], V] = serializer.loads

@@ -84,6 +84,7 @@ class BlockType(IntEnum):
     COMMIT = 3
     SIDS = 4  # sorted 16-byte segment ids
     METADATA = 5  # the user's, JSON
+    DICTIONARY = 6  # zstd's, of values
 
 
 class SegmentHeader(NamedTuple):

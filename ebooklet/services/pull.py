@@ -14,6 +14,7 @@ from ebooklet.errors import RemoteMissingError, RemoteRewound, UUIDMismatchError
 from ebooklet.ports.hooks import HookFailure
 from ebooklet.services.confirming import confirm_writes, settle_landed
 from ebooklet.services.conflicts import describe, find_conflicts
+from ebooklet.services.dictionaries import take_dictionaries
 from ebooklet.services.hooking import check_reentry, telling_evictions
 from ebooklet.services.metadata import committed_metadata
 from ebooklet.services.rebasing import leave_base
@@ -129,6 +130,7 @@ def advance_base(
     if base is not None and base.head.write_id == current.head.write_id:
         with copy.lock:
             copy.set_base(current)
+        take_dictionaries(copy, current)
         return PullResult(updated=False, seq=current.commit.seq)
     ahead = base is not None and current.head.seq > base.head.seq
     if base is not None and ahead and copy.pending.replace and not over_replacement:
@@ -171,6 +173,7 @@ def _settle_on(copy: WorkingCopy, current: Snapshot, *, reshaped: bool) -> None:
     copy.pending.shape += reshaped
     if not copy.pending.metadata:
         take_metadata(copy, current)
+    take_dictionaries(copy, current)
     copy.pending.absorb()
     copy.journal.flush(copy.pending)
     copy.local.sync()

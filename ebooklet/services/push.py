@@ -31,6 +31,7 @@ from ebooklet.ports.hooks import HookFailure
 from ebooklet.services.backoff import chance
 from ebooklet.services.clashes import clashes_named
 from ebooklet.services.confirming import settle_landed
+from ebooklet.services.dictionaries import dictionaries_of, learn
 from ebooklet.services.draft import Draft
 from ebooklet.services.fencing import check_fence
 from ebooklet.services.heads import HeadMoved
@@ -204,6 +205,7 @@ class Push:
         in_step = copy.base is not None and copy.base.etag and not copy.journal.unanswered()
         if not in_step or not copy.settings.exclusive:
             self._meet(copy.heads.read())
+        learn(copy)
         for attempt in range(_LOST_RACES):
             if attempt:
                 pause = min(1.0, 0.02 * 2 ** min(attempt, 5))
@@ -393,6 +395,8 @@ class Push:
         kept_ref = metadata.get("metadata_ref", last.metadata_ref if last else None)
         if isinstance(kept_ref, BlockRef):
             log_sids.add(kept_ref.sid)  # the head itself points there
+        dictionaries = dictionaries_of(copy, last, uploader, replacing=replacing)
+        log_sids.update(row.block.sid for row in dictionaries)
         commit = Commit(
             seq=seq,
             parents=(last.branch.commit.id,) if last else (),
@@ -418,6 +422,7 @@ class Push:
             "ms": now_ms,
             "version": copy.settings.version,
             **metadata,
+            "dictionaries": dictionaries,
         }
         if last is None:
             last = first_head(

@@ -85,6 +85,10 @@ class SegmentUploader:
         """Lay down user metadata that are too large for the head."""
         return self._node_writer(len(data)).add_block(BlockType.METADATA, data)
 
+    def add_dictionary(self, data: bytes) -> BlockRef:
+        """Lay down a dictionary that values of this write, or later ones, are compressed with."""
+        return self._node_writer(len(data)).add_block(BlockType.DICTIONARY, data)
+
     def commit_writer(self) -> SegmentWriter:
         """The segment that the commit record is to end; beside the nodes."""
         return self._node_writer(_COMMIT_ROOM)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, get_args
 from uuid import UUID
 
+from ebooklet.core.dictionaries import Dictionaries
 from ebooklet.core.head import DatabaseType, Head, Proto
 from ebooklet.core.minting import SidMinter
 from ebooklet.core.params import TreeParams
@@ -33,6 +34,7 @@ from ebooklet.ports.hooks import DatabaseHooks
 from ebooklet.ports.local_store import LocalStore, LocalValue
 from ebooklet.ports.lock_service import Lease, LockService
 from ebooklet.ports.remote_store import RemoteStore
+from ebooklet.ports.serializer import TrainedSerializer
 from ebooklet.services.heads import HeadStore
 from ebooklet.services.journal import Journal
 from ebooklet.services.log import find_row, log_params
@@ -139,6 +141,9 @@ class WorkingCopy:
         self._evicted: dict[str, None] = {}  # what `on_evict` has not been told of yet
         self.walks = Walks()
         self._moving = False
+        self.dictionaries = Dictionaries()
+        self.trained: TrainedSerializer | None = None  # writes values with them
+        self.retrain = False  # whether the next push is to train one
         self.proto: Proto | None = None  # how heads are moved; None until a remote was looked at
         self.params = TreeParams()
         self.unlocking = Unlocking() if unlocking is None else unlocking

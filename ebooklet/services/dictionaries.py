@@ -108,14 +108,16 @@ def learn(copy: WorkingCopy) -> None:
 
 
 def dictionaries_of(
-    copy: WorkingCopy, last: Head | None, uploader: SegmentUploader, *, replacing: bool
+    copy: WorkingCopy, last: Head | None, uploader: SegmentUploader, *, anew: bool
 ) -> tuple[DictionaryRef, ...]:
-    """What the next head lists: what the last one does, and those that it does not have yet."""
+    """What the next head lists: what the last one does, and those that it does not have yet.
+
+    With `anew`, all of them are laid down, so that they lie under the current key.
+    """
     listed = last.dictionaries if last is not None else ()
     if copy.trained is None:
         return listed
-    if replacing and copy.sealer.seals:
-        # Anew under today's key, so that who reads the new snapshot needs no other.
+    if anew and copy.sealer.seals:
         for row in listed:
             copy.dictionaries.find(row.id)
         listed = ()

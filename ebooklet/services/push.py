@@ -395,7 +395,8 @@ class Push:
         kept_ref = metadata.get("metadata_ref", last.metadata_ref if last else None)
         if isinstance(kept_ref, BlockRef):
             log_sids.add(kept_ref.sid)  # the head itself points there
-        dictionaries = dictionaries_of(copy, last, uploader, replacing=replacing)
+        kept_keys = self._kept_keys(last)
+        dictionaries = dictionaries_of(copy, last, uploader, anew=not kept_keys)
         log_sids.update(row.block.sid for row in dictionaries)
         commit = Commit(
             seq=seq,
@@ -411,7 +412,7 @@ class Push:
             op="replace" if replacing and last else self.op,
             write_id=self.write_id,
         )
-        commit, commit_ref = self._lay_commit(commit, self._kept_keys(last), draft, uploader)
+        commit, commit_ref = self._lay_commit(commit, kept_keys, draft, uploader)
         recent = (*kept, Recent(self.write_id, seq, now_ms, branch_name, commit_ref))
         fields = {
             "seq": seq,
@@ -445,7 +446,7 @@ class Push:
         return protected(head, copy.sealer)
 
     def _kept_keys(self, last: Head | None) -> Sequence[str]:
-        """Ids of the keys that what is kept of the last head may lie under, metadata included."""
+        """Ids of the keys that what is kept of the last head may lie under, metadata and dictionaries too."""
         return () if last is None else last.tip.key_ids
 
     def _metadata_fields(self, uploader: SegmentUploader) -> dict[str, object]:

@@ -265,7 +265,7 @@ def test_raw_values_stay_as_they_are(opener: Opener) -> None:
 
 
 def test_encrypted_databases_seal_theirs(opener: Opener, url: str) -> None:
-    """Nothing of a dictionary shows in the bucket, and after a replacement no older key is needed."""
+    """Nothing of a dictionary shows in the bucket, and after a rotation no older key is needed."""
     keys = {"old": bytes(32), "new": bytes(range(32))}
     old, new = (Encryption(keys, current=name) for name in keys)
     with opener("a", value_serializer=NAME, encryption=old) as db:
@@ -277,13 +277,14 @@ def test_encrypted_databases_seal_theirs(opener: Opener, url: str) -> None:
     with opener("b", "r", encryption=old) as reader:
         assert dict(reader) == rows(600)
     with opener("a", "w", encryption=new) as db:
-        db.clear()
-        db.update(rows(500, "another"))
+        db.train_dictionary()
+        db.update(rows(500, "another", 1000))
         assert db.push()
+        assert db.rotate_keys()
         assert len(head_of(url).dictionaries) == 2
     only = Encryption({"new": keys["new"]}, current="new")
     with opener("c", "r", encryption=only) as reader:
-        assert dict(reader) == rows(500, "another")
+        assert dict(reader) == rows(600) | rows(500, "another", 1000)
 
 
 def test_a_damaged_dictionary_is_said(pushed: dict[str, Any], opener: Opener, url: str) -> None:

@@ -151,6 +151,7 @@ class EBooklet(MappedCopy[V], Closeable, Generic[V]):
         Raises:
             ConflictError: keys changed on both sides; nothing was committed, all stay pending.
             ReplaceConflict: the database is to be replaced, but its head moved.
+            Exception: what a hook raised to refuse the push; nothing was committed.
             EBookletError: nothing is lost; what is pending stays so, and the next push finds out
                 what happened.
         """

@@ -53,8 +53,7 @@ def asked_before_push(copy: WorkingCopy, message: str) -> None:
     """Let the hooks refuse a push; what they raise comes out."""
     if copy.hooks is not None:
         copy.hooks.before_push(message or None)
-        copy.require_writable("push")  # a hook may have closed or reopened it
-        copy.require_online("push")
+        copy.require_writable("push")  # a hook may have closed it
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def decide(copy: WorkingCopy, keys: Sequence[str], before: Snapshot | None) -> D
     for at in range(0, len(keys), _BATCH_KEYS):
         for conflict, ours in _conflicts(copy, keys[at : at + _BATCH_KEYS], before):
             answer = hooks.on_conflict(conflict)
-            copy.require_writable("settle conflicts")  # a hook may have closed or reopened it
+            copy.require_writable("settle conflicts")  # a hook may have closed it
             if answer is not None:
                 decided[conflict.key] = Decision(answer, ours)
     return decided

@@ -94,11 +94,11 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "absent = no_such_module:X\nnoisy = cracked_noisy:Noisy\nplain = cracked_noisy:PLAIN\n"
         "[ebooklet.local_stores]\nflat = cracked_noisy:PLAIN\n"
         "[ebooklet.lock_services]\nrusty = cracked_exits:X\n"
-        "[ebooklet.remote_stores]\nlost = cracked_noisy:NOT_THERE\n",
+        "[ebooklet.remote_stores]\nlost = cracked_noisy:NOT_THERE\nhollow = cracked_noisy:hollow\n",
         {
             "cracked_exits": "import sys\nsys.exit('out of here')\n",
             "cracked_stops": "raise GeneratorExit('no further')\n",
-            "cracked_noisy": "print('NOISE')\nPLAIN = 42\n"
+            "cracked_noisy": "print('NOISE')\nPLAIN = 42\nhollow = type\n"
             + SERIALIZER.format(name="Noisy", word="noisy"),
         },
     )

@@ -291,6 +291,47 @@ def test_a_key_written_while_its_rule_runs_is_kept(url: str) -> None:
         assert {change["key"] for change in db.changes()} == {"a", "b", "c"}
 
 
+def test_a_decision_outlives_the_session(url: str, tmp_path: Path) -> None:
+    """What a pull's rule kept is no conflict in the next session either, with no rule at all.
+
+    Mutation: not journalling the new base brings the conflict back.
+    """
+    path = tmp_path / "a.blt"
+    with opened(url) as other:
+        other["k"] = "base"
+        other.push()
+        rule = Hooked(on_conflict=lambda *_: "ours")
+        with ebooklet.open(url, path, "w", lock="optimistic", plugins=[rule]) as db:
+            db["k"] = "ours"
+            other["k"] = "theirs"
+            other.push()
+            assert db.pull().conflicts == ()
+        with ebooklet.open(url, path, "w", lock="optimistic") as db:
+            assert db.push()
+            assert db["k"] == "ours"
+
+
+def test_a_reader_decides_nothing(url: str, tmp_path: Path) -> None:
+    """A handle that cannot write asks no rule: the conflict stays for a writer.
+
+    Mutation: asking all the same drops another session's change.
+    """
+    path = tmp_path / "a.blt"
+    with opened(url) as other:
+        other["k"] = "base"
+        other.push()
+        with ebooklet.open(url, path, "w", lock="optimistic") as db:
+            db["k"] = "ours"
+        rule = Hooked(on_conflict=lambda *_: "theirs")
+        with ebooklet.open(url, path, plugins=[rule]) as db:
+            other["k"] = "theirs"
+            other.push()
+            with pytest.warns(UserWarning, match="'k' changed both here"):
+                assert db.pull().conflicts == ("k",)
+            assert db["k"] == "ours"
+            assert rule.calls == ["on_open", "after_pull"]
+
+
 def test_a_conflict_without_opinion_is_left_to_the_policy(url: str) -> None:
     """With no answer, a push does as `conflict=` says."""
     with in_conflict(url, Hooked(), conflict="theirs") as db:

@@ -40,7 +40,7 @@ asked = [
     *({"value_serializer": n} for n in ("twice", "json", "exits", "stops", "absent", "plain")),
     *({"value_serializer": n} for n in ("noisy", "shape", "nothing")),
     *({"local": "flat"}, {"local": "nothing"}, {"lock": "rusty"}, {"lock": "nothing"}),
-    *({"remote_conn": url} for url in ("memory://a", "lost://a", "nothing://a")),
+    *({"remote_conn": url} for url in ("memory://a", "lost://a", "hollow://a", "nothing://a")),
 ]
 answers = []
 for options in asked:
@@ -140,6 +140,12 @@ def test_an_object_of_the_wrong_shape_is_named(asked: str, answers: dict[str, li
     kind, message, _ = answers[asked]
     assert kind == "PluginError"
     assert "of the package 'cracked', cracked_noisy:PLAIN, is not a" in message
+
+
+def test_a_scheme_that_opens_nothing_is_named(answers: dict[str, list[str]]) -> None:
+    """A function that returns anything but a store and a key is an error of that scheme's plugin."""
+    kind, message, _ = answers["remote_conn hollow://a"]
+    assert (kind, "hollow://" in message) == ("PluginError", True)
 
 
 def test_the_others_work(answers: dict[str, list[str]]) -> None:

@@ -160,6 +160,7 @@ class LockServiceContract(Contract):
 
     def test_one_holder_among_threads(self, open_service: OpenService, name: str) -> None:
         """1, 2: many clients at once are inside one at a time, with growing tokens."""
+        assert self.contenders > 1, "one alone contends with nobody"
         inside: list[int] = []
         most: list[int] = []
         tokens: list[int] = []
@@ -181,6 +182,7 @@ class LockServiceContract(Contract):
         self, worker_source: str | None, name: str, tmp_path: Path
     ) -> None:
         """1, 2: real processes are inside one at a time, with growing tokens."""
+        assert self.processes > 1, "one alone contends with nobody"
         arguments = ("count", name, "2", str(tmp_path))
         with _Worker.many(worker_source, self.processes, *arguments) as workers:
             answers = [worker.answer()["tokens"] for worker in workers]

@@ -7,8 +7,8 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PEER   := .venv-0.11/.ready
 TYPED  := ebooklet $(wildcard tests/typing/*.py)
-# Two workers suit the two cores of CI; tests of one xdist_group share a worker and its servers.
-PYTEST_ARGS ?= -n 2 --dist loadgroup
+# Half of the time goes into waiting, for servers, locks and disks: two workers for each of two cores.
+PYTEST_ARGS ?= -n 4 --dist loadgroup
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore

@@ -121,7 +121,9 @@ class Gate:
         except (ValueError, KeyError, TypeError, OSError):
             return "another program"
         here = pid == os.getpid() and host == socket.gethostname()
-        process = "another handle in this process" if here else f"process {pid} on {host}"
+        process = f"process {pid} on {host}"
+        if here:
+            process += ", by another handle in this process"
         return f"{process}, which has written to it for {held} s"
 
     def timeout(self) -> LockTimeout:

@@ -186,15 +186,14 @@ class KeyedSealer:
         if len(stored) < _HEADER.size + self._cipher.overhead or stored[0] != _VERSION:
             raise RemoteIntegrityError("a sealed block does not begin as one does; run fsck")
         key = self._key_of(bytes(stored[1 : _HEADER.size]))
-        with memoryview(stored) as view, view[_HEADER.size :] as body:
-            if len(body) <= piece:
-                context = _CONTEXT.pack(b"ebk-seal", kind, 0, 1) + extra
-                return self._cipher.open(key, body, context)
-            out = bytearray()
-            for number, at in enumerate(range(0, len(body), piece)):
-                context = _CONTEXT.pack(b"ebk-seal", kind, number, at + piece >= len(body)) + extra
-                with body[at : at + piece] as part:
-                    out += self._cipher.open(key, part, context)
+        body = memoryview(stored)[_HEADER.size :]
+        if len(body) <= piece:
+            context = _CONTEXT.pack(b"ebk-seal", kind, 0, 1) + extra
+            return self._cipher.open(key, body, context)
+        out = bytearray()
+        for number, at in enumerate(range(0, len(body), piece)):
+            context = _CONTEXT.pack(b"ebk-seal", kind, number, at + piece >= len(body)) + extra
+            out += self._cipher.open(key, body[at : at + piece], context)
         return bytes(out)
 
     def lies_under_current(self, stored: Body) -> bool:

@@ -103,6 +103,7 @@ def take_in(copy: WorkingCopy, current: Snapshot, settle: Settle = report_all) -
     if copy.local.writable:
         return advance_base(copy, current, settle)
     if base is not None and base.head.write_id == current.head.write_id:
+        check_advance(copy, current)
         with copy.lock:
             copy.set_base(current)
         return PullResult(updated=False, seq=current.commit.seq)
@@ -197,7 +198,11 @@ def check_advance(copy: WorkingCopy, current: Snapshot) -> None:
             key=copy.db_key,
         )
     seen = copy.base.head if copy.base else None
-    if seen is None or head.seq > seen.seq or head.write_id == seen.write_id:
+    if seen is None:
+        return
+    # Who owns the bucket can write any number into a head, but make no commit of an encrypted one.
+    turned_back = head.encrypted and head.tip.seq < seen.tip.seq
+    if not turned_back and (head.seq > seen.seq or head.write_id == seen.write_id):
         return
     if head.proto.mode == "lock":
         # A delayed write can undo a later commit here; what was pushed is pending again by now.
@@ -209,7 +214,8 @@ def check_advance(copy: WorkingCopy, current: Snapshot) -> None:
         )
         return
     raise RemoteRewound(
-        f"the remote shows commit {head.seq}, but this copy has already seen {seen.seq}: a stale "
+        f"the remote shows commit {head.tip.seq if turned_back else head.seq}, but this copy has "
+        f"already seen {seen.tip.seq if turned_back else seen.seq}: a stale "
         f"or restored head. If it was restored on purpose, remove {copy.local.location}.ebk to "
         "accept it; nothing stored locally is lost",
         op="pull",

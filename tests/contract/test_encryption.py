@@ -5,14 +5,17 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ebooklet
-from ebooklet import Encryption, EncryptionError, KeyFile, RemoteIntegrityError
+from ebooklet import Encryption, EncryptionError, KeyFile, RemoteIntegrityError, RemoteRewound
 from ebooklet.core.head import Head, decode_head, encode_head
+from ebooklet.testing.servers import S3Server, start_http_server
 from tests.contract.conftest import Place
+from tests.contract.metered import Cost, Metered
 
 KEYS = {"a": bytes(range(32)), "b": bytes(range(1, 33))}
 BY_A = Encryption(KEYS, current="a")
@@ -424,6 +427,25 @@ def test_a_head_cannot_be_forged(place: Place, forge: Callable[[Head, Head], Hea
 
 
 @memory
+@pytest.mark.parametrize("disguise", ["higher seq", "same write"])
+@pytest.mark.parametrize("flag", ["r", "w"])
+def test_an_older_commit_is_noticed_by_who_knows_a_newer_one(
+    place: Place, disguise: str, flag: Any
+) -> None:
+    """Whatever numbers a head is given around it: those of the commit are sealed."""
+    fill(place, encryption=BY_A)
+    old = head_of(place)
+    with place.open("db", "a", "w", encryption=BY_A) as db:
+        db["later"] = "l" * 100
+        assert db.push()
+    new = head_of(place)
+    dressed = replace(old, write_id=new.write_id) if disguise == "same write" else old
+    put(place, "db", encode_head(replace(dressed, seq=new.seq + 1)))
+    with pytest.raises(RemoteRewound, match="commit 1, but this copy has already seen 2"):
+        place.open("db", "a", flag, encryption=BY_A)
+
+
+@memory
 def test_a_head_that_turned_plain_is_refused(place: Place) -> None:
     """Who gives a key is never served what anybody could have written."""
     fill(place, encryption=BY_A)
@@ -544,3 +566,50 @@ def test_a_small_push_costs_little_more(place: Place) -> None:
     assert sealed_first < plain_first * 1.035
     assert sealed_next < plain_next * 1.4  # of other nodes, as keys are cut by another salt
     assert blocks == 33
+
+
+@pytest.mark.xdist_group("metered")
+def test_it_takes_the_requests_of_a_plain_database(metered: Metered) -> None:
+    """Counted on a server: creating, pushing ten keys, and reading one of them cold."""
+    content = {f"key{n:06}": f"{n:06}" * 30 for n in range(2000)}
+    costs: dict[str, list[Cost]] = {"plain": [], "sealed": []}
+    for name, encryption in (("plain", None), ("sealed", BY_A)):
+        with metered.open(name, encryption=encryption) as db:
+            db.update(content)
+            with metered.cost() as first:
+                assert db.push()
+            db.update({f"key{n * 199:06}": "x" * 180 for n in range(10)})
+            with metered.cost() as later:
+                assert db.push()
+        with metered.cost() as cold, metered.open(name, flag="r", encryption=encryption) as db:
+            assert db["key000199"] == "x" * 180
+        costs[name] = [first, later, cold]
+    for plain, sealed in zip(costs["plain"], costs["sealed"], strict=True):
+        assert sealed.kinds == plain.kinds
+    plain_first, sealed_first = costs["plain"][0], costs["sealed"][0]
+    assert 0 < sealed_first.up - plain_first.up < 2000 * 33 + 10_000
+
+
+def test_values_come_from_a_mirror(moto: S3Server, tmp_path: Path) -> None:
+    """A static server shows what lies in the bucket, and who has the key reads it there."""
+    bucket = moto.new_bucket()
+    with ebooklet.open(
+        moto.connection(bucket, "db"), None, "c", value_serializer="json", encryption=BY_A
+    ) as db:
+        db.update(CONTENT)
+        assert db.push()
+    client = moto.client()
+    for listed in client.list_objects_v2(Bucket=bucket)["Contents"]:
+        path = tmp_path / "static" / listed["Key"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(client.get_object(Bucket=bucket, Key=listed["Key"])["Body"].read())
+    with start_http_server(tmp_path / "static", tmp_path / "log") as url:
+        with ebooklet.open(f"{url}/db", tmp_path / "reader.blt", encryption=BY_A) as db:
+            assert dict(db.items()) == CONTENT
+        mirrored = moto.connection(bucket, "db", db_url=f"{url}/db")
+        with ebooklet.open(mirrored, None, "w", encryption=BY_A) as db:
+            assert dict(db.items()) == CONTENT
+            db["more"] = 1
+            assert db.push()
+        with pytest.raises(EncryptionError, match="'a'"):
+            ebooklet.open(f"{url}/db")

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import ebooklet
-from ebooklet import Database, LocalHalf
+from ebooklet import Database, KeyFile, LocalHalf
 from ebooklet.adapters.clock import SystemClock
+from ebooklet.adapters.encryption.aesgcm import AesGcmCipher
 from ebooklet.adapters.local.booklet import open_store as open_booklet
 from ebooklet.adapters.local.memory import open_store as open_memory
 from ebooklet.adapters.locks.lease import LeaseLockService
@@ -20,7 +21,8 @@ from ebooklet.adapters.locks.ticket import TicketLockService
 from ebooklet.adapters.probecache import ProbeCache
 from ebooklet.adapters.remote.boto3 import open_store as open_s3
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
-from ebooklet.errors import LockTimeout, UnsupportedOperation
+from ebooklet.core.unlocking import Unlocking
+from ebooklet.errors import EncryptionError, LockTimeout, UnsupportedOperation
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.serializers.cbor import CBOR
 from ebooklet.serializers.json import JSON
@@ -50,6 +52,24 @@ looked_up = [name for name in sys.modules if name.startswith(("ebooklet.plugins"
 assert looked_up == [], looked_up
 assert not os.listdir(os.environ["XDG_CACHE_HOME"])
 """
+
+
+def test_encrypted(remote: MemoryRemoteStore, tmp_path: Path) -> None:
+    """By a built cipher and a source of keys; without them the database does not open."""
+    encryption = Unlocking(AesGcmCipher(), KeyFile.generate(tmp_path / "keys.json"))
+    local = LocalHalf(open_store=open_memory, path=None, clock=CLOCK)
+    with Database(
+        local=local, remote=remote, serializer=JSON, clock=CLOCK, encryption=encryption
+    ) as db:
+        db["secret-key"] = "secret-value" * 10
+        assert db.push()
+    assert not any(b"secret" in remote.get(meta.key).body for meta in remote.list(""))
+    with Database(
+        local=local, remote=remote, serializer=JSON, clock=CLOCK, flag="r", encryption=encryption
+    ) as db:
+        assert db["secret-key"] == "secret-value" * 10
+    with pytest.raises(EncryptionError):
+        Database(local=local, remote=remote, serializer=JSON, clock=CLOCK, flag="r")
 
 
 @pytest.fixture

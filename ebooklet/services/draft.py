@@ -44,6 +44,7 @@ class Draft:
         covered: each key the commit speaks of, with what it then is in the index.
         live: the segment table of the new snapshot, in the making.
         node_data: nodes as they are stored, for the cache, up to a bound.
+        log_data: nodes of the log that were laid down.
         n_set: keys whose entry changes.
         n_deleted: keys of the base that go.
     """
@@ -75,6 +76,7 @@ class Draft:
             else LiveBytes()
         )
         self.node_data: dict[BlockRef, bytes] = {}
+        self.log_data: dict[BlockRef, bytes] = {}
         self._node_bytes = 0
         self.n_set = 0
         self.n_deleted = 0
@@ -129,7 +131,9 @@ class Draft:
 
     def place_log_node(self, data: bytes) -> BlockRef:
         """Lay down a node of the log, which the head keeps alive, not the snapshot."""
-        return self._uploader.add_node(data)
+        block = self._uploader.add_node(data)
+        self.log_data[block] = data
+        return block
 
     def _entry(self, key: str, value: bytes, timestamp: int, current: Entry | None) -> Entry:
         digest = self._sealer.digest(value)

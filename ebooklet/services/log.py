@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from ebooklet.core.digest import value_digest
@@ -10,7 +10,7 @@ from ebooklet.core.entry import Entry
 from ebooklet.core.head import Head, Recent, decode_log_row, encode_log_row, log_key
 from ebooklet.core.index.node import InnerNode
 from ebooklet.core.params import TreeParams
-from ebooklet.core.refs import NodeRef
+from ebooklet.core.refs import BlockRef, NodeRef
 from ebooklet.services.nodes import NodeReader
 
 
@@ -45,13 +45,24 @@ def find_row(nodes: NodeReader, head: Head, seq: int, write_id: bytes) -> Recent
     return row if row.write_id == write_id else None
 
 
-def log_segments(nodes: NodeReader, log: NodeRef | None) -> set[bytes]:
-    """The segments that hold the log's nodes; reads its inner nodes only."""
+def log_segments(
+    nodes: NodeReader, log: NodeRef | None, fresh: Mapping[BlockRef, bytes] | None = None
+) -> set[bytes]:
+    """The segments that hold the log's nodes; reads its inner nodes only.
+
+    Args:
+        nodes: reads them.
+        log: root of the tree.
+        fresh: nodes of it that were laid down and not sent yet, so that nobody could read them.
+    """
     sids: set[bytes] = set()
     level = [log] if log is not None else []
     while level:
         sids.update(ref.block.sid for ref in level)
         inner = [ref for ref in level if ref.level > 0]
+        for ref in inner:
+            if fresh is not None and ref.block in fresh:
+                nodes.prime(ref, fresh[ref.block])
         found = nodes.fetch(inner) if inner else {}
         level = [
             child

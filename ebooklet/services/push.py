@@ -388,7 +388,7 @@ class Push:
             log = copy.log_nodes.run(
                 update(log, log_entries(spilled), log_params(copy.params), draft.place_log_node)
             ).root
-            log_sids = log_segments(copy.log_nodes, log)
+            log_sids = log_segments(copy.log_nodes, log, draft.log_data)
         else:
             log_sids = set(last.hsegs) if last else set()
         metadata = self._metadata_fields(uploader)

@@ -16,12 +16,13 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help test large torture servers demo lint types format bench clean
+.PHONY: help test large torture fuzz servers demo lint types format bench clean
 
 help:
 	@echo "make test    format check, lint, types, layers, then every test"
 	@echo "make large   the tests that move gigabytes, and take minutes"
 	@echo "make torture many more random lives on servers that fail in every way"
+	@echo "make fuzz    hostile bytes for every decoder, SECONDS=60 in all, guided by coverage"
 	@echo "make servers every adapter on every server, with a table at the end"
 	@echo "make demo    run examples/demo.py against a real S3 server on this machine"
 	@echo "make lint    ruff and the layer contracts"
@@ -55,6 +56,12 @@ large: $(READY)
 torture: $(READY)
 	EBOOKLET_TORTURE=25 $(BIN)/python -m pytest tests/hostile --timeout 3600
 
+SECONDS ?= 60
+fuzz: $(READY)
+	@$(BIN)/python -m pip install --quiet --editable '.[fuzz]' --constraint constraints.txt >/dev/null 2>&1 || \
+	  echo "make: atheris could not be installed for `$(BIN)/python --version`" >&2
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
 servers: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS) --servers
 
@@ -77,5 +84,5 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) $(dir $(PEER)) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(dir $(PEER)) .fuzz build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

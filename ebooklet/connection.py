@@ -22,11 +22,13 @@ _DRIVER_SCHEMES: Final = {
     "obstore": "obstore+s3",
     "fsspec": "fsspec+s3",
 }
-_PUBLIC_FIELDS: Final = ("db_key", "bucket", "endpoint_url", "db_url")
+PUBLIC_FIELDS: Final = ("db_key", "bucket", "endpoint_url", "db_url")
 DEFAULT_THREADS: Final = 16
 _MIRROR_RETRIES: Final = 1
 _TAKEN_AS_THEY_ARE: Final = ("http", "https")  # their escapes are the server's to read
+_SHOWN: Final = 200  # characters of a URL in a message
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _PLAIN_IN_PATHS: Final = "/~!$&'()*+,;=:@"  # RFC 3986 §3.3
 
 
@@ -144,7 +146,7 @@ class S3Connection:
 
     def to_dict(self) -> dict[str, str | None]:
         """The parameters that may be shared: db_key, bucket, endpoint_url, db_url."""
-        return {name: getattr(self, name) for name in _PUBLIC_FIELDS}
+        return {name: getattr(self, name) for name in PUBLIC_FIELDS}
 
     def dumps(self) -> bytes:
         """`to_dict` as JSON bytes."""
@@ -224,7 +226,7 @@ class RemoteAddress:
         """
         parts = _split(url)
         if parts is None or not parts.scheme or "://" not in url:
-            shown = url.rpartition("@")[2]  # what may be credentials stays unsaid
+            shown = url.rpartition("@")[2][:_SHOWN]  # what may be credentials stays unsaid
             raise InvalidURLError(
                 f"not a URL of a remote database: {shown!r}; for example s3://bucket/key"
             )
@@ -237,6 +239,8 @@ class RemoteAddress:
                 "a URL holds no '#' and no control characters; in a name '#' is written %23, '?' "
                 "%3F, '%' %25, and so on: urllib.parse.quote(name) does it"
             )
+        if _SURROGATE.search(url):
+            raise InvalidURLError("a URL holds no lone surrogates, which UTF-8 has no bytes for")
         path = parts.path if parts.scheme == "file" else parts.path.removeprefix("/")
         if parts.scheme not in _TAKEN_AS_THEY_ARE:
             try:

@@ -23,7 +23,7 @@ class ServerClock:
         """Unix ms at the server; None before any answer that told the time."""
         text, arrived = self._noted
         try:
-            then = parsedate_to_datetime(text)
+            then_s = parsedate_to_datetime(text).timestamp()
         except (ValueError, TypeError, OverflowError):
             return None
-        return int((then.timestamp() + time.monotonic() - arrived) * 1000)
+        return int((then_s + time.monotonic() - arrived) * 1000)

@@ -16,7 +16,7 @@ from ebooklet.bootstrap.arguments import Arguments, Options, PathLike
 from ebooklet.bootstrap.composing import compose
 from ebooklet.bootstrap.installed import INSTALLED
 from ebooklet.bootstrap.places import place_opener
-from ebooklet.bootstrap.remotes import Remote, connection_of, resolve_remote
+from ebooklet.bootstrap.remotes import ENTRY_FIELD, Remote, connection_of, resolve_remote
 from ebooklet.bootstrap.serializing import serializer_name, serializer_of
 from ebooklet.connection import DEFAULT_THREADS, S3Connection
 from ebooklet.core.serializer_names import CUSTOM_NAME, split_name
@@ -149,11 +149,14 @@ def migrate(
 
 def _resolve_old(old: RemoteLike, registry: Registry) -> Remote:
     """The place of a database of 0.11, which only some adapters can show whole."""
+    by_entry = isinstance(old, Mapping) and ENTRY_FIELD in old
     if isinstance(old, Mapping):
         old = connection_of(old)
     if isinstance(old, S3Connection) and old.has_credentials:
         old = replace(old, driver="boto3", db_url=None)
     remote = resolve_remote(old, registry)
+    if remote is not None and by_entry:
+        remote = replace(remote, trusted=False)
     if remote is None:
         raise TypeError("old must name a remote database or a local file, not None")
     return remote

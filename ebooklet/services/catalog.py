@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-import orjson
-
 from ebooklet.core.head import DatabaseType
-from ebooklet.services.metadata import metadata_of
+from ebooklet.services.metadata import decode_metadata, metadata_of
 from ebooklet.services.place import RemotePlace
 from ebooklet.services.snapshot import Snapshot
 
@@ -46,4 +44,4 @@ def user_metadata(place: RemotePlace, snapshot: Snapshot) -> Any:
     """
     sealer = place.unlocking.sealer_of(snapshot.head)
     stored = metadata_of(place.store, place.db_key, snapshot.head, sealer)
-    return None if stored is None else orjson.loads(stored[0])
+    return None if stored is None else decode_metadata(stored[0])

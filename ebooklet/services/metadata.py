@@ -36,6 +36,20 @@ def encode_metadata(data: Any) -> bytes:
     return encoded
 
 
+def decode_metadata(data: bytes) -> Any:
+    """Read what `encode_metadata` wrote.
+
+    Raises:
+        RemoteIntegrityError: it is no JSON.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as exc:
+        raise RemoteIntegrityError(
+            "the metadata are no JSON, so nothing of ours wrote them; set them anew", op="get"
+        ) from exc
+
+
 def set_metadata(copy: WorkingCopy, data: Any, timestamp: int) -> None:
     """Replace the metadata locally; the next push carries them."""
     encoded = encode_metadata(data)
@@ -57,7 +71,7 @@ def get_metadata(copy: WorkingCopy, *, include_timestamp: bool) -> Any:
         stored = committed_metadata(copy, base.head)
     if stored is None:
         return None
-    data = orjson.loads(stored[0])
+    data = decode_metadata(stored[0])
     return (data, stored[1]) if include_timestamp else data
 
 

@@ -346,7 +346,6 @@ def test_an_entry_opens_its_member(
         (
             {**entries["hidden"], **keys},
             {**inner, **keys},
-            {"remote_conn": {**inner, **keys}},
             ebooklet.S3Connection(**inner, **keys),
         )
     ):
@@ -354,8 +353,35 @@ def test_an_entry_opens_its_member(
             db[f"{n}"] = n
             assert db.push()
     with ebooklet.open(hidden, None) as db:
-        assert dict(db) == {"name": "hidden", "0": 0, "1": 1, "2": 2, "3": 3}
+        assert dict(db) == {"name": "hidden", "0": 0, "1": 1, "2": 2}
     assert entries["hidden"]["remote_conn"] == hidden.to_dict()  # the entry itself is as it was
+
+
+def test_an_entry_brings_nothing_but_a_place(
+    s3_server: S3Server, bucket: str, tmp_path: Path
+) -> None:
+    """Anybody may have written it: its credentials are refused, and its pickles are a stranger's.
+
+    Fails if whoever publishes a group can have programs unpickle what they wrote, from a server of
+    their own that the entry names, with keys that it brings or that the program puts beside it.
+    """
+    theirs = s3_server.connection(bucket, "theirs")
+    with ebooklet.open(theirs, None, "c", "pickle") as db:
+        db["k"] = 1
+        db.push()
+    keys = {"access_key_id": s3_server.access_key_id, "access_key": s3_server.access_key}
+    entry: dict[str, Any] = {"remote_conn": theirs.to_dict()}
+    with pytest.raises(ValueError, match="holds no credentials") as caught:
+        ebooklet.open({"remote_conn": {**entry["remote_conn"], **keys}}, tmp_path / "a.blt")
+    assert str(s3_server.access_key) not in str(caught.value)
+    with pytest.raises(ebooklet.errors.SerializationError, match="group's entry"):
+        ebooklet.open({**entry, **keys}, tmp_path / "a.blt")
+    assert not list(tmp_path.iterdir())
+    with ebooklet.open({**entry, **keys}, None, allow_pickle=True) as db:
+        assert db["k"] == 1
+    for field in ("db_key", "bucket", "endpoint_url", "db_url"):
+        with pytest.raises(TypeError, match="strings"):
+            ebooklet.open({"remote_conn": {**entry["remote_conn"], field: ["x"]}, **keys}, None)
 
 
 # No credentials anywhere in what is stored or said.

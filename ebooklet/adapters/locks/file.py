@@ -364,7 +364,7 @@ def _parse(data: bytes) -> _Record | None:
     """Read a record; None where there is none that makes sense."""
     try:
         fields = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(fields, dict) or fields.keys() != _FIELDS.keys():
         return None

@@ -366,7 +366,7 @@ class Session:
         search = Salvage(fd, header, size)
         live = sum(block[0] not in RESERVED for block in search.blocks())
         buckets = header.n_buckets if header.is_plausible(size) else 0
-        if buckets < live * 8 // 7:
+        if buckets == 0 or buckets < live * 8 // 7:
             buckets = buckets_for(live)
         self.soil()
         with Replacement(self.sidecar.folder, header.raw, buckets, self._buffer_size) as new:

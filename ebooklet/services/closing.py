@@ -40,7 +40,7 @@ def settle_writes(copy: WorkingCopy) -> None:
         except EBookletError:
             return  # the journal keeps the doubt for the next open
         if current is not None and current.head.uuid == copy.uuid:
-            confirm_writes(copy, current)
+            confirm_writes(copy, current, moves=False)
             copy.sync()
 
 

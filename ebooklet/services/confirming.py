@@ -45,8 +45,14 @@ def settle_landed(copy: WorkingCopy, current: Snapshot) -> None:
         _settle(copy, landed)
 
 
-def confirm_writes(copy: WorkingCopy, current: Snapshot) -> list[str]:
+def confirm_writes(copy: WorkingCopy, current: Snapshot, *, moves: bool = True) -> list[str]:
     """Note which head writes in doubt stand in the history of a head just read.
+
+    Args:
+        copy: the working copy.
+        current: that head.
+        moves: the caller makes it the base. Otherwise writes that are lost stay in doubt: that they
+            were lost has to be known when the base is left, which may be one of them.
 
     Returns:
         Keys of lost writes, pending again (mode lock).
@@ -57,7 +63,7 @@ def confirm_writes(copy: WorkingCopy, current: Snapshot) -> list[str]:
     for write_id, seq in copy.journal.in_doubt.items():
         if _find(copy, current.head, seq, write_id) is not None:
             landed[write_id] = True
-        elif current.head.proto.mode == "lock" or current.head.seq >= seq:
+        elif moves and (current.head.proto.mode == "lock" or current.head.seq >= seq):
             landed[write_id] = False
         # Else the head that it was to replace still stands, and it may yet arrive.
     base = copy.base

@@ -240,6 +240,27 @@ class HeadStore:
             lease.verify()
         return Snapshot(new, data, etags[self._key])
 
+    def put_back(self, lost: Snapshot, current: Snapshot, lease: Lease) -> Snapshot:
+        """In mode lock, write a head again that came after `current` and stands in no copy.
+
+        Returns:
+            What stands then: another one than `lost` where `current` was only shown.
+
+        Raises:
+            LockLostError, RemoteUnavailable, OutcomeUnknown.
+        """
+        lease.verify()
+        first, found = self._read_copies()
+        if found is None or found.head.write_id != current.head.write_id:
+            return found or current
+        keys = [alternate_key(self._key), self._key]
+        if first is None or first.data != found.data:
+            keys.reverse()  # the second copy alone holds it
+        for key in keys:
+            self._put_and_read_back(key, lost.data, lease)
+            lease.verify()
+        return self.read() or current
+
     def _put_and_read_back(self, key: str, data: bytes, lease: Lease) -> str:
         trouble: EBookletError | None = None
         for attempt in range(_SAME_BYTES_ATTEMPTS):

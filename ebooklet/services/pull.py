@@ -16,6 +16,7 @@ from ebooklet.services.confirming import confirm_writes, settle_landed
 from ebooklet.services.conflicts import describe, find_conflicts
 from ebooklet.services.dictionaries import take_dictionaries
 from ebooklet.services.hooking import check_reentry, telling_evictions
+from ebooklet.services.lostheads import is_lost, put_back
 from ebooklet.services.metadata import committed_metadata
 from ebooklet.services.rebasing import leave_base
 from ebooklet.services.settling import has_rules, settle_pulled
@@ -124,6 +125,11 @@ def advance_base(
     A crash at any point leaves a state in which every value stored locally is pending, or equal
     in the old base and in the new one.
     """
+    if (base := copy.base) is not None and is_lost(copy, current):
+        found = put_back(copy, current)
+        if found is None:
+            return PullResult(updated=False, seq=base.commit.seq)
+        current = found
     check_advance(copy, current)
     settle_landed(copy, current)
     lost = confirm_writes(copy, current)

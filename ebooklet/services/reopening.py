@@ -129,9 +129,10 @@ def _begin_as(copy: WorkingCopy, request: Request) -> None:
         if before.offline != request.settings.offline:
             _connect(copy, offline=request.settings.offline)
             undo.callback(_connect, copy, offline=before.offline)
+        undo.callback(setattr, copy, "lease", copy.lease)
+        copy.lease = lease  # to write a lost head again takes it
         attach(copy, current, condition, writes=writes)
         undo.pop_all()
-    copy.lease = lease
     copy.settings = replace(copy.settings, writable=writes)
 
 

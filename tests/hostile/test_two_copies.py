@@ -166,17 +166,104 @@ def test_a_head_write_that_arrives_after_a_later_commit(
         assert dict(db.items()) == {"k": 1, "slow": 2, "quick": 3}
 
 
-def test_both_copies_lost_is_said_and_healed_by_who_has_not_settled(world: World) -> None:
-    """A late write undoes a commit in both copies, before its author looked again: it comes back.
+def lose(world: World, heads: dict[str, bytes]) -> None:
+    """Both copies fall back to what they were."""
+    for key, body in heads.items():
+        world.store.inner.put(key, body)
 
-    With a warning that the remote fell back. Fails if an answered head write counts as proof.
+
+@pytest.mark.parametrize("how", ["open", "reopen", "pull", "push"])
+def test_who_has_seen_a_head_that_is_lost_writes_it_again(world: World, how: str) -> None:
+    """Both copies fall back over commits of others, seen to stand long ago: all of them come back.
+
+    With a warning. A reader goes on with what it has seen, so that a later writer still knows it.
+    Fails if the older head is taken for the newest there is.
+    """
+    old = world.heads()
+    for who in ("a", "b"):
+        with world.open(who) as db:
+            db[who] = 2
+            assert db.push()
+    with world.open("b"):
+        lost = world.heads()
+    last = world.open("b") if how in ("pull", "push") else None
+    lose(world, old)
+    if last is None:
+        with pytest.warns(UserWarning, match="fell back"):
+            last = world.open("b", "w" if how == "open" else "r")
+        assert (world.heads() == lost) == (how == "open")
+        assert dict(last.items()) == {"k": 1, "a": 2, "b": 2}
+    if how == "reopen":
+        with pytest.warns(UserWarning, match="written again"):
+            last.reopen("w")
+    elif how == "pull":
+        with pytest.warns(UserWarning, match="written again"):
+            assert not last.pull()
+    if how != "push":
+        assert world.heads() == lost
+    assert not last.changes()
+    last["mine"] = 3
+    assert last.push()
+    last.close()
+    with world.look() as fresh:
+        assert dict(fresh.items()) == {"k": 1, "a": 2, "b": 2, "mine": 3}
+        assert fresh.fsck(check_objects=True).ok
+
+
+def test_a_lost_head_is_not_written_over_what_came_since(world: World) -> None:
+    """Somebody who knows nothing has committed on the older head: both stand, by the journal.
+
+    Fails if a remembered head goes over one that it does not contain.
     """
     old = world.heads()
     db = world.open("a")
+    db["a"] = 2
+    assert db.push()
+    world.forget_tickets()
+    lose(world, old)
+    with world.open("fresh") as other:
+        other["b"] = 2
+        assert other.push()
+    db.close()  # finds its commit gone, and keeps that in mind
+    with world.open("a") as db:
+        assert [change["key"] for change in db.changes()] == ["a"]
+        assert db.push()
+    with world.look() as fresh:
+        assert dict(fresh.items()) == {"k": 1, "a": 2, "b": 2}
+
+
+def test_a_lost_head_without_its_segments_stays_lost(world: World) -> None:
+    """What it needs is gone as well: nothing is written that names it.
+
+    Fails if a head is written again without a look at what it needs.
+    """
+    old, before = world.heads(), {meta.key for meta in world.store.inner.list("db.d/")}
+    with world.open("a") as db:
+        db["a"] = "v" * 100
+        assert db.push()
+    lose(world, old)
+    world.store.inner.delete(
+        {meta.key for meta in world.store.inner.list("db.d/")}.difference(before)
+    )
+    with world.open("a") as db:
+        assert world.heads() == old
+        assert dict(db.items()) == {"k": 1}
+
+
+def test_both_copies_lost_is_said_and_healed_by_who_has_not_settled(world: World) -> None:
+    """A late write undoes a commit in both copies, before its author looked again: it comes back.
+
+    Where the head itself cannot come back, as its segments went too, with a warning that the remote
+    fell back. Fails if an answered head write counts as proof.
+    """
+    old, before = world.heads(), {meta.key for meta in world.store.inner.list("db.d/")}
+    db = world.open("a")
     db["k"] = 2
     assert db.push()
-    for key, body in old.items():
-        world.store.inner.put(key, body)
+    lose(world, old)
+    world.store.inner.delete(
+        {meta.key for meta in world.store.inner.list("db.d/")}.difference(before)
+    )
     with pytest.warns(UserWarning, match="fell back"):
         db.pull()
     assert [change["key"] for change in db.changes()] == ["k"]

@@ -17,7 +17,6 @@ import ebooklet
 from ebooklet.adapters.clock import SystemClock
 from ebooklet.adapters.locks.null import NullLockService
 from ebooklet.adapters.remote.probe import Verdict
-from ebooklet.bootstrap import locking
 from ebooklet.database import EBooklet
 from ebooklet.services.opening import Flag
 
@@ -68,7 +67,7 @@ def template(
     (folder / "bucket").mkdir(parents=True)
     with monkeypatch.context() as patch:
         verdict = Verdict(request.param, "quoted", "", "so that both ways are tried")
-        patch.setattr(locking, "probe", lambda *_, **__: verdict)
+        patch.setattr("ebooklet.adapters.remote.probe.probe", lambda *_, **__: verdict)
         with open_in(folder, "first", "c", value_serializer="json") as db:
             db.update({f"k{n}": f"{n}{TEXT}" for n in range(4)})
             db.set_metadata({"title": "kept"})

@@ -34,7 +34,7 @@ from ebooklet.services.working_copy import WorkingCopy
 logger = logging.getLogger("ebooklet.push")
 
 _SLOT: Final = "dictionaries"
-_CHUNK_KEYS: Final = 500  # whose values are rewritten while other threads wait
+_CHUNK_KEYS: Final = 4_000  # whose values are rewritten at once, while other threads wait to set
 
 
 def bind(copy: WorkingCopy, serializer: Serializer) -> Serializer:
@@ -162,6 +162,8 @@ def _rewrite(copy: WorkingCopy, serializer: TrainedSerializer, keys: Sequence[st
             pending = [key for key in chunk if key in copy.pending.sets]
             changed = []
             for key, (timestamp, value) in copy.local.get_many(pending):
+                if len(value) > MAX_VALUE_BYTES:
+                    continue  # it gains little, and many of them would not fit in memory
                 with suppress(SerializationError):  # raw bytes, set with `encode_value=False`
                     if (rewritten := serializer.rewrite(value)) is not value:
                         changed.append((key, rewritten, timestamp))

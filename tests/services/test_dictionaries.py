@@ -253,6 +253,17 @@ def test_worker_processes_have_them(pushed: dict[str, Any], opener: Opener) -> N
     assert found == {"k000001": 3, "k000002": 6}
 
 
+def test_large_values_are_left_as_they_are(opener: Opener) -> None:
+    """What gains little is not written anew, so that a push of many needs little memory."""
+    large = {"large": [hash((n, "x")) for n in range(3000)]}
+    with opener("a", value_serializer=NAME) as db:
+        db.update(rows(600) | large)
+        assert db.push()
+        assert dictionary_of(db, "large") == 0
+        assert dictionary_of(db, "k000001") != 0
+        assert dict(db) == rows(600) | large
+
+
 def test_raw_values_stay_as_they_are(opener: Opener) -> None:
     """What was set with `encode_value=False` is the user's own, whether it is a frame or not."""
     with opener("a", value_serializer=NAME) as db:
@@ -350,6 +361,8 @@ import itertools, json, os, signal, sys
 import booklet  # here once, as it takes seconds: it imports what each of its serializers needs
 import ebooklet
 from ebooklet.bootstrap.installed import INSTALLED
+import ebooklet.services.dictionaries as dictionaries
+dictionaries._CHUNK_KEYS = 500
 INSTALLED.local_store("booklet"), INSTALLED.remote_store("file"), INSTALLED.serializer("json+zstd")
 url, path, name = sys.argv[1:]
 values = json.loads(sys.stdin.read())

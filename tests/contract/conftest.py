@@ -23,7 +23,15 @@ from ebooklet.testing.counting_proxy import CountingProxy
 from ebooklet.testing.servers import S3Server
 from tests.contract.metered import Metered
 
-PLACES = ("memory", "file", "seaweedfs", "moto")
+PLACES = (
+    "memory",
+    "file",
+    "seaweedfs",
+    pytest.param(
+        "moto",
+        marks=pytest.mark.matrix("behaviour", "boto3", "moto", representative=False),
+    ),
+)
 _OPENERS: dict[str, RemoteOpener] = {"memory": open_memory, "file": open_folder, "s3": open_s3}
 _names = itertools.count()
 
@@ -87,7 +95,10 @@ def make_place(kind: str, folder: Path, request: pytest.FixtureRequest) -> Place
 
 @pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """Each kind of place in turn; rclone, where every lock costs seconds, has tests of its own."""
+    """Each kind of place in turn, one server for all unless `--servers` asks for another.
+
+    rclone, where every lock costs seconds, has tests of its own.
+    """
     return make_place(request.param, tmp_path, request)
 
 

@@ -27,6 +27,8 @@ from ebooklet.testing import servers
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 from ebooklet.testing.local_store import in_child
 
+pytestmark = pytest.mark.usefixtures("lean_processes")
+
 N_KEYS: Final = 2000  # more than a head carries the index of
 CONTENT: Final = {f"k{n:04}": n for n in range(N_KEYS)}
 

@@ -30,6 +30,8 @@ from ebooklet.services.opening import FLAGS, Flag
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 from tests.contract.conftest import Place
 
+pytestmark = pytest.mark.usefixtures("lean_processes")
+
 WITHOUT_SERVER: Final = pytest.mark.parametrize("place", ["memory"], indirect=True)
 FACTORIES: Final = pytest.mark.parametrize(
     "factory", [ebooklet.open, ebooklet.open_ebooklet, ebooklet.open_rcg]

@@ -36,6 +36,8 @@ from ebooklet.testing.local_store import in_child
 from tests.adapters.local.test_kills import kill_before, number_of_calls
 from tests.contract.conftest import Place
 
+pytestmark = pytest.mark.usefixtures("lean_processes")
+
 WITHOUT_SERVER: Final = pytest.mark.parametrize("place", ["memory"], indirect=True)
 
 

@@ -22,6 +22,8 @@ from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 from tests.contract.conftest import Place
 from tests.contract.mapped import Reversed, double, fail_on_three, where
 
+pytestmark = pytest.mark.usefixtures("lean_processes")
+
 WITHOUT_SERVER: Final = pytest.mark.parametrize("place", ["memory"], indirect=True)
 MIB: Final = 1 << 20
 

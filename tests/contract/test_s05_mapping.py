@@ -24,6 +24,8 @@ from ebooklet.testing.faulty import StoreFault
 from tests.contract.conftest import Place
 from tests.contract.counted import Counted
 
+pytestmark = pytest.mark.usefixtures("lean_processes")
+
 LARGE = "x" * 500  # above what the index holds inline: a value of its own in the bucket
 CONTENT = {"a": 1, "b": None, "c": "", "d": LARGE}
 

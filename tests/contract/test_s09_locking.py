@@ -37,6 +37,8 @@ from ebooklet.testing.counting_proxy import CountingProxy
 from ebooklet.testing.servers import S3Server
 from tests.contract.conftest import Place, make_place
 
+pytestmark = pytest.mark.usefixtures("lean_processes")
+
 WRITER = """
 import pickle, sys
 import ebooklet

@@ -52,6 +52,8 @@ from ebooklet.core.keys import RESERVED_KEYS
 from ebooklet.services.opening import FLAGS, Flag
 from tests.contract.conftest import Place
 
+pytestmark = pytest.mark.usefixtures("lean_processes")
+
 ONE_PLACE = pytest.mark.parametrize("place", ["memory"], indirect=True)
 
 

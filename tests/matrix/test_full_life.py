@@ -26,6 +26,8 @@ from tests.matrix import homes
 from tests.matrix.homes import DRIVERS, Home
 from tests.matrix.writers import WAIT_S, count, race
 
+pytestmark = pytest.mark.usefixtures("lean_processes")
+
 SERVERS: Final = ("seaweedfs", "moto", "ministack", "juicefs", "rclone")
 
 

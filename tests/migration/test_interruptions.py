@@ -15,7 +15,10 @@ from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 from tests.migration.conftest import OldDatabases, read
 
-pytestmark = pytest.mark.xdist_group("migration-alone")
+pytestmark = [
+    pytest.mark.xdist_group("migration-alone"),
+    pytest.mark.usefixtures("lean_processes"),
+]
 
 KILLED = Path(__file__).with_name("killed.py")
 _names = itertools.count()

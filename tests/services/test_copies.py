@@ -44,6 +44,8 @@ from ebooklet.testing.clock import ManualClock
 from ebooklet.testing.faulty import Call, FaultyRemoteStore, StoreFault, StoreRule
 from ebooklet.testing.servers import S3Server
 
+pytestmark = pytest.mark.usefixtures("lean_processes")
+
 CONTENT = {"inline": 1, "value": "x" * 500, "large": "y" * 50_000, "é": None}
 
 

@@ -16,6 +16,8 @@ import ebooklet
 from ebooklet.bootstrap import open as open_database
 from ebooklet.testing.servers import S3Server
 
+pytestmark = pytest.mark.usefixtures("lean_processes")
+
 # Writes rounds of keys; each line on stdout is a promise that the parent holds it to. The system
 # kills it in the middle of whatever it does: nobody handles SIGALRM, so that it ends as by SIGKILL.
 WRITER = """

@@ -22,6 +22,8 @@ from ebooklet.services.opening import Flag
 
 from .conftest import kinds
 
+pytestmark = pytest.mark.usefixtures("lean_processes")
+
 # Deletes the remote, and dies before the step that the last argument counts to: every call that
 # changes the store or the local half is one. Says "through" if there are fewer.
 DELETER = """

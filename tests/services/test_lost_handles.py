@@ -16,6 +16,8 @@ from ebooklet.errors import ForkedProcessError
 
 from .conftest import kinds
 
+pytestmark = pytest.mark.usefixtures("lean_processes")
+
 LOSER = """
 import sys
 from ebooklet.bootstrap import open as open_database

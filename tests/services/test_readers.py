@@ -12,6 +12,8 @@ import pytest
 from ebooklet.bootstrap import open as open_database
 from ebooklet.errors import LockTimeout
 
+pytestmark = pytest.mark.usefixtures("lean_processes")
+
 READER = """
 import json, sys
 from ebooklet.bootstrap import open as open_database

@@ -18,6 +18,8 @@ from ebooklet.errors import LockTimeout
 from ebooklet.testing.local_store import everything, in_child
 from tests.adapters.local.conftest import CLOCK, OpenBooklet
 
+pytestmark = pytest.mark.usefixtures("lean_processes")
+
 PRELUDE: Final = """
 import os, sys
 from ebooklet.adapters.clock import SystemClock

@@ -8,7 +8,8 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
@@ -86,11 +87,12 @@ class KeyFile:
         Returns:
             Its id.
         """
-        keys, _ = self._read()
         key_id = _new_id() if key_id is None else check_key_id(key_id)
-        if key_id in keys:
-            raise ValueError(f"{self.path} has a key {key_id!r} already: choose another id")
-        self._replace({**keys, key_id: secrets.token_bytes(KEY_BYTES)}, key_id)
+        with self._changing() as change:
+            keys, _ = self._read()
+            if key_id in keys:
+                raise ValueError(f"{self.path} has a key {key_id!r} already: choose another id")
+            change({**keys, key_id: secrets.token_bytes(KEY_BYTES)}, key_id)
         return key_id
 
     def remove(self, key_id: str) -> None:
@@ -99,10 +101,11 @@ class KeyFile:
         Raises:
             ValueError: it is the current one, or there is none of that id.
         """
-        keys, current = self._read()
-        if key_id == current or key_id not in keys:
-            raise ValueError(f"{self.path} has no key {key_id!r} beside the current one")
-        self._replace({name: key for name, key in keys.items() if name != key_id}, current)
+        with self._changing() as change:
+            keys, current = self._read()
+            if key_id == current or key_id not in keys:
+                raise ValueError(f"{self.path} has no key {key_id!r} beside the current one")
+            change({name: key for name, key in keys.items() if name != key_id}, current)
 
     def __repr__(self) -> str:
         return f"KeyFile({str(self.path)!r})"
@@ -132,17 +135,39 @@ class KeyFile:
                 f"{self.path} is no key file: make one with KeyFile.generate", op="open"
             ) from None
 
-    def _replace(self, keys: Mapping[str, bytes], current: str) -> None:
-        mode = stat.S_IMODE(self.path.stat().st_mode)
-        new = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
-        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    @contextmanager
+    def _changing(self) -> Iterator[Callable[[Mapping[str, bytes], str], None]]:
+        """Replace the file, alone: a key that another process added meanwhile must not be lost.
+
+        The new file, made before the old one is read, is the lock.
+        """
+        new = self.path.with_name(f".{self.path.name}.new")
         try:
-            _write_through(handle, _encoded(keys, current))
-            new.chmod(mode)
+            handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError as exc:
+            raise EncryptionError(
+                f"another process is changing the key file {self.path}: try again; if none is, one "
+                f"was killed, and {new} can be deleted"
+            ) from exc
+
+        done = False
+
+        def change(keys: Mapping[str, bytes], current: str) -> None:
+            nonlocal done
+            with os.fdopen(os.dup(handle), "wb") as file:
+                file.write(_encoded(keys, current))
+                file.flush()
+                os.fsync(file.fileno())
+            new.chmod(stat.S_IMODE(self.path.stat().st_mode))
             new.replace(self.path)
-        except BaseException:
-            new.unlink(missing_ok=True)
-            raise
+            done = True
+
+        try:
+            yield change
+        finally:
+            os.close(handle)
+            if not done:  # or else it may be another's by now
+                new.unlink(missing_ok=True)
 
 
 def _new_id() -> str:

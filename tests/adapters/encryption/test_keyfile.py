@@ -55,6 +55,19 @@ def test_keys_come_and_go(tmp_path: Path) -> None:
         keys.key("one")
 
 
+def test_two_changes_at_once(tmp_path: Path) -> None:
+    """The second is refused: a key that one of them lost would be data lost."""
+    keys = KeyFile.generate(tmp_path / "keys.json", "one")
+    before = keys.path.read_bytes()
+    with keys._changing():
+        for change in (keys.add, lambda: keys.remove("one")):
+            with pytest.raises(EncryptionError, match="another process is changing"):
+                change()
+    assert keys.path.read_bytes() == before
+    keys.add("two")
+    assert list(tmp_path.iterdir()) == [keys.path]
+
+
 @pytest.mark.parametrize("bits", [0o640, 0o604, 0o660])
 def test_a_file_that_others_may_use_is_refused(tmp_path: Path, bits: int) -> None:
     """Unless the caller says that it is meant to be so."""

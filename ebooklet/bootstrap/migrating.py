@@ -19,6 +19,7 @@ from ebooklet.bootstrap.places import place_opener
 from ebooklet.bootstrap.remotes import ENTRY_FIELD, Remote, connection_of, resolve_remote
 from ebooklet.bootstrap.serializing import serializer_name, serializer_of
 from ebooklet.connection import DEFAULT_THREADS, S3Connection
+from ebooklet.core.keyring import EncryptionLike
 from ebooklet.core.serializer_names import CUSTOM_NAME, split_name
 from ebooklet.errors import SerializationError
 from ebooklet.plugins.registry import Registry
@@ -47,6 +48,7 @@ def migrate(
     remote_conn_group: bool = False,
     allow_pickle: bool | None = None,
     message: str | None = None,
+    encryption: EncryptionLike | None = None,
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT_S,
     clock: Clock | None = None,
     registry: Registry | None = None,
@@ -76,6 +78,7 @@ def migrate(
         allow_pickle: whether pickles are taken over from a remote opened without credentials: in
             the new place they will be trusted. None goes by whether the serializer was named.
         message: of the commit.
+        encryption: makes the new database an encrypted one, as for `open`.
         lock_timeout: seconds to wait for the new remote's lock and for either local file.
         clock: time and randomness, for tests and embedding.
         registry: where names and schemes are looked up.
@@ -131,7 +134,7 @@ def migrate(
             value_serializer=None,
             n_buckets=max(DEFAULT_N_BUCKETS, database.expected_keys * 8 // 7 + 1),
             buffer_size=_BUFFER_BYTES,
-            options=Options(lock_timeout=lock_timeout),
+            options=Options(lock_timeout=lock_timeout, encryption=encryption),
             kind=database.kind or ("group" if remote_conn_group else "database"),
         )
         given.check()

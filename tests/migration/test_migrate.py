@@ -42,6 +42,14 @@ def own_class(name: str) -> type | None:
 class TestRemotes:
     """From the old remote alone."""
 
+    def test_into_an_encrypted_database(self, old: OldDatabases, new: str) -> None:
+        """All of it arrives, and only the key opens it."""
+        keys = ebooklet.Encryption({"a": b"k" * 32}, current="a")
+        assert ebooklet.migrate(old.connection("group/json"), new, encryption=keys)
+        assert read(new, encryption=keys) == old.content("group/json")
+        with pytest.raises(ebooklet.EncryptionError):
+            ebooklet.open(new)
+
     @pytest.mark.parametrize("name", NAMES)
     def test_every_key_arrives(self, old: OldDatabases, new: str, name: str) -> None:
         """Keys, raw values, timestamps to the microsecond and metadata are those of 0.11."""

@@ -2,6 +2,8 @@
 
 Names are resolved when first used, so that `import ebooklet` stays cheap and loads no client
 library. `open` is where to start.
+
+(PYTEST_DONT_REWRITE: programs that import this before they run pytest are not warned of it.)
 """
 
 from __future__ import annotations

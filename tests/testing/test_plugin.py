@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -98,7 +99,7 @@ AT_COLLECTION = {
     ),
     "parametrised to nothing": (
         "@pytest.mark.parametrize('pair', [])\nclass TestPair(PairContract): pass",
-        ("test_one[NOTSET] is a contract test, and a mark says `skip`", "empty parameter set"),
+        ("] is a contract test, and a mark says `skip`", "empty parameter set"),
     ),
     "a fixture of no values": (
         (
@@ -327,3 +328,21 @@ def test_it_costs_others_nothing() -> None:
         "ebooklet.testing.plugin",
     }
     assert not loaded & {"boto3", "booklet", "cbor2", "hypothesis", "orjson", "zstandard"}
+
+
+def test_a_program_that_imported_it_is_not_warned(tmp_path: Path) -> None:
+    """pytest rewrites packages that have plugins, and warns where one was imported before; not here."""
+    (tmp_path / "conftest.py").write_text(
+        "import pytest\npytest.register_assert_rewrite('ebooklet')"
+    )
+    (tmp_path / "test_one.py").write_text("def test_one(): pass")
+    code = "import sys, ebooklet, pytest; sys.exit(pytest.main(['-q', '-W', 'error']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -20,13 +20,14 @@ from urllib.parse import unquote
 import pytest
 
 from ebooklet.adapters.clock import SystemClock
+from ebooklet.adapters.local.booklet import open_store as open_file
 from ebooklet.adapters.local.memory import MemoryLocalStore
 from ebooklet.adapters.locks.lease import LeaseLockService, LeaseTiming
 from ebooklet.adapters.locks.null import NullLockService
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.errors import LockTimeout, ObjectNotFound, SerializationError
 from ebooklet.ports import remote_store as port
-from ebooklet.ports.lock_service import Lease, LockInfo
+from ebooklet.ports.lock_service import LockInfo
 from ebooklet.serializers.json import JSON
 from ebooklet.testing import (
     ClockContract,
@@ -39,6 +40,19 @@ from ebooklet.testing import (
 )
 
 WAIT_S = 10.0  # for a thread that is there
+
+
+CLOCK = SystemClock()
+
+
+class Wrapped:
+    """A part with some answers of its own."""
+
+    def __init__(self, part: object, **answers: object) -> None:
+        self.part, self.answers = part, answers
+
+    def __getattr__(self, name: str) -> Any:
+        return self.answers[name] if name in self.answers else getattr(self.part, name)
 
 
 def keeps(suite: Contract, test: str, fixtures: Mapping[str, object]) -> bool:
@@ -382,6 +396,39 @@ def test_local_stores(kind: type[MemoryLocalStore], test: str) -> None:
         assert keeps(LocalStoreContract(), test, fixtures) is passes
 
 
+DURABLE: dict[str, tuple[str, dict[str, Any]]] = {
+    "sync does nothing": ("test_survives_a_kill_after_sync", {"sync": lambda: None}),
+    "always clean": ("test_survives_a_kill_after_sync", {"condition": "clean"}),
+    "blind to others": (
+        "test_a_reader_notices_what_changed_elsewhere",
+        {"changed_elsewhere": False},
+    ),
+    "forgets its log": ("test_comes_back_clean", {"append_log": lambda name, data: None}),
+    "never the writer": (
+        "test_a_reader_becomes_the_writer",
+        {"change_mode": lambda *_, **__: None},
+    ),
+}
+
+
+@pytest.mark.parametrize(("test", "wrong"), DURABLE.values(), ids=DURABLE)
+def test_durable_local_stores(test: str, wrong: dict[str, Any], tmp_path: Path) -> None:
+    """Each broken store on disk fails the test of its promise, which the sound one passes."""
+
+    def opener_in(folder: Path, answers: dict[str, Any]) -> Callable[..., Any]:
+        folder.mkdir()
+
+        def open_store(place: str = "one", **options: Any) -> Any:
+            options = {"lock_timeout": 10.0, **options}
+            return Wrapped(open_file(folder / f"{place}.blt", clock=CLOCK, **options), **answers)
+
+        return open_store
+
+    for answers in ({}, wrong):
+        fixtures = {"open_store": opener_in(tmp_path / str(len(answers)), answers), "what": "value"}
+        assert keeps(DurableLocalStoreContract(), test, fixtures) is not bool(answers)
+
+
 def test_a_store_that_does_not_last() -> None:
     """A store in memory does not pass for one on disk."""
     fixtures = {"open_store": opener(MemoryLocalStore)}
@@ -390,7 +437,6 @@ def test_a_store_that_does_not_last() -> None:
 
 # Lock services.
 
-CLOCK = SystemClock()
 TIMING = LeaseTiming(poll_first_s=0.01, poll_max_s=0.05)
 
 
@@ -404,16 +450,6 @@ class Locks(LeaseLockService):
 class LetsTwoIn(NullLockService):
     def __init__(self, remote: MemoryRemoteStore) -> None:
         super().__init__(CLOCK)
-
-
-class Wrapped:
-    """A lease with some answers of its own."""
-
-    def __init__(self, lease: Lease, **answers: object) -> None:
-        self.lease, self.answers = lease, answers
-
-    def __getattr__(self, name: str) -> Any:
-        return self.answers[name] if name in self.answers else getattr(self.lease, name)
 
 
 class RepeatsTokens(Locks):

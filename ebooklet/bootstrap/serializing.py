@@ -21,7 +21,7 @@ def serializer_of(given: Any, stored: str, registry: Registry) -> Serializer:
     if stored != CUSTOM_NAME:
         return registry.serializer(stored)
     if given is None or isinstance(given, str):
-        raise ValueError(
+        raise SerializationError(
             "this database's values are serialised by a class of its author's own; pass that "
             "class as value_serializer"
         )

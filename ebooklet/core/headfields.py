@@ -20,6 +20,7 @@ from ebooklet.core.headtypes import (
 )
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import BlockRef
+from ebooklet.core.timestamps import MAX_TIMESTAMP
 from ebooklet.core.wire import UnpackSid, unpack_block, unpack_commit
 
 MAX_METADATA_BYTES: Final = 64 * 1024  # inline; larger ones go into a block
@@ -142,7 +143,7 @@ def read_metadata(
         return None, None, None
     timestamp, inline, ref = cbor.row(value, "metadata", 3)
     return (
-        None if timestamp is None else cbor.uint(timestamp, "metadata timestamp"),
+        None if timestamp is None else cbor.uint(timestamp, "metadata timestamp", MAX_TIMESTAMP),
         read_optional_blob(inline, "metadata", MAX_METADATA_BYTES),
         None if ref is None else unpack_block(ref, sid),
     )

@@ -28,6 +28,7 @@ from ebooklet.core.head import (
 from ebooklet.core.headtypes import DICTIONARIES_BIT, ENCRYPTION_BIT
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import BlockRef, CommitRef, NodeRef
+from ebooklet.core.timestamps import MAX_TIMESTAMP
 
 U63 = (1 << 63) - 1
 MS = st.integers(0, (1 << 48) - 1)
@@ -156,7 +157,7 @@ def heads(draw: st.DrawFn) -> Head:
         ),
         metadata=draw(st.none() | st.binary(max_size=40)),
         metadata_ref=draw(st.none() | blocks),
-        metadata_timestamp=draw(st.none() | counts),
+        metadata_timestamp=draw(st.none() | st.integers(0, MAX_TIMESTAMP)),
         hsegs=tuple(sorted(draw(st.sets(ids(16), max_size=3)))),
         origins=tuple(sorted(draw(st.sets(ids(16), max_size=2)))),
         name=draw(st.none() | texts(900)),

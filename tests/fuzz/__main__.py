@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import warnings
 from contextlib import suppress
 from hashlib import sha256
 from importlib.util import find_spec
@@ -92,6 +93,7 @@ def run_one(name: str, seconds: float) -> int:
     """Let libFuzzer choose inputs for a target; does not return."""
     import atheris
 
+    warnings.simplefilter("ignore")  # to show one, Python opens the source that it is about
     with atheris.instrument_imports(include=["ebooklet"]):
         from tests.fuzz.targets import targets, warm
     from tests.fuzz.guard import watched

@@ -34,6 +34,7 @@ from ebooklet.core.index.node import NO_SID, InnerNode, LeafNode, Node
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import NodeRef
 from ebooklet.core.sealing import PLAIN, Kind, Sealer
+from ebooklet.core.timestamps import MAX_TIMESTAMP
 from ebooklet.errors import EncryptionError, InvalidKeyError, RemoteIntegrityError
 
 _HEADER: Final = struct.Struct(">BBHHI")
@@ -278,6 +279,8 @@ def _decode_leaf(
         raise _damaged("its content does not match its digest")
     keys = _keys(key_lengths, blob)
     timestamps = reader.column("q", n)
+    if min(timestamps) < 0 or max(timestamps) > MAX_TIMESTAMP:
+        raise _damaged("a timestamp is out of range")  # no local store could hold it
     index = reader.column("H", n)
     gaps = reader.column("q", n)
     stored = reader.column("Q", n)

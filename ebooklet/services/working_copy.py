@@ -141,6 +141,7 @@ class WorkingCopy:
         self._evicted: dict[str, None] = {}  # what `on_evict` has not been told of yet
         self.walks = Walks()
         self._moving = False
+        self._behind = False  # of what another process left in the local store
         self.dictionaries = Dictionaries()
         self.trained: TrainedSerializer | None = None  # writes values with them
         self.retrain = False  # whether the next push is to train one
@@ -208,10 +209,13 @@ class WorkingCopy:
             raise forked()
         if self.closed:
             raise ValueError("the database is closed")
-        if not self.local.writable and self.local.changed_elsewhere:
+        if not self.local.writable and (self.local.changed_elsewhere or self._behind):
             # Another process pulled or wrote: what is stored now belongs to its base, not to ours.
+            # Until that can be taken over, and a key for it may be missing, nothing is served.
+            self._behind = True
             self.local.acknowledge()
             self.reload()
+            self._behind = False
 
     def notice(self) -> None:
         """As a reader, take in what other processes did by now, so that it does not turn up later.

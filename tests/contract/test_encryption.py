@@ -292,6 +292,23 @@ def test_a_reader_follows_to_a_new_key(place: Place) -> None:
 
 
 @memory
+def test_a_reader_beside_one_with_a_newer_key(place: Place) -> None:
+    """What the other has put into the shared local file is not served over an older snapshot."""
+    fill(place, encryption=BY_A)
+    only_a = Encryption({"a": KEYS["a"]})
+    with place.open("db", "a", "r", encryption=only_a) as lacks:
+        assert lacks["placed-key"] == CONTENT["placed-key"]
+        with place.open("db", None, "w", encryption=BY_B) as db:
+            db["placed-key"] = "other " * 30
+            assert db.push()
+        with place.open("db", "a", "r", encryption=BY_B) as follows:
+            assert follows["placed-key"] == "other " * 30
+        for _ in range(3):
+            with pytest.raises(EncryptionError, match="'b'"):
+                lacks["inline-key"]
+
+
+@memory
 def test_keys_are_shown_nowhere(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     """In no local file, repr, log, pickle or error; a key file's pickle has its path."""
     keys = KeyFile.generate(place.folder / "keys.json")

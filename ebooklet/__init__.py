@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         open_session,
     )
     from ebooklet.connection import S3Connection
-    from ebooklet.core.keyring import Encryption
+    from ebooklet.core.encryption import Encryption
     from ebooklet.database import EBooklet
     from ebooklet.database import EBooklet as EVariableLengthValue
     from ebooklet.embedding import Database, LocalHalf
@@ -145,7 +145,7 @@ _HOMES = {
     "Database": "ebooklet.embedding",
     "EBooklet": "ebooklet.database",
     "EVariableLengthValue": "ebooklet.database:EBooklet",
-    "Encryption": "ebooklet.core.keyring",
+    "Encryption": "ebooklet.core.encryption",
     "FsckReport": "ebooklet.services.fsck.report",
     "KeyFile": "ebooklet.adapters.encryption.keyfile",
     "LocalHalf": "ebooklet.embedding",

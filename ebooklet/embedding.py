@@ -15,7 +15,7 @@ import ebooklet
 from ebooklet.adapters.probecache import ProbeCache
 from ebooklet.adapters.remote.probe import prober
 from ebooklet.core.head import Proto
-from ebooklet.core.unlocking import Unlocking
+from ebooklet.core.keyring import Keyring
 from ebooklet.database import EBooklet
 from ebooklet.errors import UnsupportedOperation
 from ebooklet.ports.clock import Clock
@@ -54,7 +54,7 @@ class Database(EBooklet[V], Generic[V]):
         lock_timeout: seconds to wait for the lock.
         force_lock: take the lock from whoever holds it.
         conflict: what a push does with keys changed on both sides: "error", "ours", "theirs".
-        encryption: a cipher and keys, `Unlocking(AesGcmCipher(), KeyFile(path))`, for a database
+        encryption: a cipher and keys, `Keyring(AesGcmCipher(), KeyFile(path))`, for a database
             that is encrypted or, where none exists, is to be; None for a plain one.
         author: who commits, for the history.
         probes: remembers what was found out about servers; without it each creation finds it out.
@@ -95,7 +95,7 @@ class Database(EBooklet[V], Generic[V]):
         lock_timeout: float = DEFAULT_LOCK_TIMEOUT_S,
         force_lock: bool = False,
         conflict: ConflictPolicy = "error",
-        encryption: Unlocking | None = None,
+        encryption: Keyring | None = None,
         author: str = "",
         probes: ProbeCache | None = None,
         plugins: Sequence[object] = (),
@@ -116,7 +116,7 @@ class Database(EBooklet[V], Generic[V]):
             force_lock=force_lock,
             explicit_serializer=serializer.name,
             only="database",
-            unlocking=encryption if encryption is not None else Unlocking(),
+            keyring=encryption if encryption is not None else Keyring(),
             owns_local=isinstance(local, LocalHalf),  # opened for this one
             owns_remote=False,
             settings=Settings(

@@ -10,8 +10,8 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, TypedDict, TypeVar
 
+from ebooklet.core.encryption import EncryptionLike
 from ebooklet.core.head import DatabaseType
-from ebooklet.core.keyring import EncryptionLike
 from ebooklet.core.numbers import check_whole
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock

@@ -10,7 +10,7 @@ from ebooklet.bootstrap.arguments import Lock
 from ebooklet.bootstrap.installed import INSTALLED
 from ebooklet.bootstrap.locking import check_lock
 from ebooklet.bootstrap.places import place_opener
-from ebooklet.core.keyring import EncryptionLike
+from ebooklet.core.encryption import EncryptionLike
 from ebooklet.services.fsck.examining import DEFAULT_MIN_AGE_MS, examine
 from ebooklet.services.fsck.report import FsckReport
 from ebooklet.services.fsck.sweeping import sweep

@@ -10,9 +10,9 @@ import ebooklet
 from ebooklet.adapters.probecache import ProbeCache
 from ebooklet.adapters.remote.probe import prober
 from ebooklet.bootstrap.arguments import Arguments
+from ebooklet.bootstrap.encrypting import keyring_of
 from ebooklet.bootstrap.locking import locks_for
 from ebooklet.bootstrap.remotes import Remote
-from ebooklet.bootstrap.unlocking import unlocking_of
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
 from ebooklet.services.localhalf import DEFAULT_SERIALIZER, BuiltHalf, LocalHalf
@@ -58,7 +58,7 @@ def compose(
         explicit_serializer=None if given.kind == "group" else explicit,
         accept_serializer=accept,
         only=given.kind if given.only else None,
-        unlocking=unlocking_of(options.encryption),
+        keyring=keyring_of(options.encryption),
         group_bytes=options.group_bytes,
         falls_back=options.offline == "auto",
         owns_local=isinstance(options.local, str),

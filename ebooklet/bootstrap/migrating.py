@@ -19,7 +19,7 @@ from ebooklet.bootstrap.places import place_opener
 from ebooklet.bootstrap.remotes import ENTRY_FIELD, Remote, connection_of, resolve_remote
 from ebooklet.bootstrap.serializing import serializer_name, serializer_of
 from ebooklet.connection import DEFAULT_THREADS, S3Connection
-from ebooklet.core.keyring import EncryptionLike
+from ebooklet.core.encryption import EncryptionLike
 from ebooklet.core.serializer_names import CUSTOM_NAME, split_name
 from ebooklet.errors import SerializationError
 from ebooklet.plugins.registry import Registry

@@ -5,10 +5,10 @@ from __future__ import annotations
 from ebooklet.adapters.probecache import ProbeCache
 from ebooklet.adapters.remote.probe import prober
 from ebooklet.bootstrap.arguments import Lock
+from ebooklet.bootstrap.encrypting import keyring_of
 from ebooklet.bootstrap.locking import locks_for
 from ebooklet.bootstrap.remotes import resolve_remote
-from ebooklet.bootstrap.unlocking import unlocking_of
-from ebooklet.core.keyring import EncryptionLike
+from ebooklet.core.encryption import EncryptionLike
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
 from ebooklet.services.place import OpenPlace, RemoteLike, RemotePlace
@@ -28,7 +28,7 @@ def place_opener(
         lock: the write lock of the places, checked.
         encryption: opens them where they are encrypted.
     """
-    unlocking = unlocking_of(encryption)
+    keyring = keyring_of(encryption)
 
     def open_place(remote_conn: RemoteLike) -> RemotePlace:
         remote = resolve_remote(remote_conn, registry)
@@ -40,7 +40,7 @@ def place_opener(
             clock=clock,
             locks=locks_for(lock, remote, clock, registry),
             probe=prober(remote.store, remote.db_key, clock, cache=ProbeCache()),
-            unlocking=unlocking,
+            keyring=keyring,
             owned=remote.owned,
         )
 

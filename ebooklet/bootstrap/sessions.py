@@ -9,7 +9,7 @@ from ebooklet.bootstrap.arguments import Lock
 from ebooklet.bootstrap.installed import INSTALLED
 from ebooklet.bootstrap.locking import check_lock, lock_elsewhere
 from ebooklet.bootstrap.places import place_opener
-from ebooklet.core.keyring import EncryptionLike
+from ebooklet.core.encryption import EncryptionLike
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
 from ebooklet.services.localhalf import DEFAULT_LOCK_TIMEOUT_S

@@ -123,7 +123,7 @@ def _settle_encryption(copy: WorkingCopy, *, writes: bool) -> None:
         return
     local = copy.local
     meant = local.read_slot(_ENCRYPTED_SLOT) is not None
-    if copy.unlocking.wanted:
+    if copy.keyring.wanted:
         if writes:
             copy.begin_sealing()
             local.write_slot(_ENCRYPTED_SLOT, b"1")

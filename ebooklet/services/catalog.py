@@ -42,6 +42,6 @@ def user_metadata(place: RemotePlace, snapshot: Snapshot) -> Any:
     Raises:
         EncryptionError: the database is encrypted, and there is no key for it.
     """
-    sealer = place.unlocking.sealer_of(snapshot.head)
+    sealer = place.keyring.sealer_of(snapshot.head)
     stored = metadata_of(place.store, place.db_key, snapshot.head, sealer)
     return None if stored is None else decode_metadata(stored[0])

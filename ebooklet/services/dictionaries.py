@@ -200,7 +200,7 @@ def _fetched(copy: WorkingCopy, head: Head) -> Iterable[Dictionary]:
     """Those of a head that are not known yet."""
     for row in head.dictionaries:
         if not copy.dictionaries.has(row.id):
-            yield Dictionary(row.id, _fetch(copy, row, copy.unlocking.sealer_of(head)))
+            yield Dictionary(row.id, _fetch(copy, row, copy.keyring.sealer_of(head)))
 
 
 def _fetch(copy: WorkingCopy, row: DictionaryRef, sealer: Sealer) -> bytes:

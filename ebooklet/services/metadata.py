@@ -77,7 +77,7 @@ def get_metadata(copy: WorkingCopy, *, include_timestamp: bool) -> Any:
 
 def committed_metadata(copy: WorkingCopy, head: Head) -> tuple[bytes, int] | None:
     """The metadata of a head of this database, as JSON with its timestamp (µs)."""
-    return metadata_of(copy.segments, copy.db_key, head, copy.unlocking.sealer_of(head))
+    return metadata_of(copy.segments, copy.db_key, head, copy.keyring.sealer_of(head))
 
 
 def metadata_of(

@@ -11,9 +11,9 @@ from uuid import UUID
 
 from ebooklet.core.callers import stacklevel
 from ebooklet.core.head import DatabaseType, Proto
+from ebooklet.core.keyring import Keyring
 from ebooklet.core.names import check_db_key
 from ebooklet.core.serializer_names import BOOKLET_NAMES, CUSTOM_NAME
-from ebooklet.core.unlocking import Unlocking
 from ebooklet.errors import (
     OfflineError,
     ReadOnlyError,
@@ -86,7 +86,7 @@ class Request:
         None
     )  # raises for one that is not to be used
     only: DatabaseType | None = None  # and on this kind
-    unlocking: Unlocking = field(default_factory=Unlocking)  # opens encrypted databases
+    keyring: Keyring = field(default_factory=Keyring)  # opens encrypted databases
     group_bytes: GroupBytes = UNSET
     owns_local: bool = True  # opened for this handle, and closed with it
     owns_remote: bool = True
@@ -186,7 +186,7 @@ def _open(request: Request, undo: ExitStack) -> WorkingCopy:
         clock=request.clock,
         settings=settings,
         mirrored=request.mirror.segments if request.mirror is not None else None,
-        unlocking=request.unlocking,
+        keyring=request.keyring,
     )
     copy.owns_local, copy.owns_remote = request.owns_local, request.owns_remote
     copy.proto = claim.proto
@@ -320,7 +320,7 @@ def check_head(request: Request, current: Snapshot | None) -> None:
     if current is None:
         return
     check_kind(request, current.head.type)
-    request.unlocking.sealer_of(current.head)
+    request.keyring.sealer_of(current.head)
     stored = current.head.value_serializer
     if request.explicit_serializer is not None and request.explicit_serializer != stored:
         raise ValueError(

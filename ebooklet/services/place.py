@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from ebooklet.connection import RemoteAddress, S3Connection
 from ebooklet.core.closeable import Closeable
 from ebooklet.core.head import Proto
-from ebooklet.core.unlocking import Unlocking
+from ebooklet.core.keyring import Keyring
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.lock_service import LockService
 from ebooklet.ports.remote_store import RemoteStore
@@ -30,7 +30,7 @@ class RemotePlace(Closeable):
         clock: for waits and times.
         locks: the lock service that writers use, by the way heads are moved.
         probe: finds out how heads can be moved where there is no head to say so.
-        unlocking: what an encrypted database there is opened with.
+        keyring: what an encrypted database there is opened with.
         owned: `close` closes the store.
     """
 
@@ -39,7 +39,7 @@ class RemotePlace(Closeable):
     clock: Clock
     locks: Callable[[Proto], LockService | None]
     probe: Callable[[], Proto]
-    unlocking: Unlocking = field(default_factory=Unlocking)
+    keyring: Keyring = field(default_factory=Keyring)
     owned: bool = True
 
     @property
@@ -73,6 +73,6 @@ def place_of(copy: WorkingCopy) -> RemotePlace:
         clock=copy.clock,
         locks=copy.exclusive_locks,
         probe=lambda: proto,
-        unlocking=copy.unlocking,
+        keyring=copy.keyring,
         owned=False,
     )

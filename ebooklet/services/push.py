@@ -14,10 +14,10 @@ from ebooklet.core.entry import Entry
 from ebooklet.core.head import Head, Proto, Recent, Trash, encode_head, spill
 from ebooklet.core.index.fingerprint import fingerprint
 from ebooklet.core.index.update import update
+from ebooklet.core.keyring import protected, sealed_record
 from ebooklet.core.refs import BlockRef, CommitRef, NodeRef
 from ebooklet.core.sealing import Kind
 from ebooklet.core.segment import BlockType
-from ebooklet.core.unlocking import protected, sealed_record
 from ebooklet.errors import (
     ConflictError,
     PushInProgressError,

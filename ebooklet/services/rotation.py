@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ebooklet.core.head import Head
+from ebooklet.core.keyring import forget_keys
 from ebooklet.core.refs import NodeRef
 from ebooklet.core.sealing import KeyedSealer
-from ebooklet.core.unlocking import forget_keys
 from ebooklet.errors import EncryptionError
 from ebooklet.services.draft import Draft
 from ebooklet.services.hooking import check_reentry
@@ -39,7 +39,7 @@ def rotate(copy: WorkingCopy, *, message: str = "") -> PushResult:
         raise EncryptionError(
             "this database is not encrypted, so that there is no key to rotate", op="rotate_keys"
         )
-    copy.unlocking.renew()
+    copy.keyring.renew()
     pull(copy)
     with copy.lock:
         copy.set_base(copy.base)

@@ -11,11 +11,11 @@ from uuid import UUID
 
 from ebooklet.core.dictionaries import Dictionaries
 from ebooklet.core.head import DatabaseType, Head, Proto
+from ebooklet.core.keyring import Keyring
 from ebooklet.core.minting import SidMinter
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import NodeRef
 from ebooklet.core.sealing import PLAIN, Sealer
-from ebooklet.core.unlocking import Unlocking
 from ebooklet.core.walks import Walks
 from ebooklet.errors import (
     EBookletError,
@@ -98,7 +98,7 @@ class WorkingCopy:
         base: what the local half was last in step with; None while the remote has no commit.
         former: the last head of a remote that was deleted, while there is no base.
         pending: what changed here since.
-        unlocking: what encrypted databases are opened with.
+        keyring: what encrypted databases are opened with.
         sealer: how this one's blocks are stored.
         lock: guards `base`, `pending` and writes to the local store. Held over a request only to
             fetch user metadata too large for the head, by a pull and by `discard`.
@@ -116,7 +116,7 @@ class WorkingCopy:
         clock: Clock,
         settings: Settings,
         mirrored: RemoteStore | None = None,
-        unlocking: Unlocking | None = None,
+        keyring: Keyring | None = None,
     ) -> None:
         self.local = local
         self.remote = remote
@@ -147,7 +147,7 @@ class WorkingCopy:
         self.retrain = False  # whether the next push is to train one
         self.proto: Proto | None = None  # how heads are moved; None until a remote was looked at
         self.params = TreeParams()
-        self.unlocking = Unlocking() if unlocking is None else unlocking
+        self.keyring = Keyring() if keyring is None else keyring
         self.sealer: Sealer = PLAIN
         self.minter = SidMinter()
         self.owns_local = True
@@ -274,7 +274,7 @@ class WorkingCopy:
 
     def adopt(self, snapshot: Snapshot) -> Sealer:
         """Have the nodes of a head read as it says, and return the sealer of its blocks."""
-        sealer = self.unlocking.sealer_of(snapshot.head)
+        sealer = self.keyring.sealer_of(snapshot.head)
         self.nodes.adopt(snapshot, sealer)
         self.log_nodes.params = log_params(snapshot.head.params)
         return sealer
@@ -302,14 +302,14 @@ class WorkingCopy:
         """Have no base, after a remote that was deleted with this head."""
         self.set_base(None)
         self.former = former
-        if former.head.encrypted or not self.unlocking.wanted:
-            self.sealer = self.unlocking.sealer_of(former.head)
+        if former.head.encrypted or not self.keyring.wanted:
+            self.sealer = self.keyring.sealer_of(former.head)
             self.params = former.head.params
 
     def begin_sealing(self) -> None:
         """Be a database that does not exist yet, and that is encrypted from its first commit on."""
-        self.sealer = self.unlocking.create(self.clock.token_bytes)
-        self.params = self.unlocking.params(self.clock.token_bytes)
+        self.sealer = self.keyring.create(self.clock.token_bytes)
+        self.params = self.keyring.params(self.clock.token_bytes)
 
     @contextmanager
     def moving(self) -> Iterator[None]:

@@ -316,7 +316,7 @@ def test_keys_are_shown_nowhere(place: Place, caplog: pytest.LogCaptureFixture) 
     with caplog.at_level("DEBUG"), place.open("db", "a", encryption=keys) as db:
         db.update(CONTENT)
         assert db.push()
-        shown = [repr(x) for x in (db, keys, db._copy.sealer, db._copy.unlocking, BY_A)]
+        shown = [repr(x) for x in (db, keys, db._copy.sealer, db._copy.keyring, BY_A)]
     for text in (*shown, *caplog.messages):
         assert material.hex() not in text
         assert repr(material) not in text

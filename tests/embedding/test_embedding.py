@@ -21,7 +21,7 @@ from ebooklet.adapters.locks.ticket import TicketLockService
 from ebooklet.adapters.probecache import ProbeCache
 from ebooklet.adapters.remote.boto3 import open_store as open_s3
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
-from ebooklet.core.unlocking import Unlocking
+from ebooklet.core.keyring import Keyring
 from ebooklet.errors import EncryptionError, LockTimeout, UnsupportedOperation
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.serializers.cbor import CBOR
@@ -56,7 +56,7 @@ assert not os.listdir(os.environ["XDG_CACHE_HOME"])
 
 def test_encrypted(remote: MemoryRemoteStore, tmp_path: Path) -> None:
     """By a built cipher and a source of keys; without them the database does not open."""
-    encryption = Unlocking(AesGcmCipher(), KeyFile.generate(tmp_path / "keys.json"))
+    encryption = Keyring(AesGcmCipher(), KeyFile.generate(tmp_path / "keys.json"))
     local = LocalHalf(open_store=open_memory, path=None, clock=CLOCK)
     with Database(
         local=local, remote=remote, serializer=JSON, clock=CLOCK, encryption=encryption

@@ -12,8 +12,8 @@ import ebooklet
 from ebooklet import Encryption, EncryptionError, ReadOnlyError, ReplaceConflict
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.core.head import Head, KeyTable, decode_head
+from ebooklet.core.keyring import forget_keys
 from ebooklet.core.sealing import key_tag
-from ebooklet.core.unlocking import forget_keys
 from ebooklet.database import EBooklet
 from ebooklet.services.opening import Flag
 from ebooklet.testing.records import example_head

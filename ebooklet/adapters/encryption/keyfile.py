@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
-from ebooklet.core.keyring import check_key, check_key_id
+from ebooklet.core.encryption import check_key, check_key_id
 from ebooklet.errors import EncryptionError
 from ebooklet.ports.cipher import KEY_BYTES
 

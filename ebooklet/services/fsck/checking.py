@@ -27,13 +27,13 @@ class HeadCheck:
         self._listed = listed
         self._read = read
         # Without a key the trees cannot be walked. All else can be told.
-        self.locked = head.encrypted and not place.unlocking.wanted
-        sealer = PLAIN if self.locked else place.unlocking.sealer_of(head)
+        self.keyless = head.encrypted and not place.keyring.wanted
+        sealer = PLAIN if self.keyless else place.keyring.sealer_of(head)
         self._history = HistoryReader(place.store, place.db_key, head, sealer)
         self._expectations = Expectations(sealer) if read else None
         self._trees: TreeWalk | None = None
         self._log: TreeWalk | None = None
-        if walk and not self.locked:
+        if walk and not self.keyless:
             self._trees = TreeWalk(self._history.nodes, place.db_key, self._expectations)
         if walk:
             self._log = TreeWalk(self._history.log_nodes, place.db_key, self._expectations)

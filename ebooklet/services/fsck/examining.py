@@ -112,7 +112,7 @@ def judge(
 
 
 def _not_checked(check: HeadCheck, *, walk: bool, read: bool) -> tuple[str, ...]:
-    if not (check.locked and walk):
+    if not (check.keyless and walk):
         return ()
     trees = "which segments the index uses: it is encrypted, and no key was given"
     values = "whether values match their digests, beyond the checksums of their segments"

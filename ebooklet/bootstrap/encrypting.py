@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ebooklet.core.keyring import EncryptionLike, key_source
-from ebooklet.core.unlocking import Unlocking
+from ebooklet.core.encryption import EncryptionLike, key_source
+from ebooklet.core.keyring import Keyring
 from ebooklet.errors import UnsupportedOperation
 
 
-def unlocking_of(encryption: EncryptionLike | None) -> Unlocking:
+def keyring_of(encryption: EncryptionLike | None) -> Keyring:
     """The cipher there is, with the caller's keys; without keys, what opens plain databases.
 
     Raises:
@@ -15,7 +15,7 @@ def unlocking_of(encryption: EncryptionLike | None) -> Unlocking:
         UnsupportedOperation: the package that encrypts is not installed.
     """
     if encryption is None:
-        return Unlocking()
+        return Keyring()
     keys = key_source(encryption)
     try:
         from ebooklet.adapters.encryption.aesgcm import AesGcmCipher
@@ -23,4 +23,4 @@ def unlocking_of(encryption: EncryptionLike | None) -> Unlocking:
         raise UnsupportedOperation(
             "encryption needs the package cryptography: pip install 'ebooklet[crypto]'", op="open"
         ) from exc
-    return Unlocking(AesGcmCipher(), keys)
+    return Keyring(AesGcmCipher(), keys)

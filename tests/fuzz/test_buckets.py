@@ -25,6 +25,7 @@ from ebooklet.bootstrap import open as open_database
 from ebooklet.bootstrap.installed import INSTALLED
 from ebooklet.errors import EBookletError, SerializationError
 from ebooklet.ports.remote_store import RemoteStore
+from ebooklet.testing.servers import S3Server
 from tests.fuzz.forging import entry, forged, honest, nowhere, placed
 from tests.fuzz.guard import SCRATCH, measured, watched
 from tests.fuzz.mutations import tampered
@@ -161,6 +162,24 @@ def test_any_object_may_hold_anything(
         assert harm(DEEDS[deed], f"file://{folder}/db", tmp_path) == ""
 
     run()
+
+
+@pytest.mark.parametrize("body", [b"", b"\0" * 100, bytes(1 << 20)], ids=len)
+def test_a_servers_objects_may_hold_anything(
+    body: bytes, seaweedfs: S3Server, tmp_path: Path
+) -> None:
+    """The same through a client library and a real server, which open files of their own."""
+    bucket = seaweedfs.new_bucket()
+    client = seaweedfs.client()
+    for key in _OURS:
+        for name, whole in _OURS.items():
+            client.put_object(Bucket=bucket, Key=name, Body=body if name == key else whole)
+        remote = seaweedfs.connection(bucket, "db")
+        for deed in (_read, _write, _check):
+            with watched(tmp_path) as seen, suppress(EBookletError):
+                deed(remote, tmp_path)
+            forbidden = ("pickle.", "os.system", "os.exec", "subprocess.", "os.posix_spawn")
+            assert [event for event in seen if event.startswith(forbidden)] == []
 
 
 KEYS: Final = (

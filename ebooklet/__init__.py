@@ -67,11 +67,11 @@ if TYPE_CHECKING:
         UUIDMismatchError,
     )
     from ebooklet.group import RemoteConnGroup
+    from ebooklet.services.attempts import PushResult
     from ebooklet.services.fsck.report import FsckReport
     from ebooklet.services.migration.report import MigrationReport
     from ebooklet.services.packing import DEFAULT_GROUP_BYTES
     from ebooklet.services.pull import PullResult
-    from ebooklet.services.push import PushResult
     from ebooklet.session import RemoteLock, RemoteSession
 
 __version__ = "1.0.0.dev0"
@@ -151,7 +151,7 @@ _HOMES = {
     "LocalHalf": "ebooklet.embedding",
     "MigrationReport": "ebooklet.services.migration.report",
     "PullResult": "ebooklet.services.pull",
-    "PushResult": "ebooklet.services.push",
+    "PushResult": "ebooklet.services.attempts",
     "RemoteConnGroup": "ebooklet.group",
     "RemoteLock": "ebooklet.session",
     "RemoteSession": "ebooklet.session",

@@ -15,6 +15,7 @@ from ebooklet.mapping import MappedCopy
 from ebooklet.ports.lock_service import Lease
 from ebooklet.ports.serializer import Serializer
 from ebooklet.services import writing
+from ebooklet.services.attempts import PushResult
 from ebooklet.services.changes import Changes
 from ebooklet.services.closing import close_copy
 from ebooklet.services.dictionaries import train_at_next_push
@@ -23,7 +24,7 @@ from ebooklet.services.fsck.report import FsckReport
 from ebooklet.services.loading import load
 from ebooklet.services.place import OpenPlace, RemoteLike, place_of
 from ebooklet.services.pull import PullResult, pull
-from ebooklet.services.push import PushResult, push
+from ebooklet.services.push import push
 from ebooklet.services.removal import delete_remote
 from ebooklet.services.reopening import Mode
 from ebooklet.services.rotation import rotate

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, TypedDict
 
 from ebooklet.services import writing
+from ebooklet.services.attempts import PushResult
 from ebooklet.services.entries import base_entries, iter_base
 from ebooklet.services.pull import PullResult, pull
-from ebooklet.services.push import PushResult, push
+from ebooklet.services.push import push
 from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

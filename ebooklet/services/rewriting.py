@@ -5,23 +5,24 @@ Streams: what is held at once is a window of values, and the segments that are o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Final
 
 from ebooklet.core.advance import LiveBytes
 from ebooklet.core.entry import Entry, Place
-from ebooklet.core.head import Head, encode_head
+from ebooklet.core.head import Head
 from ebooklet.core.index.diff import diff
 from ebooklet.core.index.lookup import scan
 from ebooklet.core.names import sid_ms
 from ebooklet.core.refs import NodeRef
 from ebooklet.core.sealing import Kind
 from ebooklet.errors import EBookletError, RemoteIntegrityError, ReplaceConflict
+from ebooklet.services.attempts import Outcome, PushResult, Write
+from ebooklet.services.committing import stored_metadata
 from ebooklet.services.draft import Draft, Edit
 from ebooklet.services.fetching import fetch_values
 from ebooklet.services.metadata import committed_metadata
-from ebooklet.services.push import MAX_INLINE_METADATA, Outcome, Push, PushResult
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.upload import SegmentUploader
 from ebooklet.services.working_copy import WorkingCopy
@@ -81,7 +82,7 @@ def _moved(
         yield entry._replace(place=uploader.add_value(stored))
 
 
-class Rewrite(Push):
+class Rewrite(Write):
     """One logical write whose snapshot holds what the last one held, in other blocks.
 
     All index nodes are new, and so are the values at chosen places. What is pending stays so. When
@@ -117,16 +118,12 @@ class Rewrite(Push):
         try:
             draft, root = self._rebuilt(base, uploader)
             head = self._next_head(base, draft, root, uploader, replacing=False)
-            uploader.finish()
-            self.lengths |= uploader.lengths()
-            self.kinds |= uploader.kinds()
+            self._finish(uploader)
         finally:
             uploader.close()
         if base.root is not None and root is not None:
             self._done = base.root, root, draft.live
-        copy.journal.push_started(self.write_id, head.seq)
-        snapshot = copy.heads.commit(head, encode_head(head), base, copy.lease)
-        copy.nodes.remember(draft.node_data)
+        snapshot = self._land(head, base, draft)
         result = PushResult(
             updated=True,
             seq=head.seq,
@@ -186,19 +183,11 @@ class Rewrite(Push):
     def _kept_keys(self, last: Head | None) -> tuple[str, ...]:
         return ()  # all of it lies under the current one
 
-    def _metadata_fields(self, uploader: SegmentUploader) -> dict[str, object]:
+    def _metadata_fields(self, uploader: SegmentUploader) -> Mapping[str, object]:
         """The committed metadata, sealed anew; what is pending of them stays pending."""
         copy = self.copy
         stored = None if copy.base is None else committed_metadata(copy, copy.base.head)
-        if stored is None:
-            return {}
-        data, timestamp = bytes(copy.sealer.seal(Kind.METADATA, stored[0])), stored[1]
-        inline = len(data) <= MAX_INLINE_METADATA
-        return {
-            "metadata": data if inline else None,
-            "metadata_ref": None if inline else uploader.add_metadata(data),
-            "metadata_timestamp": timestamp,
-        }
+        return stored_metadata(stored, copy.sealer, uploader)
 
 
 __all__ = ["Rewrite", "moved"]

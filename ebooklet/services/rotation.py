@@ -7,10 +7,11 @@ from ebooklet.core.keyring import forget_keys
 from ebooklet.core.refs import NodeRef
 from ebooklet.core.sealing import KeyedSealer
 from ebooklet.errors import EncryptionError
+from ebooklet.services.attempts import PushResult, carry_out
 from ebooklet.services.draft import Draft
 from ebooklet.services.hooking import check_reentry
 from ebooklet.services.pull import pull
-from ebooklet.services.push import PushResult, carry_out, check_message, check_target
+from ebooklet.services.push import check_message, check_target
 from ebooklet.services.retained import HistoryReader
 from ebooklet.services.rewriting import Rewrite
 from ebooklet.services.snapshot import Snapshot

@@ -15,7 +15,7 @@ import pytest
 
 import ebooklet
 from ebooklet.database import EBooklet
-from ebooklet.services.push import PushResult
+from ebooklet.services.attempts import PushResult
 from tests.contract.conftest import Place
 from tests.contract.counted import Counted
 

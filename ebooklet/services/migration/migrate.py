@@ -9,6 +9,7 @@ from typing import Final
 
 from ebooklet.errors import MigrationIncomplete, RemoteMissingError
 from ebooklet.ports.remote_store import RemoteStore
+from ebooklet.services.attempts import PushResult
 from ebooklet.services.closing import close_copy
 from ebooklet.services.migration.gathering import Wishes, gather
 from ebooklet.services.migration.olddatabase import OldDatabase
@@ -20,7 +21,7 @@ from ebooklet.services.migration.report import (
 )
 from ebooklet.services.opening import LocalPlan, Request, open_copy, read_remote
 from ebooklet.services.place import RemotePlace
-from ebooklet.services.push import PushResult, push
+from ebooklet.services.push import push
 from ebooklet.services.working_copy import WorkingCopy
 
 logger = logging.getLogger("ebooklet.migrate")

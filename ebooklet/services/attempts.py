@@ -1,0 +1,302 @@
+"""One logical write, attempted until the head has moved or somebody has to decide (FORMAT §6)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ebooklet.core.entry import Entry
+from ebooklet.core.head import Head, Proto, encode_head
+from ebooklet.core.refs import NodeRef
+from ebooklet.errors import (
+    ConflictError,
+    PushInProgressError,
+    RemoteDeleted,
+    RemoteMissingError,
+    ReplaceConflict,
+    UnsupportedFormatError,
+)
+from ebooklet.ports.hooks import HookFailure
+from ebooklet.services.backoff import chance
+from ebooklet.services.clashes import clashes_named
+from ebooklet.services.committing import Attempt, compose_head, stored_metadata
+from ebooklet.services.confirming import settle_landed
+from ebooklet.services.dictionaries import learn
+from ebooklet.services.draft import Draft
+from ebooklet.services.fencing import check_fence
+from ebooklet.services.heads import HeadMoved
+from ebooklet.services.pull import advance_base, report_all, report_none
+from ebooklet.services.settling import has_rules
+from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.upload import SegmentUploader
+from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy
+
+_LOST_RACES: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class PushResult:
+    """What a push did. True only if something was committed and nothing failed.
+
+    Attributes:
+        updated: whether a commit happened.
+        failures: key to message, for keys that could not be pushed and stay pending.
+        seq: sequence number of the commit; 0 without one.
+        commit: its id in hexadecimal; "" without one.
+        n_set: keys written.
+        n_deleted: keys deleted.
+        bytes_up: bytes of the new segments.
+        hook_failures: hooks that raised once nothing could be stopped any more.
+    """
+
+    updated: bool
+    failures: Mapping[str, str] = field(default_factory=dict)
+    seq: int = 0
+    commit: str = ""
+    n_set: int = 0
+    n_deleted: int = 0
+    bytes_up: int = 0
+    hook_failures: tuple[HookFailure, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.updated and not self.failures
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one attempt came to."""
+
+    covered: Mapping[str, Entry | None]  # keys whose change is settled, and what the base now has
+    result: PushResult
+    snapshot: Snapshot | None  # None when there was nothing to commit
+
+
+def carry_out(
+    copy: WorkingCopy, make: Callable[[], Write], *, before: Callable[[], object] = lambda: None
+) -> PushResult:
+    """Run one logical write, alone on this handle.
+
+    Args:
+        copy: the working copy.
+        make: the write, on the base that then stands.
+        before: called first.
+
+    Raises:
+        PushInProgressError: another thread writes.
+        EBookletError: see `push.push`.
+    """
+    if not copy.push_lock.acquire(blocking=False):
+        raise PushInProgressError("another thread is pushing this database", op="push")
+    try:
+        before()
+        with copy.base_lock:
+            write = make()
+            if copy.base is not None:
+                return write.run()
+            with clashes_named(copy.reachable_remote(), copy.db_key, copy.clock):
+                return write.run()
+    finally:
+        copy.push_lock.release()
+
+
+class Write(ABC):
+    """One logical write: one write id over all its attempts.
+
+    Attributes:
+        op: what its commit says it is.
+    """
+
+    op = "push"
+
+    def __init__(
+        self, copy: WorkingCopy, message: str, force: bool, conflict: ConflictPolicy
+    ) -> None:
+        self.copy = copy
+        self.message = message
+        self.force = force
+        self.conflict = conflict
+        self.before = copy.base  # what keys that come into conflict now were based on
+        self.write_id = copy.clock.token_bytes(16)
+        self.placed: dict[str, Entry] = {}  # uploaded by an earlier attempt
+        self.lengths: dict[bytes, int] = {}  # of the segments of earlier attempts
+        self.kinds: dict[bytes, int] = {}
+        self.metadata: tuple[bytes, int] | None = None  # as the last attempt wrote them
+
+    def run(self) -> PushResult:
+        """Try until the head has moved, or somebody has to decide."""
+        copy = self.copy
+        copy.sync()
+        if copy.lease is not None:
+            copy.lease.check()
+            if copy.base is None:
+                copy.lease.verify()  # no head yet in which a later holder could have left word
+        in_step = copy.base is not None and copy.base.etag and not copy.journal.unanswered()
+        if not in_step or not copy.settings.exclusive:
+            self._meet(copy.heads.read())
+        learn(copy)
+        for attempt in range(_LOST_RACES):
+            if attempt:
+                pause = min(1.0, 0.02 * 2 ** min(attempt, 5))
+                copy.clock.sleep(pause * chance(copy.clock))
+            try:
+                return self._attempt()
+            except HeadMoved as moved:
+                current = moved.current
+            # Outside, so that what it raises does not drag an inner exception along.
+            self._meet(current)
+        raise ConflictError(
+            "other writers won the race for the head every time; push again",
+            op="push",
+            key=copy.db_key,
+        )
+
+    def _meet(self, current: Snapshot | None) -> None:
+        """Take in a head that this working copy has not built on yet."""
+        copy = self.copy
+        base = copy.base
+        if current is None:
+            if base is not None:
+                raise RemoteDeleted(
+                    "the remote database was deleted meanwhile; local data are kept. Open it "
+                    "with flag 'c' to create it anew",
+                    op="push",
+                    key=copy.db_key,
+                )
+            return
+        check_fence(current, copy.lease, copy.db_key)
+        settle_landed(copy, current)
+        base = copy.base
+        moved = base is None or base.head.write_id != current.head.write_id
+        if moved and copy.pending.replace and not self.force:
+            raise ReplaceConflict(
+                "the database is to be replaced, but another commit landed since it was opened; "
+                "look at it first, or push with force_push=True",
+                op="push",
+                key=copy.db_key,
+            )
+        # Where hooks decide, a warning would come too early: they are asked before the commit.
+        settle = report_none if has_rules(copy) else report_all
+        advance_base(copy, current, settle, over_replacement=True)
+
+    def _attempt(self) -> PushResult:
+        copy = self.copy
+        base = copy.base
+        if base is not None and (reason := base.head.read_only_reason):
+            raise UnsupportedFormatError(
+                f"this database can only be read: {reason}", op="push", key=copy.db_key
+            )
+        with copy.lock:
+            copy.pending.begin_push()
+            replacing, metadata = copy.pending.replace, copy.pending.metadata
+        outcome: Outcome | None = None
+        try:
+            outcome = self._write(base, replacing=replacing, metadata=metadata)
+        finally:
+            with copy.lock:
+                copy.pending.end_push(outcome.covered if outcome is not None else {})
+                if outcome is not None and outcome.snapshot is not None:
+                    self._moved_to(outcome.snapshot, replacing=replacing, metadata=metadata)
+                    copy.journal.committed(
+                        copy.pending,
+                        outcome.covered,
+                        outcome.snapshot,
+                        proven=self._is_proof(),
+                        metadata=self.metadata is not None,
+                        replaced=replacing,
+                    )
+                elif outcome is not None:
+                    done = [key for key in outcome.covered if key not in copy.pending]
+                    copy.journal.stored(key for key in done if outcome.covered[key] is not None)
+                    copy.journal.settled(done)
+        return outcome.result
+
+    @abstractmethod
+    def _write(self, base: Snapshot | None, *, replacing: bool, metadata: bool) -> Outcome:
+        """Lay down what is new and move the head to it."""
+
+    def _finish(self, uploader: SegmentUploader) -> None:
+        """See that all segments have arrived, and remember them for attempts that may follow."""
+        uploader.finish()
+        self.lengths |= uploader.lengths()
+        self.kinds |= uploader.kinds()
+
+    def _land(self, head: Head, base: Snapshot | None, draft: Draft) -> Snapshot:
+        """Move the head to what has been laid down."""
+        copy = self.copy
+        copy.journal.push_started(self.write_id, head.seq)
+        snapshot = copy.heads.commit(head, encode_head(head), base, copy.lease)
+        copy.nodes.remember(draft.node_data)
+        return snapshot
+
+    def _is_proof(self) -> bool:
+        """Whether an acknowledged head write is proof: in mode lock only a later read is."""
+        return self._proto().mode == "cas"
+
+    def _proto(self) -> Proto:
+        proto = self.copy.proto
+        if proto is None:
+            raise RemoteMissingError("this database has no remote to push to", op="push")
+        return proto
+
+    def _moved_to(self, snapshot: Snapshot, *, replacing: bool, metadata: bool) -> None:
+        copy = self.copy
+        stored = copy.local.get_metadata()
+        if metadata and stored is not None and stored == self.metadata:
+            copy.pending.metadata = False
+        if replacing:
+            copy.pending.replace = False
+        copy.set_base(snapshot)
+
+    def _uploader(self, base: Snapshot | None) -> SegmentUploader:
+        copy = self.copy
+        remote = copy.reachable_remote()
+        if (known := base or copy.former) is not None:
+            copy.minter.floor_ms = known.head.gc.floor
+
+        def mint() -> bytes:
+            now_ms = remote.server_time_ms() or copy.clock.now_us() // 1000
+            return copy.minter.mint(now_ms, copy.clock.token_bytes(10))
+
+        return SegmentUploader(
+            remote, copy.db_key, uuid=copy.uuid, write_id=self.write_id, mint=mint
+        )
+
+    def _next_head(
+        self,
+        base: Snapshot | None,
+        draft: Draft,
+        root: NodeRef | None,
+        uploader: SegmentUploader,
+        *,
+        replacing: bool,
+    ) -> Head:
+        return compose_head(
+            Attempt(
+                copy=self.copy,
+                base=base,
+                proto=self._proto(),
+                draft=draft,
+                root=root,
+                uploader=uploader,
+                write_id=self.write_id,
+                op="replace" if replacing and base is not None else self.op,
+                message=self.message,
+                replacing=replacing,
+                metadata=self._metadata_fields(uploader),
+                kept_keys=self._kept_keys(None if base is None else base.head),
+                lengths=self.lengths,
+                kinds=self.kinds,
+            )
+        )
+
+    def _kept_keys(self, last: Head | None) -> Sequence[str]:
+        """Ids of the keys that what is kept of the last head may lie under."""
+        return () if last is None else last.tip.key_ids
+
+    def _metadata_fields(self, uploader: SegmentUploader) -> Mapping[str, object]:
+        """What the head says of the user's metadata, where that is to change."""
+        copy = self.copy
+        self.metadata = copy.local.get_metadata() if copy.pending.metadata else None
+        return stored_metadata(self.metadata, copy.sealer, uploader)

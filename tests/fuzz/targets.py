@@ -36,7 +36,7 @@ from ebooklet.adapters.holding import HolderRecord, decode_record, encode_record
 from ebooklet.adapters.local.booklet import open_store
 from ebooklet.adapters.local.booklet.nodecache import NodeCache
 from ebooklet.adapters.local.booklet.sidecar import Mark
-from ebooklet.adapters.locks import file as filelock
+from ebooklet.adapters.locks.file import lockfile
 from ebooklet.adapters.probecache import ProbeCache
 from ebooklet.adapters.serverclock import ServerClock
 from ebooklet.bootstrap.remotes import connection_of
@@ -593,7 +593,7 @@ def targets(folder: Path) -> dict[str, Target]:
         Target("mark", _plain(Mark.decode), (Mark(200, 5, _UUID, "edited").encode(),)),
         Target("probe cache", _in_file("probes.json", _probe), (_probes(),)),
         Target("node cache", _in_file("nodes", _cached_nodes), (_node_cache(folder),)),
-        Target("lock file", _plain(filelock._parse), (_file_lock(),)),
+        Target("lock file", _plain(lockfile.parse_record), (_file_lock(),)),
         Target(
             "local file",
             _in_file("sent.blt", _local_file),

@@ -24,7 +24,8 @@ from ebooklet.ports.lock_service import LockService
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.ports.serializer import Serializer
 from ebooklet.services.hooking import set_hooks
-from ebooklet.services.localhalf import DEFAULT_LOCK_TIMEOUT_S, BuiltHalf, LocalHalf
+from ebooklet.services.localhalf import BuiltHalf, LocalHalf
+from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S
 from ebooklet.services.opening import FLAGS, Flag, OpenLocal, Request, check_flag, open_copy
 from ebooklet.services.place import OpenPlace, RemoteLike, RemotePlace
 from ebooklet.services.reopening import reopen_copy

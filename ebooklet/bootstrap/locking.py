@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from ebooklet.bootstrap.arguments import Lock
@@ -12,6 +11,7 @@ from ebooklet.errors import UnknownNameError
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.lock_service import LockService
+from ebooklet.services.lockchoice import ChooseLock
 
 _BY_VERDICT: Final = ("exclusive", "optimistic")  # which lock service is left to the probe
 
@@ -51,9 +51,7 @@ def lock_elsewhere(lock: Lock) -> str:
     return lock if isinstance(lock, str) and lock not in _BY_VERDICT else "exclusive"
 
 
-def locks_for(
-    lock: Lock, remote: Remote | None, clock: Clock, registry: Registry
-) -> Callable[[Proto], LockService | None]:
+def locks_for(lock: Lock, remote: Remote | None, clock: Clock, registry: Registry) -> ChooseLock:
     """Which lock a writer takes, once it is known how heads are moved."""
 
     def choose(proto: Proto) -> LockService | None:

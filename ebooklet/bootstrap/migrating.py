@@ -24,7 +24,8 @@ from ebooklet.core.serializer_names import CUSTOM_NAME, split_name
 from ebooklet.errors import SerializationError
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
-from ebooklet.services.localhalf import DEFAULT_LOCK_TIMEOUT_S, DEFAULT_N_BUCKETS
+from ebooklet.services.localhalf import DEFAULT_N_BUCKETS
+from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S
 from ebooklet.services.migration.gathering import Wishes
 from ebooklet.services.migration.migrate import check_apart, check_target
 from ebooklet.services.migration.migrate import migrate as run_migration

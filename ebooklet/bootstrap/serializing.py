@@ -50,7 +50,7 @@ def accepted(
         return serializer
     raise SerializationError(
         f"values of this remote are serialised with {serializer.name!r}, which can run code, and "
-        "it was opened without credentials, or by a group's entry; if you trust its author, pass allow_pickle=True, or "
-        "name that serializer as value_serializer",
+        "it was opened without credentials, or by a group's entry; if you trust its author, pass "
+        "allow_pickle=True, or name that serializer as value_serializer",
         op="open",
     )

@@ -12,7 +12,7 @@ from ebooklet.bootstrap.places import place_opener
 from ebooklet.core.encryption import EncryptionLike
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
-from ebooklet.services.localhalf import DEFAULT_LOCK_TIMEOUT_S
+from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S
 from ebooklet.services.opening import FLAGS, Flag, check_flag
 from ebooklet.services.place import RemoteLike
 from ebooklet.session import RemoteSession

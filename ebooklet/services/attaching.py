@@ -33,14 +33,14 @@ def attach(
 ) -> None:
     """Learn what is pending, and take in what the remote has by now.
 
-    Raises:
-        EncryptionError: nothing was pushed yet, it is to be encrypted, and no key was given.
-
     Args:
         copy: its local half open, its journal not read yet.
         current: the head that stands; None when there is none, or nobody was asked.
         condition: how the local half was found.
         writes: whether this is for a writer, who may outlive a remote that is gone.
+
+    Raises:
+        EncryptionError: nothing was pushed yet, it is to be encrypted, and no key was given.
     """
     _take_over(copy, current, condition, writes=writes)
     _settle_encryption(copy, writes=writes)

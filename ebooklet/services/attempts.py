@@ -13,7 +13,6 @@ from ebooklet.core.refs import NodeRef
 from ebooklet.errors import (
     ConflictError,
     PushInProgressError,
-    RemoteDeleted,
     RemoteMissingError,
     ReplaceConflict,
     UnsupportedFormatError,
@@ -26,7 +25,7 @@ from ebooklet.services.confirming import settle_landed
 from ebooklet.services.dictionaries import learn
 from ebooklet.services.draft import Draft
 from ebooklet.services.fencing import check_fence
-from ebooklet.services.heads import HeadMoved
+from ebooklet.services.heads import HeadMoved, deleted_meanwhile
 from ebooklet.services.pull import advance_base, report_all, report_none
 from ebooklet.services.settling import has_rules
 from ebooklet.services.snapshot import Snapshot
@@ -158,12 +157,7 @@ class Write(ABC):
         base = copy.base
         if current is None:
             if base is not None:
-                raise RemoteDeleted(
-                    "the remote database was deleted meanwhile; local data are kept. Open it "
-                    "with flag 'c' to create it anew",
-                    op="push",
-                    key=copy.db_key,
-                )
+                raise deleted_meanwhile(copy.db_key)
             return
         check_fence(current, copy.lease, copy.db_key)
         settle_landed(copy, current)

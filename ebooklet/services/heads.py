@@ -40,6 +40,16 @@ class HeadMoved(Exception):
         self.current = current
 
 
+def deleted_meanwhile(db_key: str) -> RemoteDeleted:
+    """The error of whoever finds no head where its database was."""
+    return RemoteDeleted(
+        "the remote database was deleted meanwhile; local data are kept. Open it with flag 'c' to "
+        "create it anew",
+        op="push",
+        key=db_key,
+    )
+
+
 class _Copies(NamedTuple):
     """What the copies of the head hold."""
 
@@ -122,7 +132,10 @@ class HeadStore:
 
         Raises:
             HeadMoved: another commit replaced `expected`; nothing of ours is visible.
-            LockLostError, RemoteDeleted, UUIDMismatchError, RemoteUnavailable, OutcomeUnknown.
+            LockLostError: the lock is another's by now; nothing was written.
+            RemoteDeleted, UUIDMismatchError: no head, or another database's, stands there.
+            RemoteUnavailable: nothing was committed.
+            OutcomeUnknown: the commit may have landed; reading the head tells.
         """
         if new.proto.mode == "lock":
             return self._commit_locked(new, data, expected, lease)
@@ -169,12 +182,7 @@ class HeadStore:
         if current is None:
             if expected is None:
                 return None
-            raise RemoteDeleted(
-                "the remote database was deleted meanwhile; local data are kept, "
-                "open it with flag 'c' to create it anew",
-                op="push",
-                key=self._key,
-            )
+            raise deleted_meanwhile(self._key)
         self.check_same(current, new.uuid)
         if self.landed(current.head, new.seq, new.write_id):
             stands = current.head.write_id == new.write_id
@@ -198,8 +206,8 @@ class HeadStore:
         """
         if current.head.uuid != uuid:
             raise UUIDMismatchError(
-                f"the remote now holds another database (uuid {current.head.uuid}, ours is {uuid}); "
-                "nothing was changed",
+                f"the remote now holds another database (uuid {current.head.uuid}, ours is "
+                f"{uuid}); nothing was changed. Use another db_key, or another file_path",
                 op="push",
                 key=self._key,
             )
@@ -210,7 +218,8 @@ class HeadStore:
         """Mode lock: second copy first, each write read back, the lock verified before each."""
         if lease is None:
             raise LockLostError(
-                "this server ignores conditional writes, so a commit needs the lock",
+                "this server ignores conditional writes, so that a commit needs the lock, and it is "
+                "not held: open the database again and push; changes stay pending",
                 op="push",
                 key=self._key,
             )
@@ -222,9 +231,7 @@ class HeadStore:
             expected.head.write_id if expected else None
         ):
             if current is None:
-                raise RemoteDeleted(
-                    "the remote database was deleted meanwhile", op="push", key=self._key
-                )
+                raise deleted_meanwhile(self._key)
             raise HeadMoved(current)
         if current is not None and (first is None or first.data != current.data):
             # Only the second copy has it, and that is the one which the next write may damage.
@@ -279,7 +286,8 @@ class HeadStore:
             if stored is not None and stored.body == data:
                 return stored.meta.etag
         raise trouble or OutcomeUnknown(
-            "the head was written but reads back differently; the server may be failing",
+            "the head was written but reads back differently, so that the server may be failing; "
+            "changes stay pending: push again, which finds out what happened",
             op="push",
             key=key,
         )

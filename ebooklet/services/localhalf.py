@@ -9,11 +9,11 @@ from typing import Final
 
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.local_store import LocalStore
+from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S
 from ebooklet.services.opening import LocalPlan
 
 DEFAULT_N_BUCKETS: Final = 12_007  # Booklet's own
 DEFAULT_BUFFER_SIZE: Final = 1 << 22  # bytes
-DEFAULT_LOCK_TIMEOUT_S: Final = 300.0
 DEFAULT_SERIALIZER: Final = "pickle"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from ebooklet.core.head import Proto
 from ebooklet.errors import UnsupportedOperation
@@ -13,8 +12,6 @@ from ebooklet.services.clashes import check_above
 from ebooklet.services.fencing import raise_fence
 from ebooklet.services.place import RemotePlace
 from ebooklet.services.snapshot import Snapshot
-
-DEFAULT_LOCK_TIMEOUT_S: Final = 300.0
 
 
 @contextmanager

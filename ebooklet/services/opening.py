@@ -30,6 +30,7 @@ from ebooklet.services.attaching import attach, attach_anew, stored_kind
 from ebooklet.services.clashes import check_above, check_below, clashes_named
 from ebooklet.services.fencing import raise_fence
 from ebooklet.services.heads import HeadStore
+from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S, ChooseLock, no_lock
 from ebooklet.services.mirrors import Mirror, check_mirror, uuid_at
 from ebooklet.services.packing import UNSET, GroupBytes, settle_group_bytes
 from ebooklet.services.snapshot import Snapshot
@@ -64,31 +65,56 @@ class OpenLocal(Protocol):
         ...
 
 
+def _accept_any(_: str) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Everything an open needs, built or chosen by the caller."""
+    """Everything an open needs, built or chosen by the caller.
+
+    Attributes:
+        flag: the dbm flag.
+        open_local: opens the local half, once the remote has been looked at.
+        clock: time and randomness.
+        remote: where the database is kept; None for one without a remote.
+        db_key: its name there.
+        locks: the write lock, if one is due, by the way heads are moved.
+        exclusive_locks: the same for writers that hold none, when they delete a whole database.
+        probe: finds out how heads can be moved; None where no database is to be created.
+        mirror: where the database can be read too.
+        lock_timeout: seconds to wait for the lock.
+        force_lock: take the lock from whoever holds it.
+        settings: of the working copy, as far as the caller decides them.
+        falls_back: offline, where the remote cannot be reached.
+        explicit_serializer: the only one that will do; None goes by what is stored.
+        accept_serializer: raises for a stored name whose values are not to be read.
+        only: the only kind of database that will do; None takes either.
+        keyring: opens encrypted databases.
+        group_bytes: an option of EBooklet 0.11, see `ebooklet.services.packing`.
+        owns_local: the local half is opened for this handle, and closed with it.
+        owns_remote: and so is the remote.
+    """
 
     flag: Flag
     open_local: OpenLocal
     clock: Clock
     remote: RemoteStore | None = None
     db_key: str = "db"
-    locks: Callable[[Proto], LockService | None] = lambda _: None  # by the way heads are moved
-    probe: Callable[[], Proto] | None = None  # finds out how heads can be moved
-    mirror: Mirror | None = None  # where the database can be read too
-    exclusive_locks: Callable[[Proto], LockService | None] = lambda _: None  # of optimistic ones
-    lock_timeout: float = 300  # s
+    locks: ChooseLock = no_lock
+    exclusive_locks: ChooseLock = no_lock
+    probe: Callable[[], Proto] | None = None
+    mirror: Mirror | None = None
+    lock_timeout: float = DEFAULT_LOCK_TIMEOUT_S
     force_lock: bool = False
     settings: Settings = field(default_factory=Settings)
-    falls_back: bool = False  # offline, where the remote cannot be reached
-    explicit_serializer: str | None = None  # the caller insists on this one
-    accept_serializer: Callable[[str], object] = lambda _: (
-        None
-    )  # raises for one that is not to be used
-    only: DatabaseType | None = None  # and on this kind
-    keyring: Keyring = field(default_factory=Keyring)  # opens encrypted databases
+    falls_back: bool = False
+    explicit_serializer: str | None = None
+    accept_serializer: Callable[[str], object] = _accept_any
+    only: DatabaseType | None = None
+    keyring: Keyring = field(default_factory=Keyring)
     group_bytes: GroupBytes = UNSET
-    owns_local: bool = True  # opened for this handle, and closed with it
+    owns_local: bool = True
     owns_remote: bool = True
 
 

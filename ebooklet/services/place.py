@@ -11,9 +11,9 @@ from ebooklet.core.closeable import Closeable
 from ebooklet.core.head import Proto
 from ebooklet.core.keyring import Keyring
 from ebooklet.ports.clock import Clock
-from ebooklet.ports.lock_service import LockService
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.heads import HeadStore
+from ebooklet.services.lockchoice import ChooseLock
 from ebooklet.services.working_copy import WorkingCopy
 
 RemoteLike: TypeAlias = S3Connection | RemoteAddress | RemoteStore | str | Mapping[str, Any]
@@ -37,7 +37,7 @@ class RemotePlace(Closeable):
     store: RemoteStore
     db_key: str
     clock: Clock
-    locks: Callable[[Proto], LockService | None]
+    locks: ChooseLock
     probe: Callable[[], Proto]
     keyring: Keyring = field(default_factory=Keyring)
     owned: bool = True

@@ -20,7 +20,8 @@ from ebooklet.errors import (
 )
 from ebooklet.ports.lock_service import Lease
 from ebooklet.services.inventory import list_segments
-from ebooklet.services.locking import DEFAULT_LOCK_TIMEOUT_S, write_lock
+from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S
+from ebooklet.services.locking import write_lock
 from ebooklet.services.place import RemotePlace, place_of
 from ebooklet.services.pull import take_metadata
 from ebooklet.services.retained import HistoryReader

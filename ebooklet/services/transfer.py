@@ -29,7 +29,8 @@ from ebooklet.errors import (
 from ebooklet.ports.lock_service import Lease
 from ebooklet.services.clashes import check_above, clashes_named
 from ebooklet.services.heads import HeadMoved
-from ebooklet.services.locking import DEFAULT_LOCK_TIMEOUT_S, write_lock
+from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S
+from ebooklet.services.locking import write_lock
 from ebooklet.services.place import RemotePlace
 from ebooklet.services.ranged import RangedReader
 from ebooklet.services.retained import retained_segments

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, get_args
@@ -32,11 +32,12 @@ from ebooklet.errors import (
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.hooks import DatabaseHooks
 from ebooklet.ports.local_store import LocalStore, LocalValue
-from ebooklet.ports.lock_service import Lease, LockService
+from ebooklet.ports.lock_service import Lease
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.ports.serializer import TrainedSerializer
 from ebooklet.services.heads import HeadStore
 from ebooklet.services.journal import Journal
+from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S, ChooseLock, no_lock
 from ebooklet.services.log import find_row, log_params
 from ebooklet.services.nodes import NodeReader
 from ebooklet.services.packing import DEFAULT_GROUP_BYTES
@@ -133,8 +134,8 @@ class WorkingCopy:
         self.former: Snapshot | None = None
         self.lease: Lease | None = None
         # For work on the whole remote by a handle that holds no lock.
-        self.exclusive_locks: Callable[[Proto], LockService | None] = lambda _: None
-        self.lock_timeout = 300.0  # s
+        self.exclusive_locks: ChooseLock = no_lock
+        self.lock_timeout = DEFAULT_LOCK_TIMEOUT_S
         self.fetched: dict[str, LocalValue] = {}  # a reader's values on their way to the store
         self._fetched_bytes = 0
         self.hooks: DatabaseHooks | None = None

@@ -15,12 +15,9 @@ if TYPE_CHECKING:
     from ebooklet.testing.clock_contract import ClockContract
     from ebooklet.testing.contract import Contract
     from ebooklet.testing.counting_proxy import CountingProxy
+    from ebooklet.testing.durable_local_store import DurableLocalStoreContract
     from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
-    from ebooklet.testing.local_store import (
-        DurableLocalStoreContract,
-        LocalStoreContract,
-        OpenLocalStore,
-    )
+    from ebooklet.testing.local_store import LocalStoreContract, OpenLocalStore
     from ebooklet.testing.lock_service import LockServiceContract, OpenService, Traces
     from ebooklet.testing.remote_store import RemoteStoreContract, Wire
     from ebooklet.testing.s3_contract import S3StoreContract
@@ -55,7 +52,7 @@ _HOMES = {
     "ClockContract": "clock_contract",
     "Contract": "contract",
     "CountingProxy": "counting_proxy",
-    "DurableLocalStoreContract": "local_store",
+    "DurableLocalStoreContract": "durable_local_store",
     "FaultyRemoteStore": "faulty",
     "LocalStoreContract": "local_store",
     "LockServiceContract": "lock_service",

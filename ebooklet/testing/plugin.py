@@ -36,6 +36,7 @@ _REMEDY: Final = (
 
 pytest.register_assert_rewrite(
     "ebooklet.testing.clock_contract",
+    "ebooklet.testing.durable_local_store",
     "ebooklet.testing.local_store",
     "ebooklet.testing.lock_service",
     "ebooklet.testing.remote_store",

@@ -16,7 +16,8 @@ import pytest
 from ebooklet.adapters.local.booklet import open_store
 from ebooklet.errors import LocalFileError, LockTimeout, ReadOnlyError, UnsupportedOperation
 from ebooklet.ports.local_store import LocalValue
-from ebooklet.testing.local_store import everything, in_child
+from ebooklet.testing.children import in_child
+from ebooklet.testing.local_store import everything
 from tests.adapters.local.conftest import CLOCK, OpenBooklet
 
 

@@ -349,7 +349,7 @@ class TestAcceptedElsewhere:
     """What `open` takes for a connection."""
 
     def test_all_of_them_name_the_same_database(self, moto: S3Server) -> None:
-        """A connection, a dict of its parameters, and an entry of a group that holds such a dict."""
+        """A connection, a dict of its parameters, and an entry of a group with keys beside it."""
         connection = moto.connection(moto.new_bucket(), "db")
         parameters = {
             name: getattr(connection, name)
@@ -365,7 +365,13 @@ class TestAcceptedElsewhere:
         with ebooklet.open(connection, None, "c", "json") as db:
             db["k"] = 1
             db.push()
-        entry = {"entry_version": 1, "type": "EVariableLengthValue", "remote_conn": parameters}
+        entry = {
+            "entry_version": 1,
+            "type": "EVariableLengthValue",
+            "remote_conn": connection.to_dict(),
+            "access_key_id": connection.access_key_id,
+            "access_key": connection.access_key,
+        }
         for accepted in (connection, parameters, entry):
             with ebooklet.open(accepted, None, "w") as db:
                 assert dict(db) == {"k": 1}

@@ -110,5 +110,7 @@ def test_the_guard_sees(tmp_path: Path) -> None:
         with pytest.raises(ImportError):
             __import__("ebooklet_no_such_module")
         bytearray(1 << 22)
-    assert [event.split()[0] for event in seen] == ["open", "import"]
+    events = [event.split()[0] for event in seen]
+    # An import may have to look into the folders of the path, which are remembered afterwards.
+    assert [event for event in events if event != "os.listdir"] == ["open", "import"]
     assert peak.used >= 1 << 22

@@ -35,7 +35,7 @@ class Playing:
         self.asked = asked
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        self.server.handle_error = lambda request, client_address: None  # type: ignore[method-assign,assignment] # clients hang up
+        self.server.handle_error = lambda request, client_address: None  # type: ignore[method-assign] # clients hang up
         if tls is not None:
             self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.server.server_address[1]}"

@@ -32,7 +32,7 @@ class Sftp:
                 ours.export_public_key().decode()
             ),
             server_factory=lambda: self._Connections(self._open),
-            sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=str(self.folder)),
+            sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=bytes(self.folder)),
         )
         port: int = self._server.get_port()
         return port

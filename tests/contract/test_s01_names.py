@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import pytest
@@ -79,7 +79,7 @@ def test_what_the_functions_return(place: Place) -> None:
 def test_the_order_of_parameters() -> None:
     """By position as ever; whatever came later by keyword only, and by the right name."""
     older = ["remote_conn", "file_path", "flag", "value_serializer", "n_buckets", "buffer_size"]
-    orders = {
+    orders: dict[Callable[..., Any], list[str]] = {
         ebooklet.open: [*older, "remote_conn_group"],
         ebooklet.open_ebooklet: older,
         ebooklet.open_rcg: [name for name in older if name != "value_serializer"],

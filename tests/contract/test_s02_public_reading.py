@@ -264,7 +264,8 @@ def test_pickles_that_the_caller_names(pickled: Site, named: str, tmp_path: Path
         assert db["a"] == {1, 2}
     with ebooklet.open(pickled.url, tmp_path / "a.blt", value_serializer=named) as db:
         assert db["a"] == {1, 2}
-    for options in ({}, {"allow_pickle": False}, {"offline": True}):
+    cautious: list[dict[str, Any]] = [{}, {"allow_pickle": False}, {"offline": True}]
+    for options in cautious:
         with pytest.raises(SerializationError):  # what was fetched is a stranger's still
             ebooklet.open(pickled.url, tmp_path / "a.blt", **options)
     with pytest.raises(SerializationError):
@@ -273,7 +274,8 @@ def test_pickles_that_the_caller_names(pickled: Site, named: str, tmp_path: Path
 
 def test_another_serializer_than_the_strangers(pickled: Site, tmp_path: Path) -> None:
     """Naming a harmless one never leads to pickles being read."""
-    for options in ({}, {"allow_pickle": True}):
+    trusting: list[dict[str, Any]] = [{}, {"allow_pickle": True}]
+    for options in trusting:
         with pytest.raises(ValueError, match="serialised with"):
             ebooklet.open(pickled.url, tmp_path / "a.blt", value_serializer="json", **options)
     with pytest.raises(ValueError):

@@ -24,8 +24,8 @@ from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.database import EBooklet
 from ebooklet.services.opening import Flag
 from ebooklet.testing import servers
+from ebooklet.testing.children import in_child
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
-from ebooklet.testing.local_store import in_child
 
 pytestmark = pytest.mark.usefixtures("lean_processes")
 

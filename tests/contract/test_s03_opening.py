@@ -455,7 +455,8 @@ def test_the_stored_kind_decides(place: Place, there: str, group: bool) -> None:
     ) as db:
         if there != "local":
             db.push()
-    right, wrong = ebooklet.open_rcg, ebooklet.open_ebooklet
+    right: Callable[..., EBooklet[Any]] = ebooklet.open_rcg
+    wrong: Callable[..., EBooklet[Any]] = ebooklet.open_ebooklet
     if not group:
         right, wrong = wrong, right
     files, objects = local_files(place), place.objects()

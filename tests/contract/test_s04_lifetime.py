@@ -31,8 +31,8 @@ from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.database import EBooklet
 from ebooklet.ports.local_store import LocalStore
 from ebooklet.services.opening import Flag
+from ebooklet.testing.children import in_child
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
-from ebooklet.testing.local_store import in_child
 from tests.adapters.local.test_kills import kill_before, number_of_calls
 from tests.contract.conftest import Place
 
@@ -474,7 +474,7 @@ def test_iterators_end_with_the_handle(place: Place) -> None:
         db.push()
     for file in ("a", "cold"):
         db = place.open(file=file, flag="r")
-        begun = [
+        begun: list[Iterator[object]] = [
             *(iter(db), iter(db.keys("k")), iter(db.values()), iter(db.items())),
             *(db.timestamps(), db.timestamps(include_value=True), db.get_items(list(db))),
         ]

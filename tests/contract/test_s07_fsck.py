@@ -283,7 +283,8 @@ def test_a_damaged_head(place: Place) -> None:
     fill(place)
     body = place.objects()["db"]
     put(place, {"db": body[:-1], segment_key("db", OLD): b"left"})
-    for options in ({}, {"delete_orphans": True, "min_age": 0}):
+    calls: list[dict[str, Any]] = [{}, {"delete_orphans": True, "min_age": 0}]
+    for options in calls:
         report = check(place, **options)
         assert report.db_object_exists
         assert not report.ok
@@ -296,7 +297,8 @@ def test_a_damaged_head(place: Place) -> None:
 def test_what_is_not_ours_is_refused(place: Place) -> None:
     """An object of somebody else's, a place that cannot be listed or written, a wrong argument."""
     put(place, {"db": b"somebody else's"})
-    for options in ({}, {"delete_orphans": True}):
+    calls: list[dict[str, Any]] = [{}, {"delete_orphans": True}]
+    for options in calls:
         with pytest.raises(UnsupportedFormatError):
             check(place, **options)
     with pytest.raises(UnsupportedOperation, match="listed"):

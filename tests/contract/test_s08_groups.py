@@ -251,11 +251,11 @@ def test_setdefault_returns_the_entry_there_is(place: Place, group: RemoteConnGr
 
 
 WRONG: dict[str, tuple[Callable[[RemoteConnGroup, Any], object], type[Exception]]] = {
-    "key int": (lambda group, member: group.add(member, key=5), TypeError),
-    "key bytes": (lambda group, member: group.add(member, key=b"k"), TypeError),
+    "key int": (lambda group, member: group.add(member, key=5), TypeError),  # type: ignore[arg-type]  # wrong on purpose
+    "key bytes": (lambda group, member: group.add(member, key=b"k"), TypeError),  # type: ignore[arg-type]  # wrong on purpose
     "set None": (lambda group, member: group.set(None, member), TypeError),  # type: ignore[arg-type]  # wrong on purpose
-    "[None]": (lambda group, member: group.__setitem__(None, member), TypeError),
-    "[5]": (lambda group, member: group.__setitem__(5, member), TypeError),
+    "[None]": (lambda group, member: group.__setitem__(None, member), TypeError),  # type: ignore[index]  # wrong on purpose
+    "[5]": (lambda group, member: group.__setitem__(5, member), TypeError),  # type: ignore[index]  # wrong on purpose
     "empty": (lambda group, member: group.add(member, key=""), ValueError),
     "a space": (lambda group, member: group.add(member, key="a b"), ValueError),
     "a slash": (lambda group, member: group.add(member, key="a/b"), ValueError),
@@ -340,16 +340,18 @@ def test_an_entry_opens_its_member(
     with pytest.raises(ValueError, match="access_key_id"):
         ebooklet.open(entries["hidden"], tmp_path / "h.blt")
 
-    keys = {"access_key_id": s3_server.access_key_id, "access_key": s3_server.access_key}
+    keys: dict[str, Any] = {
+        "access_key_id": s3_server.access_key_id,
+        "access_key": s3_server.access_key,
+    }
     inner = entries["hidden"]["remote_conn"]
-    for n, supplied in enumerate(
-        (
-            {**entries["hidden"], **keys},
-            {**inner, **keys},
-            ebooklet.S3Connection(**inner, **keys),
-        )
-    ):
-        with ebooklet.open(supplied, None, "w") as db:
+    supplied: list[dict[str, Any] | ebooklet.S3Connection] = [
+        {**entries["hidden"], **keys},
+        {**inner, **keys},
+        ebooklet.S3Connection(**inner, **keys),
+    ]
+    for n, remote_conn in enumerate(supplied):
+        with ebooklet.open(remote_conn, None, "w") as db:
             db[f"{n}"] = n
             assert db.push()
     with ebooklet.open(hidden, None) as db:
@@ -369,7 +371,10 @@ def test_an_entry_brings_nothing_but_a_place(
     with ebooklet.open(theirs, None, "c", "pickle") as db:
         db["k"] = 1
         db.push()
-    keys = {"access_key_id": s3_server.access_key_id, "access_key": s3_server.access_key}
+    keys: dict[str, Any] = {
+        "access_key_id": s3_server.access_key_id,
+        "access_key": s3_server.access_key,
+    }
     entry: dict[str, Any] = {"remote_conn": theirs.to_dict()}
     with pytest.raises(ValueError, match="holds no credentials") as caught:
         ebooklet.open({"remote_conn": {**entry["remote_conn"], **keys}}, tmp_path / "a.blt")

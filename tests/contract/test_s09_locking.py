@@ -448,7 +448,8 @@ class TestLockByHand:
                     assert not lock.acquire(False)
                     assert rival.break_other_locks() == []
                 assert lock.acquire(timeout=5)
-            for wrong in ({"blocking": False, "timeout": 1}, {"timeout": -2}):
+            refused: list[dict[str, Any]] = [{"blocking": False, "timeout": 1}, {"timeout": -2}]
+            for wrong in refused:
                 with pytest.raises(ValueError, match="timeout"):
                     session.create_lock().acquire(**wrong)
         assert not lock.locked()

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -320,7 +320,7 @@ class HeldStore(MemoryRemoteStore):
         self.through.set()
 
     def put(
-        self, key: str, body: Body, *, condition: Condition | None = None, **rest: Any
+        self, key: str, body: Body | BinaryIO, *, condition: Condition | None = None, **rest: Any
     ) -> ObjectMeta:
         if not self.through.is_set():
             self.reached.set()

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,18 +59,18 @@ def test_encrypted(remote: MemoryRemoteStore, tmp_path: Path) -> None:
     """By a built cipher and a source of keys; without them the database does not open."""
     encryption = Keyring(AesGcmCipher(), KeyFile.generate(tmp_path / "keys.json"))
     local = LocalHalf(open_store=open_memory, path=None, clock=CLOCK)
-    with Database(
+    with Database[Any](
         local=local, remote=remote, serializer=JSON, clock=CLOCK, encryption=encryption
     ) as db:
         db["secret-key"] = "secret-value" * 10
         assert db.push()
     assert not any(b"secret" in remote.get(meta.key).body for meta in remote.list(""))
-    with Database(
+    with Database[Any](
         local=local, remote=remote, serializer=JSON, clock=CLOCK, flag="r", encryption=encryption
     ) as db:
         assert db["secret-key"] == "secret-value" * 10
     with pytest.raises(EncryptionError):
-        Database(local=local, remote=remote, serializer=JSON, clock=CLOCK, flag="r")
+        Database[Any](local=local, remote=remote, serializer=JSON, clock=CLOCK, flag="r")
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_a_life_of_built_parts(tmp_path: Path, seaweedfs: S3Server) -> None:
     store, key = open_s3(seaweedfs.connection(bucket, "embedded").address())
     half = LocalHalf(open_store=open_booklet, path=tmp_path / "a.blt", clock=CLOCK)
     locks = LeaseLockService(store, CLOCK)
-    with Database(
+    with Database[Any](
         local=half,
         remote=store,
         locks=locks,
@@ -110,7 +111,7 @@ def test_a_life_of_built_parts(tmp_path: Path, seaweedfs: S3Server) -> None:
                 db_key=key,
                 lock_timeout=0,
             )
-    with Database(
+    with Database[Any](
         local=in_memory(), remote=store, serializer=CBOR, clock=CLOCK, db_key=key, flag="r"
     ) as reader:
         assert dict(reader) == {f"k{n}": n for n in range(50)}
@@ -126,12 +127,12 @@ def test_a_half_that_was_opened_for_it_is_closed_with_it(tmp_path: Path) -> None
     Fails if the local file is left open, which nobody else could close.
     """
     half = LocalHalf(open_store=open_booklet, path=tmp_path / "a.blt", clock=CLOCK, lock_timeout=0)
-    with Database(local=half, serializer=JSON, clock=CLOCK) as db:
+    with Database[Any](local=half, serializer=JSON, clock=CLOCK) as db:
         db["a"] = 1
-    with Database(local=half, serializer=JSON, clock=CLOCK) as db:
+    with Database[Any](local=half, serializer=JSON, clock=CLOCK) as db:
         assert db._copy.local.condition == "clean"
         assert dict(db) == {"a": 1}
-    with Database(local=half, serializer=JSON, clock=CLOCK, flag="n") as db:
+    with Database[Any](local=half, serializer=JSON, clock=CLOCK, flag="n") as db:
         assert dict(db) == {}
 
 
@@ -150,11 +151,11 @@ def test_nothing_is_looked_up(tmp_path: Path) -> None:
 def test_writers_without_a_lock_merge(remote: MemoryRemoteStore) -> None:
     """Without `locks`, two writers at once both get in, as by lock="optimistic"."""
     with (
-        Database(local=in_memory(), remote=remote, serializer=JSON, clock=CLOCK) as seed,
+        Database[Any](local=in_memory(), remote=remote, serializer=JSON, clock=CLOCK) as seed,
     ):
         seed["x"] = 0
         seed.push()
-        with Database(local=in_memory(), remote=remote, serializer=JSON, clock=CLOCK) as other:
+        with Database[Any](local=in_memory(), remote=remote, serializer=JSON, clock=CLOCK) as other:
             seed["a"], other["b"] = 1, 2
             assert seed.push()
             assert other.push()
@@ -168,9 +169,9 @@ def test_a_remote_without_conditions_wants_a_lock() -> None:
         manners=Manners(ignores_if_absent=True, ignores_if_match=True),
     )
     with pytest.raises(UnsupportedOperation, match="pass locks="):
-        Database(local=in_memory(), remote=careless, serializer=JSON, clock=CLOCK)
+        Database[Any](local=in_memory(), remote=careless, serializer=JSON, clock=CLOCK)
     locks = TicketLockService(careless, CLOCK)
-    with Database(
+    with Database[Any](
         local=in_memory(), remote=careless, locks=locks, serializer=JSON, clock=CLOCK
     ) as db:
         db["a"] = 1
@@ -179,23 +180,23 @@ def test_a_remote_without_conditions_wants_a_lock() -> None:
 
 def test_another_serializer_is_refused(remote: MemoryRemoteStore) -> None:
     """Values written by one serializer are not read by another."""
-    with Database(local=in_memory(), remote=remote, serializer=JSON, clock=CLOCK) as db:
+    with Database[Any](local=in_memory(), remote=remote, serializer=JSON, clock=CLOCK) as db:
         db["a"] = 1
         db.push()
     with pytest.raises(ValueError, match="'json', not 'cbor'"):
-        Database(local=in_memory(), remote=remote, serializer=CBOR, clock=CLOCK, flag="r")
+        Database[Any](local=in_memory(), remote=remote, serializer=CBOR, clock=CLOCK, flag="r")
 
 
 def test_copies_go_to_built_stores(remote: MemoryRemoteStore) -> None:
     """`copy_remote` takes a store; a URL would have to be looked up, and is refused."""
     target: RemoteStore = MemoryRemoteStore(f"embedded-{next(_names)}")
-    with Database(local=in_memory(), remote=remote, serializer=JSON, clock=CLOCK) as db:
+    with Database[Any](local=in_memory(), remote=remote, serializer=JSON, clock=CLOCK) as db:
         db["a"] = 1
         db.push()
         with pytest.raises(TypeError, match="looks nothing up"):
             db.copy_remote("memory://elsewhere")
         db.copy_remote(target)
-    with Database(
+    with Database[Any](
         local=in_memory(), remote=target, serializer=JSON, clock=CLOCK, flag="r"
     ) as copied:
         assert dict(copied) == {"a": 1}
@@ -203,7 +204,7 @@ def test_copies_go_to_built_stores(remote: MemoryRemoteStore) -> None:
 
 def test_modes_change_in_place(remote: MemoryRemoteStore) -> None:
     """`reopen` works as for a database opened by name."""
-    with Database(local=in_memory(), remote=remote, serializer=JSON, clock=CLOCK) as db:
+    with Database[Any](local=in_memory(), remote=remote, serializer=JSON, clock=CLOCK) as db:
         db["a"] = 1
         db.push()
         db.reopen("r")

@@ -119,7 +119,9 @@ def run_writer(server: S3Server, bucket: str, folder: Path, python: Path, *cases
         *(python, WRITER, server.endpoint_url, server.access_key_id, server.access_key),
         *(bucket, folder, *cases),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, timeout=100, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 

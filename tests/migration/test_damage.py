@@ -86,7 +86,7 @@ class TestHeadsDamaged:
     def test_a_bit_anywhere(self, tiny: OldDatabases) -> None:
         """A typed error, a listed key, or what was there: never another value or key."""
         raw = body(tiny)
-        sections = read_frame(raw, len(raw), "db")
+        sections = read_frame(bytes(raw), len(raw), "db")
         index = sections.index[0]
         table = raw.index(b"k1", index)
         expected = tiny.content("db")
@@ -112,7 +112,7 @@ class TestHeadsDamaged:
     def test_metadata_that_cannot_be_read(self, lone: OldDatabases) -> None:
         """They are left out with a note, and the keys arrive."""
         raw = body(lone)
-        sections = read_frame(raw, len(raw), "db")
+        sections = read_frame(bytes(raw), len(raw), "db")
         store = lone.store(flipped("db", sections.metadata[0]))
         with pytest.raises(ebooklet.MigrationIncomplete, match="metadata") as caught:
             ebooklet.migrate(store, place())
@@ -161,7 +161,7 @@ class TestStrangers:
     ) -> None:
         """Entries that point far beyond their groups cost requests, not memory, and are listed."""
         raw = bytearray(body(lone))
-        index = read_frame(raw, len(raw), "db").index[0]
+        index = read_frame(bytes(raw), len(raw), "db").index[0]
         keys = sorted(lone.content("db").items)
         for key in keys:
             at = raw.index(key.encode(), index) + len(key) + 7
@@ -180,7 +180,7 @@ class TestStrangers:
     ) -> None:
         """Nothing outside of the database is asked for."""
         raw = body(lone)
-        sections = read_frame(raw, len(raw), "db")
+        sections = read_frame(bytes(raw), len(raw), "db")
         manifest = b'{"0":"/../../secret"}'.ljust(sections.manifest[1] - sections.manifest[0])
         raw = raw[: sections.manifest[0]] + manifest + raw[sections.manifest[1] :]
         with pytest.raises(ebooklet.RemoteIntegrityError, match="manifest"):

@@ -41,7 +41,9 @@ def run_killed(lone: OldDatabases, new: str, file: Path, moment: str) -> None:
         *(sys.executable, KILLED, server.endpoint_url, server.access_key_id, server.access_key),
         *(lone.bucket, new, file, moment),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
 
 

@@ -61,8 +61,11 @@ def test_objects_that_are_none_of_0_11(old: OldDatabases, new: str) -> None:
     client.put_object(Bucket=bucket, Key="empty", Body=b"")
     with ebooklet.open(f"{new}-today", flag="c", value_serializer="json") as db:
         db.push()
-    foreign = [old.server.connection(bucket, key) for key in ("foreign", "empty")]
-    for place in (*foreign, f"{new}-today"):
+    foreign: list[ebooklet.S3Connection] = [
+        old.server.connection(bucket, key) for key in ("foreign", "empty")
+    ]
+    places: list[ebooklet.S3Connection | str] = [*foreign, f"{new}-today"]
+    for place in places:
         with pytest.raises(ebooklet.UnsupportedFormatError):
             ebooklet.migrate(place, new)
     with pytest.raises(ebooklet.UnsupportedFormatError):

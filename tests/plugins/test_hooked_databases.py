@@ -44,7 +44,8 @@ class Hooked:
 
     def _call(self, hook: str, *arguments: Any) -> Any:
         self.calls.append(hook)
-        return self.hooks.get(hook, lambda *_: None)(*arguments)
+        answer = self.hooks.get(hook)
+        return None if answer is None else answer(*arguments)
 
     @hookimpl
     def on_open(self, db: Db, flag: str) -> None:
@@ -499,7 +500,7 @@ def test_an_embedded_database_has_those_it_is_given() -> None:
     """`Database(plugins=…)` calls them as any other does."""
     clock = SystemClock()
     plugin = Hooked(before_push=fails)
-    with Database(
+    with Database[Any](
         local=LocalHalf(open_store=open_store, path=None, clock=clock),
         remote=MemoryRemoteStore(f"hooked-{next(_names)}"),
         serializer=JSON,

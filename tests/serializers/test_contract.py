@@ -297,7 +297,7 @@ class TestNumpy(SerializerContract):
 
 class TestPandas(SerializerContract):
     values = ROWS.map(_frame)
-    refused = (
+    refused: tuple[Any, ...] = (
         *({}, None, pd.Series([1]), gpd.GeoDataFrame(geometry=[shapely.Point(1, 2)])),
         *(pd.DataFrame({"a": [object()]}), pd.DataFrame({"a": [1, "x"]})),
         pd.DataFrame({"a": [1j]}),
@@ -319,7 +319,7 @@ class TestGeopandas(SerializerContract):
         # Reading a reference system takes 30 ms, all the rest 3 ms.
         st.sampled_from([None, None, None, pyproj.CRS("EPSG:4326")]),
     )
-    refused = ({}, None, pd.DataFrame({"a": [1]}), shapely.Point(1, 2))
+    refused: tuple[Any, ...] = ({}, None, pd.DataFrame({"a": [1]}), shapely.Point(1, 2))
     unreadable = (b"", b"ARROW1", PANDAS.dumps(pd.DataFrame({"a": [1]})))
 
     @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.bootstrap import open as open_database
 from ebooklet.database import EBooklet
+from ebooklet.services.opening import Flag
 
 _names = itertools.count()
 
@@ -38,7 +39,7 @@ def url() -> str:
 def opener(url: str, tmp_path: Path) -> Opener:
     """Opens the test's database, in a local file of this name or in memory; optimistic by default."""
 
-    def open_(name: str | None = "a", flag: str = "c", **options: Any) -> EBooklet[Any]:
+    def open_(name: str | None = "a", flag: Flag = "c", **options: Any) -> EBooklet[Any]:
         options.setdefault("lock", "optimistic")
         options.setdefault("value_serializer", "json" if flag in "cn" else None)
         path = None if name is None else tmp_path / f"{name}.blt"

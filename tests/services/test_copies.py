@@ -37,8 +37,8 @@ from ebooklet.errors import (
 )
 from ebooklet.ports.lock_service import LockService
 from ebooklet.ports.remote_store import Origin, RemoteStore
-from ebooklet.services import transfer
 from ebooklet.services.place import RemotePlace
+from ebooklet.services.retained import retained_segments
 from ebooklet.services.transfer import copy_database
 from ebooklet.testing.clock import ManualClock
 from ebooklet.testing.faulty import Call, FaultyRemoteStore, StoreFault, StoreRule
@@ -99,13 +99,13 @@ def opens_whole(store: RemoteStore) -> bool:
         assert dict(db) == CONTENT
         assert db.get_metadata() == "m" * 70_000
     head = snapshot.head
-    sizes = transfer.retained_segments(store, "db", head).sizes
+    sizes = retained_segments(store, "db", head).sizes
     for sid, size in sizes.items():
         assert size in (None, store.head(segment_key("db", sid)).size)
     return True
 
 
-FAULTS = [
+FAULTS: list[tuple[StoreFault, dict[str, Any]]] = [
     (StoreFault.REFUSE, {}),
     (StoreFault.DENY, {}),
     (StoreFault.LOSE_ANSWER, {}),
@@ -118,7 +118,7 @@ FAULTS = [
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize(("fault", "more"), FAULTS, ids=lambda value: str(value)[11:])
 def test_a_failed_copy_is_none(
-    mode: str, streamed: bool, fault: StoreFault, more: dict[str, int]
+    mode: str, streamed: bool, fault: StoreFault, more: dict[str, Any]
 ) -> None:
     """Whichever request at the target fails: no database there, or a whole one; a repeat succeeds."""
     source = place(filled())
@@ -324,7 +324,7 @@ def test_a_source_collected_meanwhile() -> None:
         branch = replace(head.branch, oldest_seq=head.seq)
         small = replace(head, seq=head.seq + 1, write_id=bytes(16), branches={"main": branch})
         inner.put("db", encode_head(small))
-        kept = transfer.retained_segments(inner, "db", small).sizes
+        kept = retained_segments(inner, "db", small).sizes
         inner.delete(set(sids(inner)) - {segment_key("db", sid) for sid in kept})
 
     target = MemoryRemoteStore()

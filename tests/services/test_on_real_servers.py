@@ -19,6 +19,7 @@ from ebooklet.errors import (
     LockTimeout,
     RemoteUnavailable,
 )
+from ebooklet.services.opening import Flag
 from ebooklet.testing.counting_proxy import CountingProxy
 from ebooklet.testing.servers import S3Server
 
@@ -157,7 +158,7 @@ def free_port() -> int:
 @pytest.mark.parametrize("flag", ["r", "c"])
 @pytest.mark.parametrize("what", ["wrong secret", "no bucket", "no server"])
 def test_failures_are_typed_quick_and_leave_nothing(
-    seaweedfs: S3Server, tmp_path: Path, what: str, flag: str
+    seaweedfs: S3Server, tmp_path: Path, what: str, flag: Flag
 ) -> None:
     """Each names what is wrong and what to do; no file, no lock, no secret in the message."""
     bucket = seaweedfs.new_bucket()
@@ -179,7 +180,7 @@ def test_failures_are_typed_quick_and_leave_nothing(
     assert secret not in message
     assert good.access_key is not None
     assert good.access_key not in message
-    assert connection.bucket in message or str(connection.endpoint_url) in message
+    assert str(connection.bucket) in message or str(connection.endpoint_url) in message
     assert list(tmp_path.iterdir()) == []
     with ebooklet.open(good, tmp_path / "a.blt", "c", value_serializer="json") as db:
         db["a"] = 1

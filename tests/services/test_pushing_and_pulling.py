@@ -373,7 +373,8 @@ def test_a_lost_answer_is_settled_by_reading(
     with opener("a", "w") as db:
         store = db._copy.remote
         assert isinstance(store, MemoryRemoteStore)
-        put, lost = store.put, []
+        put = store.put
+        lost: list[object] = []
 
         def losing(key: str, *args: Any, **options: Any) -> Any:
             if key == "db" and not lost:

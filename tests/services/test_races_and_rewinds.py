@@ -20,6 +20,7 @@ from ebooklet.services import conflicts, reading
 from ebooklet.services import pull as pull_service
 from ebooklet.services.heads import HeadStore
 from ebooklet.services.journal import HEAD_SLOT
+from ebooklet.services.rebasing import leave_base
 from ebooklet.services.working_copy import WorkingCopy
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 from tests.services.conftest import Opener, store_of
@@ -407,7 +408,7 @@ def test_a_clear_beside_a_pull_replaces_what_it_saw(
     with opener("a") as a, opener("b") as b:
         a["theirs"] = 2
         a.push()
-        leave = pull_service.leave_base
+        leave = leave_base
 
         def then_cleared(copy: Any, *args: Any) -> Any:
             moved = leave(copy, *args)

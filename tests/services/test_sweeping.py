@@ -22,6 +22,7 @@ from ebooklet.services import draft
 from ebooklet.services.fsck.examining import examine
 from ebooklet.services.fsck.report import FsckReport
 from ebooklet.services.fsck.sweeping import sweep
+from ebooklet.services.opening import Flag
 from ebooklet.services.place import RemotePlace
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 
@@ -45,7 +46,7 @@ def swept(store: RemoteStore) -> FsckReport:
     return sweep(place(store), min_age_ms=0, lock_timeout=0)
 
 
-def writer(store: RemoteStore, flag: str = "c") -> EBooklet[Any]:
+def writer(store: RemoteStore, flag: Flag = "c") -> EBooklet[Any]:
     serializer = "json" if flag == "c" else None
     return open_database(store, None, flag, value_serializer=serializer, lock="optimistic")
 

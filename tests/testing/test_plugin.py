@@ -145,8 +145,8 @@ def run(pytester: pytest.Pytester, cases: Mapping[str, tuple[str, ...]]) -> dict
     complaints = dict.fromkeys(cases, "")
     for report in record.getreports("pytest_collectreport pytest_runtest_logreport"):
         if report.failed:
-            folder, _, test = report.nodeid.partition("/")
-            complaints[folder.replace("_", " ")] += f"{test}: {report.longreprtext}\n"
+            case, _, test = report.nodeid.partition("/")
+            complaints[case.replace("_", " ")] += f"{test}: {report.longreprtext}\n"
     return complaints
 
 

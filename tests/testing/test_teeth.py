@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import io
 import os
 import pickle
 import threading
@@ -211,8 +210,8 @@ class TellsItsSecret(MemoryRemoteStore):
 
 
 class ReadsFilesFromTheStart(MemoryRemoteStore):
-    def put(self, key: str, body: bytes | BinaryIO, **options: Any) -> port.ObjectMeta:
-        if isinstance(body, io.IOBase):
+    def put(self, key: str, body: port.Body | BinaryIO, **options: Any) -> port.ObjectMeta:
+        if not isinstance(body, bytes | bytearray | memoryview):
             body.seek(0)
         return super().put(key, body, **options)
 

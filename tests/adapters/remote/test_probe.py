@@ -131,7 +131,11 @@ def test_an_outage_in_the_middle_is_no_verdict(
     store = store_with()
     rule = StoreRule(disturbance, op="cas", skip=skip, times=times)
     if disturbance is StoreFault.HOLD:  # it arrives before its repetition does
-        clock = ManualClock(on_sleep=lambda _: store.release_held() and None)
+
+        def arrives(_: float) -> None:
+            store.release_held()
+
+        clock = ManualClock(on_sleep=arrives)
     else:
         clock = ManualClock()
     store.add(rule)

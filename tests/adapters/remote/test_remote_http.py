@@ -30,6 +30,7 @@ from ebooklet.errors import (
     UnsupportedOperation,
 )
 from ebooklet.ports.remote_store import ByteRange, RemoteStore
+from ebooklet.services.opening import FLAGS
 from ebooklet.testing.counting_proxy import CountingProxy
 from ebooklet.testing.servers import S3Server, start_rclone_http
 from tests.odd_servers import Answer, playing, saying
@@ -188,7 +189,7 @@ def test_a_database_is_read_through_its_url(
         with ebooklet.open(url, tmp_path / "reader.blt") as db:
             assert db["key 7"] == {"n": 7}
             assert dict(db.items()) == values
-        for flag in "wcn":
+        for flag in FLAGS[1:]:
             with pytest.raises(ReadOnlyError, match="flag 'r'"):
                 ebooklet.open(url, tmp_path / "other.blt", flag)
     assert not (tmp_path / "other.blt").exists()

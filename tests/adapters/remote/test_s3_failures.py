@@ -32,7 +32,7 @@ from ebooklet.errors import (
     StoreError,
     UnsupportedOperation,
 )
-from ebooklet.ports.remote_store import ByteRange, IfAbsent, IfMatch, RemoteStore
+from ebooklet.ports.remote_store import ByteRange, Condition, IfAbsent, IfMatch, RemoteStore
 from ebooklet.testing.counting_proxy import CountingProxy
 from ebooklet.testing.faults import Fault, FaultRule
 from ebooklet.testing.servers import S3Server
@@ -114,7 +114,8 @@ def test_a_conditional_put_is_sent_once(
     """Promise 3: whatever happens to it, the request is never repeated by the library."""
     etag = direct.put("k", b"old").etag
     rule = proxy.inject(FaultRule(fault, kind="CAS", times=10))
-    for sent, condition in enumerate((IfMatch(etag), IfAbsent())):
+    conditions: list[Condition] = [IfMatch(etag), IfAbsent()]
+    for sent, condition in enumerate(conditions):
         with pytest.raises(error):
             store.put("k" if isinstance(condition, IfMatch) else "new", b"x", condition=condition)
         assert rule.hits == sent + 1

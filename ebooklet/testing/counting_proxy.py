@@ -14,10 +14,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+from ebooklet.core.closeable import Closeable
 from ebooklet.testing.faults import Fault, FaultRule, RequestInfo
 from ebooklet.testing.wire import Broken, Wire, parse_head
 
@@ -105,7 +105,7 @@ class _Shared:
             self.records.append(record)
 
 
-class CountingProxy:
+class CountingProxy(Closeable):
     """Forward to `upstream_url`, counting; a context manager.
 
     Args:
@@ -214,17 +214,6 @@ class CountingProxy:
             wire.cut()
         for thread in [self._acceptor, *threads]:
             thread.join(10)
-
-    def __enter__(self) -> CountingProxy:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _accept(self) -> None:
         while True:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 from uuid import UUID
 
+from ebooklet.adapters.local.booklet.finding import is_there
 from ebooklet.adapters.local.booklet.gate import Waiting
 from ebooklet.adapters.local.booklet.handles import Handle, serializer_name
 from ebooklet.adapters.local.booklet.layout import MAX_BUCKETS
@@ -79,7 +80,7 @@ class SharedFile:
             self._adopt()
         else:
             created = None
-            if replace or (creation is not None and not _is_there(location)):
+            if replace or (creation is not None and not is_there(location)):
                 created = session.open_writer(waiting, creation, replace=replace)
                 session.finish()
             self._condition = session.lease(waiting)
@@ -406,13 +407,6 @@ def _raw_get(handle: Handle, value_serializer: int) -> _Read:
         return None if entry is None else entry[1]
 
     return get
-
-
-def _is_there(location: Path) -> bool:
-    try:
-        return location.stat().st_size > 0
-    except FileNotFoundError:
-        return False
 
 
 def _let_go() -> None:

@@ -1,14 +1,21 @@
-"""In which condition a local file was found."""
+"""Whether a local file is there and can be used, and in which condition it was found."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from ebooklet.adapters.local.booklet.handles import serializer_name
 from ebooklet.adapters.local.booklet.inspection import is_sound
-from ebooklet.adapters.local.booklet.layout import HEADER_BYTES, Header, parse_header
+from ebooklet.adapters.local.booklet.layout import (
+    HEADER_BYTES,
+    Header,
+    looks_like_booklet,
+    parse_header,
+)
 from ebooklet.adapters.local.booklet.sidecar import Sidecar
 from ebooklet.errors import LocalFileError
 
@@ -28,6 +35,62 @@ class Finding(NamedTuple):
 def signature(found: os.stat_result) -> Signature:
     """What tells whether a file is another one, or was written to: inode, size, time."""
     return (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def is_there(location: Path) -> bool:
+    """Whether there is anything; a file of no bytes counts as none.
+
+    Raises:
+        LocalFileError: it is not a file.
+    """
+    try:
+        found = location.stat()
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISREG(found.st_mode):
+        raise LocalFileError(f"{location} is not a file: choose another path", op="open")
+    return found.st_size > 0
+
+
+def require(location: Path) -> None:
+    """Raise `FileNotFoundError` if there is no file."""
+    if not is_there(location):
+        raise FileNotFoundError(errno.ENOENT, "no such local database", str(location))
+
+
+def refuse_unfit(location: Path, *, replace: bool) -> None:
+    """Refuse a file that cannot be used before anything is put beside it.
+
+    It is looked at again under its lock, which would leave a folder beside it.
+
+    Args:
+        location: its path; nothing need be there.
+        replace: it is to be replaced, not used.
+
+    Raises:
+        LocalFileError: it cannot be used, or is not to be replaced.
+    """
+    if not is_there(location):
+        return
+    try:
+        with location.open("rb") as file:
+            raw = file.read(HEADER_BYTES)
+    except PermissionError:
+        return  # said under the lock
+    if replace:
+        check_replaceable(raw, location)
+    else:
+        usable_header(raw, location)
+
+
+def check_replaceable(raw: bytes, location: Path) -> None:
+    """Raise `LocalFileError` for what is no Booklet by its first 200 bytes."""
+    if not looks_like_booklet(raw):
+        raise LocalFileError(
+            f"{location} is not a Booklet and will not be replaced: choose another path, or "
+            "remove it yourself",
+            op="open",
+        )
 
 
 def usable_header(raw: bytes, location: Path) -> Header:

@@ -7,11 +7,9 @@ store that uses it, so that it can finish the work of a store that was simply dr
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import logging
 import os
-import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +19,12 @@ from uuid import UUID
 from ebooklet.adapters.local.booklet.finding import (
     Finding,
     Signature,
+    check_replaceable,
     examine,
+    is_there,
+    refuse_unfit,
+    require,
     signature,
-    usable_header,
 )
 from ebooklet.adapters.local.booklet.gate import Gate, Waiting
 from ebooklet.adapters.local.booklet.handles import (
@@ -41,7 +42,6 @@ from ebooklet.adapters.local.booklet.layout import (
     Header,
     edited_header,
     live_blocks,
-    looks_like_booklet,
     parse_header,
 )
 from ebooklet.adapters.local.booklet.rebuild import Replacement, buckets_for
@@ -97,17 +97,17 @@ class Session:
             LockTimeout: another process or handle has it.
         """
         if creation is None:
-            self._require()
+            require(self.location)
         if not self.sidecar.folder.exists():
-            self._refuse_unfit(replace=creation is not None and replace)
+            refuse_unfit(self.location, replace=creation is not None and replace)
         self.sidecar.ensure()
         self.gate.shut(waiting)
         try:
             self.sidecar.sweep()
-            if creation is not None and (replace or not self._exists()):
+            if creation is not None and (replace or not is_there(self.location)):
                 self._create(creation, waiting)
                 return "new"
-            self._require()
+            require(self.location)
             finding = self._take(waiting)
         except BaseException:
             self.finish()
@@ -274,50 +274,11 @@ class Session:
 
     # How a file is found.
 
-    def _exists(self) -> bool:
-        """Whether there is anything; a file of no bytes counts as none."""
-        try:
-            found = self.location.stat()
-        except FileNotFoundError:
-            return False
-        if not stat.S_ISREG(found.st_mode):
-            raise LocalFileError(f"{self.location} is not a file: choose another path", op="open")
-        return found.st_size > 0
-
-    def _require(self) -> None:
-        if not self._exists():
-            raise FileNotFoundError(errno.ENOENT, "no such local database", str(self.location))
-
-    def _refuse_unfit(self, *, replace: bool) -> None:
-        """Refuse a file that cannot be used before anything is put beside it.
-
-        It is looked at again under its lock, which would leave a folder beside it.
-        """
-        if not self._exists():
-            return
-        try:
-            with self.location.open("rb") as file:
-                raw = file.read(HEADER_BYTES)
-        except PermissionError:
-            return  # said under the lock
-        if replace:
-            self._check_replaceable(raw)
-        else:
-            usable_header(raw, self.location)
-
-    def _check_replaceable(self, raw: bytes) -> None:
-        if not looks_like_booklet(raw):
-            raise LocalFileError(
-                f"{self.location} is not a Booklet and will not be replaced: "
-                "choose another path, or remove it yourself",
-                op="open",
-            )
-
     def _create(self, creation: Creation, waiting: Waiting) -> None:
         with contextlib.ExitStack() as stack:
-            if self._exists():
+            if is_there(self.location):
                 fd = stack.enter_context(self._locked(fcntl.LOCK_EX, waiting))
-                self._check_replaceable(os.pread(fd, HEADER_BYTES, 0))
+                check_replaceable(os.pread(fd, HEADER_BYTES, 0), self.location)
             name = creation.value_serializer
             number = serializer_number(name) if name else 0
             header = new_header(number)
@@ -357,7 +318,7 @@ class Session:
         return finding
 
     def _looked_at(self, waiting: Waiting) -> Finding:
-        self._require()
+        require(self.location)
         with self._locked(fcntl.LOCK_SH, waiting) as fd:
             return examine(fd, self.location, self.sidecar)
 

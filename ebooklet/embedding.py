@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from types import NoneType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import ebooklet
@@ -23,6 +24,7 @@ from ebooklet.ports.local_store import LocalStore
 from ebooklet.ports.lock_service import LockService
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.ports.serializer import Serializer
+from ebooklet.services.closing import close_copy
 from ebooklet.services.hooking import set_hooks
 from ebooklet.services.localhalf import BuiltHalf, LocalHalf
 from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S
@@ -103,6 +105,15 @@ class Database(EBooklet[V], Generic[V]):
     ) -> None:
         check_flag(flag, FLAGS)
         check_policy(conflict)
+        _check_parts(
+            local=(local, (LocalStore, LocalHalf)),
+            remote=(remote, (RemoteStore, NoneType)),
+            locks=(locks, (LockService, NoneType)),
+            serializer=(serializer, (Serializer,)),
+            clock=(clock, (Clock,)),
+            db_key=(db_key, (str,)),
+            encryption=(encryption, (Keyring, NoneType)),
+        )
         hooks = _hooks(plugins)
         request = Request(
             flag=flag,
@@ -129,14 +140,30 @@ class Database(EBooklet[V], Generic[V]):
                 version=ebooklet.__version__,
             ),
         )
-        super().__init__(
-            open_copy(request),
-            serializer,
-            _place_opener(db_key, clock, probes),
-            lambda copy, mode: reopen_copy(copy, request, mode),
-        )
-        if hooks is not None and (bound := hooks.bound_to(self)) is not None:
-            set_hooks(self._copy, bound, flag)
+        copy = open_copy(request)
+        try:
+            super().__init__(
+                copy,
+                serializer,
+                _place_opener(db_key, clock, probes),
+                lambda copy, mode: reopen_copy(copy, request, mode),
+            )
+            if hooks is not None and (bound := hooks.bound_to(self)) is not None:
+                set_hooks(copy, bound, flag)
+        except BaseException:
+            close_copy(copy)
+            raise
+
+
+def _check_parts(**parts: tuple[object, tuple[type, ...]]) -> None:
+    """Refuse what is no such part before anything is opened or locked."""
+    for name, (given, kinds) in parts.items():
+        if not isinstance(given, kinds):
+            wanted = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
+            raise TypeError(
+                f"{name} must be a built {wanted}, not {type(given).__name__}: a Database looks "
+                "nothing up; ebooklet.open takes names and URLs"
+            )
 
 
 def _hooks(plugins: Sequence[object]) -> Hooks | None:

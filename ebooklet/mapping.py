@@ -7,6 +7,7 @@ from typing import Any, Final, Generic, Never, TypeVar, overload
 
 from ebooklet.core.keys import RESERVED_KEYS, check_key
 from ebooklet.core.timestamps import Timestamp, to_microseconds
+from ebooklet.errors import SerializationError
 from ebooklet.ports.serializer import Serializer
 from ebooklet.services import iterating, metadata, reading, writing
 from ebooklet.services.dictionaries import bind
@@ -57,7 +58,11 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
             raw = self._read_missing(key)
             if raw is None:
                 raise KeyError(key)
-        return self._loads(raw)
+        try:
+            return self._loads(raw)
+        except SerializationError as exc:
+            exc.key = key
+            raise
 
     def __setitem__(self, key: str, value: V) -> None:
         if self._refuse_writes:
@@ -65,7 +70,11 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
         if type(key) is not str or not key.isascii() or len(key) > 1000 or key in RESERVED_KEYS:
             check_key(key)
             key = str.__str__(key)  # of a subclass, the text alone
-        raw = self._dumps(value)
+        try:
+            raw = self._dumps(value)
+        except SerializationError as exc:
+            exc.key = key
+            raise
         self._acquire()
         try:
             if self._refuse_writes:  # again, as another thread may have reopened it meanwhile
@@ -125,7 +134,11 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
         check_key(key)
         key = str.__str__(key)  # of a subclass, the text alone
         if encode_value:
-            raw = self._dumps(value)
+            try:
+                raw = self._dumps(value)
+            except SerializationError as exc:
+                exc.key = key
+                raise
         elif isinstance(value, bytes):
             raw = value
         else:

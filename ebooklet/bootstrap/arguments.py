@@ -6,9 +6,10 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias, TypedDict, TypeVar
+from typing import Any, Final, Literal, Self, TypeAlias, TypedDict, TypeVar
 
 from ebooklet.core.encryption import EncryptionLike
 from ebooklet.core.head import DatabaseType
@@ -26,6 +27,11 @@ from ebooklet.services.working_copy import ConflictPolicy, check_policy
 PathLike: TypeAlias = str | os.PathLike[str]
 Lock: TypeAlias = str | LockService  # "exclusive", "optimistic", or what is registered so
 Offline: TypeAlias = bool | Literal["auto"]
+_WITHOUT_EFFECT: Final = frozenset(("group_bytes", "push_packers", "num_groups"))
+_BY_POSITION: Final = (
+    *("remote_conn", "file_path", "flag", "value_serializer", "n_buckets", "buffer_size"),
+    "remote_conn_group",
+)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -72,10 +78,11 @@ class Options:
         """What was given by keyword; a misspelt option is answered with those there are."""
         known = {each.name for each in fields(cls)}
         if unknown := given.keys() - known:
-            raise TypeError(
-                f"unexpected keyword argument {min(unknown)!r}; the options are "
-                f"{', '.join(sorted(known))}"
-            )
+            misspelt = min(unknown)
+            names = sorted({*known - _WITHOUT_EFFECT, *_BY_POSITION})
+            close = get_close_matches(misspelt, names, n=1)
+            meant = f"did you mean {close[0]!r}? There are" if close else "there are"
+            raise TypeError(f"unexpected keyword argument {misspelt!r}; {meant} {', '.join(names)}")
         return cls(**given)
 
     def check(self, flag: Flag) -> None:

@@ -95,7 +95,7 @@ def test_the_order_of_parameters() -> None:
         keyword_only = {name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
         assert keyword_only == set(OpenOptions.__annotations__)  # spelled out, for `help`
         assert len(parameters) == len(expected) + len(keyword_only)
-        with pytest.raises(TypeError, match=r"'lok'; the options are .*\block\b"):
+        with pytest.raises(TypeError, match=r"'lok'; did you mean 'lock'\? .*\bvalue_serializer\b"):
             function("memory://misspelt", lok="optimistic")
     options = inspect.signature(ebooklet.open).parameters
     assert keyword_only >= {

@@ -213,3 +213,48 @@ def test_modes_change_in_place(remote: MemoryRemoteStore) -> None:
         db.reopen("w")
         db["b"] = 2
         assert db.push()
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong"),
+    [
+        ("local", "booklet"),
+        ("remote", "memory://x"),
+        ("locks", "lease"),
+        ("serializer", "json"),
+        ("clock", None),
+        ("db_key", None),
+        ("encryption", "key.json"),
+    ],
+)
+def test_parts_are_built(remote: MemoryRemoteStore, part: str, wrong: object) -> None:
+    """A name in a part's place is a `TypeError` that says so, before anything is locked."""
+    locks = LeaseLockService(remote, CLOCK)
+    parts: dict[str, Any] = {
+        "local": in_memory(),
+        "remote": remote,
+        "locks": locks,
+        "serializer": JSON,
+        "clock": CLOCK,
+    }
+    with pytest.raises(TypeError, match=f"^{part} must be a built "):
+        Database(**(parts | {part: wrong}))
+    assert list(remote.list("")) == []
+
+
+def test_a_failure_after_the_open_leaves_no_lock(remote: MemoryRemoteStore) -> None:
+    """What cannot be made of good parts gives the lock back at once, not to the collector."""
+
+    locks = LeaseLockService(remote, CLOCK)
+    kept = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ebooklet.mapping.in_forked_child", lambda _: 1 / 0)
+        try:
+            Database(local=in_memory(), remote=remote, locks=locks, serializer=JSON, clock=CLOCK)
+        except ZeroDivisionError as exc:
+            kept.append(exc)  # and with it everything that its frames hold
+    assert kept
+    with Database(
+        local=in_memory(), remote=remote, locks=locks, serializer=JSON, clock=CLOCK, lock_timeout=0
+    ) as db:
+        assert len(db) == 0

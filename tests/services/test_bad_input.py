@@ -327,3 +327,21 @@ def test_a_local_store_of_the_callers_stays_open(opener: Opener, url: str, how: 
     assert built.get("mine") == b"1"
     built.close()
     assert store.head("db") if how != "no remote" else store.inner.head("db")  # nor the remote
+
+
+def test_values_that_cannot_be_held_are_named_by_key(url: str) -> None:
+    """The error of one value among many says whose it is; those before it are there."""
+    with open_database(url, None, "c", value_serializer="json") as db:
+        for write in (
+            lambda: db.update({"good": 1, "bad": {1}}),
+            lambda: db.set("bad", {1}),
+            lambda: db.__setitem__("bad", {1}),
+        ):
+            with pytest.raises(SerializationError) as caught:
+                write()
+            assert caught.value.key == "bad"
+        assert dict(db) == {"good": 1}
+        db.set("bytes", b"no json", encode_value=False)
+        with pytest.raises(SerializationError) as caught:
+            db["bytes"]
+        assert caught.value.key == "bytes"

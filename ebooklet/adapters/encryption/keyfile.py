@@ -154,10 +154,7 @@ class KeyFile:
 
         def change(keys: Mapping[str, bytes], current: str) -> None:
             nonlocal done
-            with os.fdopen(os.dup(handle), "wb") as file:
-                file.write(_encoded(keys, current))
-                file.flush()
-                os.fsync(file.fileno())
+            _write_through(os.dup(handle), _encoded(keys, current))
             new.chmod(stat.S_IMODE(self.path.stat().st_mode))
             new.replace(self.path)
             done = True
@@ -198,6 +195,7 @@ def _decoded(data: bytes) -> tuple[Mapping[str, bytes], str]:
 
 
 def _write_through(handle: int, data: bytes) -> None:
+    """Write all of it, durably, and close the handle."""
     with os.fdopen(handle, "wb") as file:
         file.write(data)
         file.flush()

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from ebooklet.core import cbor
 from ebooklet.core.cbor import U48, U63, Malformed
 from ebooklet.core.digest import digest32
+from ebooklet.core.encryption import MAX_KEY_ID_BYTES, MAX_KEY_IDS
 from ebooklet.core.refs import NodeRef
 from ebooklet.core.wire import pack_node, read_sid, unpack_node
 from ebooklet.errors import RemoteIntegrityError
@@ -39,8 +40,6 @@ MAX_OP_BYTES: Final = 32
 MAX_SEGMENTS: Final = 8192
 MAX_COMMIT_BYTES: Final = 256 * 1024
 MAX_NOTES_BYTES: Final = 8192
-MAX_KEY_IDS: Final = 64
-MAX_KEY_ID_BYTES: Final = 64
 _KNOWN: Final = frozenset(range(14))
 _OPTIONAL: Final = frozenset((12, 13))
 

@@ -12,6 +12,8 @@ EncryptionLike: TypeAlias = KeySource | KeyOf
 """What `open` takes as `encryption`."""
 
 MAX_KEY_ID_BYTES: Final = 64
+MAX_KEY_IDS: Final = 64
+"""Most keys that a head, or the record of a commit, can name."""
 
 
 class Encryption:

@@ -30,6 +30,7 @@ from ebooklet.core.commit import commit_id, decode_commit, encode_commit
 from ebooklet.core.digest import digest32
 from ebooklet.core.headfields import (
     MAX_DICTIONARIES,
+    params_row,
     read_branch,
     read_dictionary,
     read_gc,
@@ -156,7 +157,6 @@ def _fields(head: Head, *, with_root: bool) -> dict[int, object]:
     )
     others = sorted(named.difference(hsegs))
     sid = SidTable([*hsegs, *others]).pack
-    params = head.params
     fields: dict[int, object] = {
         0: head.uuid.bytes,
         1: head.type,
@@ -165,15 +165,7 @@ def _fields(head: Head, *, with_root: bool) -> dict[int, object]:
         4: head.write_id,
         5: head.fence,
         6: [head.proto.mode, head.proto.etag_style, head.proto.probed_ms, head.proto.server],
-        7: [
-            params.leaf_target,
-            params.inner_target,
-            params.inline_max,
-            params.value_digest_bytes,
-            params.salt,
-            params.codec,
-            params.encryption,
-        ],
+        7: params_row(head.params),
         8: {
             name: [pack_commit(b.commit, sid), b.oldest_seq, b.keep_n, b.keep_ms]
             for name, b in head.branches.items()

@@ -1,4 +1,4 @@
-"""Readers of the head's fields: each checks types, sizes and ranges, and raises `Malformed`."""
+"""The head's fields: readers check types, sizes and ranges, and raise `Malformed`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final
 
 from ebooklet.core import cbor
 from ebooklet.core.cbor import U48, Malformed
+from ebooklet.core.encryption import MAX_KEY_ID_BYTES, MAX_KEY_IDS
 from ebooklet.core.headtypes import (
     Branch,
     DictionaryRef,
@@ -30,8 +31,6 @@ _MAX_DICTIONARY_ID: Final = (1 << 32) - 1
 MAX_NAME_BYTES: Final = 200
 MAX_TARGET: Final = 1 << 24  # bytes
 MAX_SALT_BYTES: Final = 16
-MAX_KEY_IDS: Final = 64
-MAX_KEY_ID_BYTES: Final = 64
 MAX_SEALED_KEY_BYTES: Final = 256
 
 
@@ -71,6 +70,19 @@ def read_params(value: object) -> TreeParams:
     if not (params.leaf_target and params.inner_target and params.value_digest_bytes):
         raise Malformed("a parameter of its tree is zero")
     return params
+
+
+def params_row(params: TreeParams) -> list[object]:
+    """Field 7, as `read_params` reads it."""
+    return [
+        params.leaf_target,
+        params.inner_target,
+        params.inline_max,
+        params.value_digest_bytes,
+        params.salt,
+        params.codec,
+        params.encryption,
+    ]
 
 
 def read_keys(value: object) -> KeyTable:

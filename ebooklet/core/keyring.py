@@ -9,17 +9,18 @@ from typing import Final
 
 from ebooklet.core import cbor
 from ebooklet.core.commit import Commit
-from ebooklet.core.encryption import check_key, check_key_id
+from ebooklet.core.derivedkeys import DerivedKeys
+from ebooklet.core.encryption import MAX_KEY_IDS, check_key, check_key_id
+from ebooklet.core.headfields import params_row
 from ebooklet.core.headtypes import Head, KeyTable
 from ebooklet.core.notes import check_record, seal_notes
 from ebooklet.core.params import TreeParams
-from ebooklet.core.sealing import PLAIN, DerivedKeys, KeyedSealer, Kind, Sealer, key_tag
+from ebooklet.core.sealing import PLAIN, KeyedSealer, Kind, Sealer, key_tag
 from ebooklet.errors import EncryptionError, RemoteIntegrityError, UnsupportedFormatError
 from ebooklet.ports.cipher import KEY_BYTES, Cipher, KeySource
 
 VAULT_BYTES: Final = 16
 SALT_BYTES: Final = 16
-MAX_KEY_IDS: Final = 64
 
 
 class Keyring:
@@ -268,18 +269,6 @@ def sealed_record(commit: Commit, sealer: Sealer, key_ids: Iterable[str]) -> Com
 
 def fixed_fields(head: Head) -> bytes:
     """What of a head is settled when its database is created, and bound to the digest key."""
-    params = head.params
     return cbor.encode(
-        [
-            head.type,
-            head.key_serializer,
-            head.value_serializer,
-            params.leaf_target,
-            params.inner_target,
-            params.inline_max,
-            params.value_digest_bytes,
-            params.salt,
-            params.codec,
-            params.encryption,
-        ]
+        [head.type, head.key_serializer, head.value_serializer, *params_row(head.params)]
     )

@@ -5,28 +5,24 @@ makes of 64 MiB of the plain bytes, the last of what is left; there is always on
 the cipher binds it to: `ebk-seal` | kind u8 | number of the piece u32 | whether it is the last u8 |
 what the caller adds. So no block passes for one of another kind, and no piece is moved or left out.
 
-The cipher's key is derived from the user's and the id of the database's vault, so that blocks of
-one database cannot be put into another's, and copies stay readable, whatever their uuid.
+The cipher's key is derived, see `core.derivedkeys`.
 """
 
 from __future__ import annotations
 
 import struct
-import threading
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from hashlib import blake2b
-from hmac import compare_digest
 from typing import Final, Protocol
 
 from ebooklet.core.digest import VALUE_DIGEST_BYTES, value_digest, value_hasher
-from ebooklet.errors import EncryptionError, RemoteIntegrityError
-from ebooklet.ports.cipher import KEY_BYTES, Cipher
+from ebooklet.errors import RemoteIntegrityError
+from ebooklet.ports.cipher import Cipher
 from ebooklet.ports.remote_store import Body
 
 PIECE_BYTES: Final = 64 * 1024 * 1024
 TAG_BYTES: Final = 4
-CHECK_BYTES: Final = 16
 _VERSION: Final = 1
 _HEADER: Final = struct.Struct(f">B{TAG_BYTES}s")
 _CONTEXT: Final = struct.Struct(">8sBIB")
@@ -196,10 +192,6 @@ class KeyedSealer:
             out += self._cipher.open(key, body[at : at + piece], context)
         return bytes(out)
 
-    def lies_under_current(self, stored: Body) -> bool:
-        """Whether a sealed block names the current key."""
-        return bytes(stored[: _HEADER.size]) == self._header
-
     def _key_of(self, tag: bytes) -> bytes:
         key = self._keys.get(tag)
         if key is None:
@@ -229,59 +221,6 @@ class _Opened:
             return b""  # as no value's
 
 
-class DerivedKeys:
-    """The cipher's keys of one vault, derived from the user's when first asked for.
-
-    Args:
-        vault: id of the database's vault, 16 bytes.
-        fetch: the user's key of an id, checked; raises `EncryptionError`.
-    """
-
-    def __init__(self, vault: bytes, fetch: Callable[[str], bytes]) -> None:
-        self.vault: Final = vault
-        self._fetch = fetch
-        self._known: dict[str, tuple[bytes, bytes]] = {}
-        self._lock = threading.Lock()
-
-    def checked(self, checks: Mapping[str, bytes], key_id: str) -> bytes:
-        """The cipher's key of this id.
-
-        Args:
-            checks: what tells the keys that the database knows from others.
-            key_id: which.
-
-        Raises:
-            EncryptionError: there is no such key, or it is not the one that the database knows.
-        """
-        derived, check = self._pair(key_id)
-        if not compare_digest(check, checks.get(key_id, check)):
-            raise EncryptionError(
-                f"the key given for id {key_id!r} is not the one that this database is encrypted "
-                "with: give the right one; nothing was read or changed",
-                op="open",
-                key_id=key_id,
-            )
-        return derived
-
-    def check(self, key_id: str) -> bytes:
-        """What tells this key from others without saying anything of it, 16 bytes."""
-        return self._pair(key_id)[1]
-
-    def _pair(self, key_id: str) -> tuple[bytes, bytes]:
-        with self._lock:
-            if key_id not in self._known:
-                user_key = self._fetch(key_id)
-                derived = _derive(user_key, b"ebk-aead", self.vault, KEY_BYTES)
-                check = _derive(user_key, b"ebk-kchk", self.vault, CHECK_BYTES)
-                self._known[key_id] = derived, check
-            return self._known[key_id]
-
-
 def key_tag(key_id: str) -> bytes:
     """What stands for a key id in a block, 4 bytes."""
     return blake2b(key_id.encode(), digest_size=TAG_BYTES, person=b"ebk-kid").digest()
-
-
-def _derive(user_key: bytes, person: bytes, vault: bytes, size: int) -> bytes:
-    # BLAKE2b with a key is a PRF (RFC 7693 §2.9), and user keys are random: no stretching is due.
-    return blake2b(vault, key=user_key, digest_size=size, person=person).digest()

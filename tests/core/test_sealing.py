@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebooklet.adapters.encryption.aesgcm import AesGcmCipher
+from ebooklet.core.derivedkeys import DerivedKeys
 from ebooklet.core.digest import value_digest
-from ebooklet.core.sealing import PLAIN, DerivedKeys, KeyedSealer, Kind, key_tag
+from ebooklet.core.sealing import PLAIN, KeyedSealer, Kind, key_tag
 from ebooklet.errors import EncryptionError, RemoteIntegrityError
 
 PIECE = 8  # bytes, so that small blocks have several pieces

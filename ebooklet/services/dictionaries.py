@@ -20,13 +20,10 @@ from ebooklet.core.dictionaries import (
 )
 from ebooklet.core.head import DictionaryRef, Head
 from ebooklet.core.headfields import MAX_DICTIONARIES
-from ebooklet.core.names import segment_key
-from ebooklet.core.sealing import MAX_OVERHEAD, Kind, Sealer
-from ebooklet.core.segment import check_block
+from ebooklet.core.sealing import Kind
 from ebooklet.errors import RemoteIntegrityError, SerializationError
-from ebooklet.ports.remote_store import ByteRange
 from ebooklet.ports.serializer import Dictionary, Serializer, TrainedSerializer
-from ebooklet.services.parts import checked
+from ebooklet.services.parts import read_block
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.upload import SegmentUploader
 from ebooklet.services.working_copy import WorkingCopy
@@ -200,19 +197,9 @@ def _fetched(copy: WorkingCopy, head: Head) -> Iterable[Dictionary]:
     """Those of a head that are not known yet."""
     for row in head.dictionaries:
         if not copy.dictionaries.has(row.id):
-            yield Dictionary(row.id, _fetch(copy, row, copy.keyring.sealer_of(head)))
-
-
-def _fetch(copy: WorkingCopy, row: DictionaryRef, sealer: Sealer) -> bytes:
-    ref = row.block
-    key = segment_key(copy.db_key, ref.sid)
-    if ref.length > MAX_DICTIONARY_BYTES + MAX_OVERHEAD:
-        raise RemoteIntegrityError("a dictionary is above the limit; run fsck", op="get", key=key)
-    part = ByteRange(key, ref.offset, ref.offset + ref.length)
-    (body,) = copy.segments.get_ranges([part])
-
-    def check(data: bytes) -> bytes:
-        check_block(data, ref, key)
-        return bytes(sealer.open(Kind.DICTIONARY, data))
-
-    return checked(copy.segments, part, body, check)
+            sealer = copy.keyring.sealer_of(head)
+            data = read_block(
+                *(copy.segments, copy.db_key, row.block, sealer, Kind.DICTIONARY),
+                limit=MAX_DICTIONARY_BYTES,
+            )
+            yield Dictionary(row.id, data)

@@ -7,12 +7,10 @@ from typing import Any, Final
 import orjson
 
 from ebooklet.core.head import Head
-from ebooklet.core.names import segment_key
-from ebooklet.core.sealing import MAX_OVERHEAD, Kind, Sealer
-from ebooklet.core.segment import check_block
+from ebooklet.core.sealing import Kind, Sealer
 from ebooklet.errors import RemoteIntegrityError
-from ebooklet.ports.remote_store import ByteRange, RemoteStore
-from ebooklet.services.parts import checked
+from ebooklet.ports.remote_store import RemoteStore
+from ebooklet.services.parts import read_block
 from ebooklet.services.working_copy import WorkingCopy
 
 MAX_METADATA_BYTES: Final = 16 * 1024 * 1024
@@ -95,14 +93,5 @@ def metadata_of(
     ref = head.metadata_ref
     if ref is None:
         return None
-    key = segment_key(db_key, ref.sid)
-    if ref.length > MAX_METADATA_BYTES + MAX_OVERHEAD:
-        raise RemoteIntegrityError("the metadata are above the limit; run fsck", op="get", key=key)
-    part = ByteRange(key, ref.offset, ref.offset + ref.length)
-    (body,) = remote.get_ranges([part])
-
-    def check(data: bytes) -> bytes:
-        check_block(data, ref, key)
-        return bytes(sealer.open(Kind.METADATA, data))
-
-    return checked(remote, part, body, check), timestamp
+    block = read_block(remote, db_key, ref, sealer, Kind.METADATA, limit=MAX_METADATA_BYTES)
+    return block, timestamp

@@ -1,14 +1,19 @@
-"""Parts of segments whose bytes did not hold what they should: asked for once more."""
+"""Parts of segments: checked, and asked for once more if they do not hold what they should."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
+from ebooklet.core.names import segment_key
+from ebooklet.core.refs import BlockRef
+from ebooklet.core.sealing import MAX_OVERHEAD, Kind, Sealer
+from ebooklet.core.segment import check_block
 from ebooklet.errors import EBookletError, RemoteIntegrityError
 from ebooklet.ports.remote_store import ByteRange, RemoteStore
 
 T = TypeVar("T")
+_CALLED: Final = {Kind.METADATA: "the metadata are", Kind.DICTIONARY: "a dictionary is"}
 
 
 def checked(
@@ -46,3 +51,33 @@ def read_again(remote: RemoteStore, part: ByteRange) -> bytes | EBookletError:
         return remote.get(part.key, start=part.start, stop=part.stop).body
     except EBookletError as exc:
         return exc
+
+
+def read_block(
+    remote: RemoteStore, db_key: str, ref: BlockRef, sealer: Sealer, kind: Kind, *, limit: int
+) -> bytes:
+    """One block that a head points to, opened.
+
+    Args:
+        remote: where the segments are.
+        db_key: whose they are.
+        ref: where it lies.
+        sealer: of the database.
+        kind: what it holds.
+        limit: most bytes that it may have in the clear.
+
+    Raises:
+        RemoteIntegrityError: it is larger than that, or damaged.
+        EBookletError: it cannot be fetched.
+    """
+    key = segment_key(db_key, ref.sid)
+    if ref.length > limit + MAX_OVERHEAD:
+        raise RemoteIntegrityError(f"{_CALLED[kind]} above the limit; run fsck", op="get", key=key)
+    part = ByteRange(key, ref.offset, ref.offset + ref.length)
+    (body,) = remote.get_ranges([part])
+
+    def check(data: bytes) -> bytes:
+        check_block(data, ref, key)
+        return bytes(sealer.open(kind, data))
+
+    return checked(remote, part, body, check)

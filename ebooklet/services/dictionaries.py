@@ -95,9 +95,11 @@ def learn(copy: WorkingCopy) -> None:
         return
     with copy.lock:
         copy.pending.absorb()
-        keys = sorted(copy.pending.sets)
-        anew = copy.retrain or (copy.pending.replace and not _is_unpushed(copy))
-    if copy.dictionaries.newest is None or anew:
+        unpushed = _is_unpushed(copy)
+        anew = copy.retrain or (copy.pending.replace and not unpushed)
+        trains = anew or copy.dictionaries.newest is None
+        keys = sorted(copy.pending.sets) if trains or unpushed else []
+    if trains:
         _train(copy, copy.trained, keys)
         copy.retrain = False
     if _is_unpushed(copy):

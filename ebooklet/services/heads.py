@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -235,16 +235,12 @@ class HeadStore:
             raise HeadMoved(current)
         if current is not None and (first is None or first.data != current.data):
             # Only the second copy has it, and that is the one which the next write may damage.
-            self._put_and_read_back(self._key, current.data, lease)
-            lease.verify()
+            self._put_copies([self._key], current.data, lease)
         keys = [alternate_key(self._key), self._key]
         if current is None:
             check_below(self._remote, self._key, self._clock)
             keys.reverse()  # nothing to keep yet, and a server that takes no such head leaves none
-        etags = {}
-        for key in keys:
-            etags[key] = self._put_and_read_back(key, data, lease)
-            lease.verify()
+        etags = self._put_copies(keys, data, lease)
         return Snapshot(new, data, etags[self._key])
 
     def put_back(self, lost: Snapshot, current: Snapshot, lease: Lease) -> Snapshot:
@@ -263,10 +259,16 @@ class HeadStore:
         keys = [alternate_key(self._key), self._key]
         if first is None or first.data != found.data:
             keys.reverse()  # the second copy alone holds it
-        for key in keys:
-            self._put_and_read_back(key, lost.data, lease)
-            lease.verify()
+        self._put_copies(keys, lost.data, lease)
         return self.read() or current
+
+    def _put_copies(self, keys: Iterable[str], data: bytes, lease: Lease) -> Mapping[str, str]:
+        """Write copies of a head in this order, the lock verified after each; their ETags."""
+        etags = {}
+        for key in keys:
+            etags[key] = self._put_and_read_back(key, data, lease)
+            lease.verify()
+        return etags
 
     def _put_and_read_back(self, key: str, data: bytes, lease: Lease) -> str:
         trouble: EBookletError | None = None

@@ -210,6 +210,26 @@ class Write(ABC):
     def _write(self, base: Snapshot | None, *, replacing: bool, metadata: bool) -> Outcome:
         """Lay down what is new and move the head to it."""
 
+    def _draft(
+        self,
+        base: Snapshot | None,
+        root: NodeRef | None,
+        uploader: SegmentUploader,
+        placed: dict[str, Entry],
+    ) -> Draft:
+        """What is to be laid down over the tree of `root`, as this database stores it."""
+        copy = self.copy
+        return Draft(
+            local=copy.local,
+            nodes=copy.nodes,
+            base=base,
+            root=root,
+            params=copy.params,
+            sealer=copy.sealer,
+            uploader=uploader,
+            placed=placed,
+        )
+
     def _finish(self, uploader: SegmentUploader) -> None:
         """See that all segments have arrived, and remember them for attempts that may follow."""
         uploader.finish()
@@ -266,7 +286,7 @@ class Write(ABC):
         *,
         replacing: bool,
     ) -> Head:
-        return compose_head(
+        head = compose_head(
             Attempt(
                 copy=self.copy,
                 base=base,
@@ -284,6 +304,11 @@ class Write(ABC):
                 kinds=self.kinds,
             )
         )
+        return head if base is None else self._following(base.head, head)
+
+    def _following(self, last: Head, head: Head) -> Head:
+        """What is to stand in the place of `last`, given all that the write says by itself."""
+        return head
 
     def _kept_keys(self, last: Head | None) -> Sequence[str]:
         """Ids of the keys that what is kept of the last head may lie under."""

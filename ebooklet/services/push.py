@@ -9,7 +9,6 @@ from itertools import chain
 from ebooklet.core.commit import MAX_MESSAGE_BYTES
 from ebooklet.errors import ReadOnlyError, RemoteMissingError
 from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
-from ebooklet.services.draft import Draft
 from ebooklet.services.hooking import asked_before_push, check_reentry, telling_evictions
 from ebooklet.services.settling import settle_conflicts
 from ebooklet.services.snapshot import Snapshot
@@ -92,16 +91,7 @@ class Push(Write):
             sets, deletes = sorted(copy.pending.sets), frozenset(copy.pending.deletes)
         uploader = self._uploader(base)
         try:
-            draft = Draft(
-                local=copy.local,
-                nodes=copy.nodes,
-                base=base,
-                root=copy.view_root,
-                params=copy.params,
-                sealer=copy.sealer,
-                uploader=uploader,
-                placed=self.placed,
-            )
+            draft = self._draft(base, copy.view_root, uploader, self.placed)
             edits = draft.edits(sets, deletes)
             first = next(edits, None)
             if first is None and not (metadata or replacing or self.force or base is None):

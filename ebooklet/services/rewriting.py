@@ -139,16 +139,7 @@ class Rewrite(Write):
         floor = base.head.gc.floor
         if done is not None and any(sid_ms(sid) <= floor for sid in self.lengths):
             done = None  # it may have been collected meanwhile
-        draft = Draft(
-            local=copy.local,
-            nodes=copy.nodes,
-            base=base,
-            root=None if done is None else done[1],
-            params=copy.params,
-            sealer=copy.sealer,
-            uploader=uploader,
-            placed={},
-        )
+        draft = self._draft(base, None if done is None else done[1], uploader, placed={})
         if done is None:
             whole = chain.from_iterable(copy.nodes.scan(scan(base.root)))
             edits: Iterator[Edit] = (

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from ebooklet.core.head import Head
 from ebooklet.core.keyring import forget_keys
-from ebooklet.core.refs import NodeRef
 from ebooklet.core.sealing import KeyedSealer
 from ebooklet.errors import EncryptionError
 from ebooklet.services.attempts import PushResult, carry_out
-from ebooklet.services.draft import Draft
 from ebooklet.services.hooking import check_reentry
 from ebooklet.services.pull import pull
 from ebooklet.services.push import check_message, check_target
 from ebooklet.services.retained import HistoryReader
 from ebooklet.services.rewriting import Rewrite
 from ebooklet.services.snapshot import Snapshot
-from ebooklet.services.upload import SegmentUploader
 from ebooklet.services.working_copy import WorkingCopy
 
 
@@ -53,19 +50,8 @@ def rotate(copy: WorkingCopy, *, message: str = "") -> PushResult:
 class _Rotation(Rewrite):
     """A rewrite of everything, after which the head lists only the keys that are still needed."""
 
-    def _next_head(
-        self,
-        base: Snapshot | None,
-        draft: Draft,
-        root: NodeRef | None,
-        uploader: SegmentUploader,
-        *,
-        replacing: bool,
-    ) -> Head:
-        head = super()._next_head(base, draft, root, uploader, replacing=replacing)
-        if base is None:
-            return head
-        history = HistoryReader(self.copy.segments, self.copy.db_key, base.head)
+    def _following(self, last: Head, head: Head) -> Head:
+        history = HistoryReader(self.copy.segments, self.copy.db_key, last)
         needed = {key_id for _, commit in history.commits() for key_id in commit.key_ids}
         # Of what cannot be read nobody knows which keys it needs.
         return head if history.problems else forget_keys(head, needed)

@@ -27,7 +27,9 @@ __all__ = [
     "decode_record",
     "encode_record",
     "host_name",
+    "is_old_enough",
     "lock_timeout",
+    "own_record",
 ]
 
 HEARTBEAT_THREAD: Final = "ebooklet-lock"
@@ -68,6 +70,26 @@ class HolderRecord:
             state="held" if self.state == "held" else "free",
             age_s=age_s,
         )
+
+
+def own_record(clock: Clock, purpose: str, state: State, *, ttl_s: float) -> HolderRecord:
+    """What a lock object of this process says, before it has a token."""
+    return HolderRecord(
+        token=0,
+        owner=clock.token_bytes(16).hex(),
+        host=host_name(),
+        pid=os.getpid(),
+        purpose=purpose[:100],
+        state=state,
+        ttl_ms=round(ttl_s * 1000),
+        beat=0,
+        nonce=bytes(_NONCE_BYTES),
+    )
+
+
+def is_old_enough(age_s: float | None, older_than_s: float) -> bool:
+    """Whether a lock held for `age_s` may be broken by who breaks older ones; None is not known."""
+    return older_than_s <= 0 or (age_s is not None and age_s >= older_than_s)
 
 
 def encode_record(record: HolderRecord) -> bytes:

@@ -8,7 +8,6 @@ renewal it knows of. Between the two lies 0.75 ttl for slow requests and driftin
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -20,8 +19,9 @@ from ebooklet.adapters.holding import (
     Holding,
     decode_record,
     encode_record,
-    host_name,
+    is_old_enough,
     lock_timeout,
+    own_record,
 )
 from ebooklet.core.names import lock_key
 from ebooklet.errors import (
@@ -113,17 +113,7 @@ class LeaseLockService:
         """See `LockService.acquire`."""
         clock, key = self._clock, lock_key(name)
         began = clock.monotonic()
-        mine = HolderRecord(
-            token=fence,
-            owner=clock.token_bytes(16).hex(),
-            host=host_name(),
-            pid=os.getpid(),
-            purpose=purpose[:100],
-            state="held",
-            ttl_ms=round(self._timing.ttl_s * 1000),
-            beat=0,
-            nonce=b"",
-        )
+        mine = own_record(clock, purpose, "held", ttl_s=self._timing.ttl_s)
         sent: dict[bytes, tuple[HolderRecord, float]] = {}  # writes that may have landed
         watched, watched_since = "", 0.0
         poll_s = self._timing.poll_first_s
@@ -185,7 +175,7 @@ class LeaseLockService:
             info = self._info(found)
             if found.record.owner in self._owners or info is None:
                 return []
-            if older_than_s > 0 and (info.age_s is None or info.age_s < older_than_s):
+            if not is_old_enough(info.age_s, older_than_s):
                 return []
             freed = replace(found.record, state="free", nonce=self._clock.token_bytes(16))
             try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
-from ebooklet.adapters.holding import host_name, lock_timeout
+from ebooklet.adapters.holding import host_name, is_old_enough, lock_timeout
 from ebooklet.adapters.keypaths import HIDDEN_FOLDER
 from ebooklet.adapters.locks.file.lease import IN_PROCESS, held_here, take
 from ebooklet.adapters.locks.file.lockfile import Record, info_of, locked_by_another, read_record
@@ -103,7 +103,7 @@ class FileLockService:
         info = self.inspect(name)
         if info is None or info.state == "free" or info.owner in self._owners:
             return []
-        if older_than_s > 0 and (info.age_s is None or info.age_s < older_than_s):
+        if not is_old_enough(info.age_s, older_than_s):
             return []
         purpose = f"breaking {info.purpose}"[:100]
         self.acquire(name, timeout=0, purpose=purpose, fence=info.token, force=True).release()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
-from ebooklet.adapters.holding import HeldLease, HolderRecord, State, host_name
+from ebooklet.adapters.holding import HeldLease, is_old_enough, own_record
 from ebooklet.adapters.locks.ticket.contender import Contender
 from ebooklet.adapters.locks.ticket.tickets import MARK, Tickets, queue_order
 from ebooklet.adapters.locks.ticket.timing import TicketTiming
@@ -61,7 +60,7 @@ class TicketLockService:
             Tickets(self._remote, name),
             self._clock,
             self._timing,
-            _record(self._clock, self._timing, purpose, "waiting"),
+            own_record(self._clock, purpose, "waiting", ttl_s=self._timing.stale_s),
             self._own,
             self._marks,
         )
@@ -90,35 +89,18 @@ class TicketLockService:
         broken: dict[str, LockInfo] = {}
         for ticket in tickets.listed().tickets.values():
             age_s = tickets.age_s(ticket)
-            if ticket.id in self._own:
-                continue
-            if older_than_s > 0 and (age_s is None or age_s < older_than_s):
+            if ticket.id in self._own or not is_old_enough(age_s, older_than_s):
                 continue
             if (info := tickets.info(ticket)) is not None:
                 broken[ticket.id] = info
         if broken:
             mark_id = sid_text(self._clock.token_bytes(16))
             self._own.add(mark_id)
-            record = _record(self._clock, self._timing, "to break a lock", "free")
+            record = own_record(self._clock, "to break a lock", "free", ttl_s=self._timing.stale_s)
             tickets.write(mark_id, MARK, record)  # first: no listing shows neither
             tickets.remove(broken)
             self._marks[mark_id] = self._clock.monotonic()
         return list(broken.values())
-
-
-def _record(clock: Clock, timing: TicketTiming, purpose: str, state: State) -> HolderRecord:
-    """What a ticket or a mark of this process says."""
-    return HolderRecord(
-        token=0,
-        owner=clock.token_bytes(16).hex(),
-        host=host_name(),
-        pid=os.getpid(),
-        purpose=purpose[:100],
-        state=state,
-        ttl_ms=round(timing.stale_s * 1000),
-        beat=0,
-        nonce=bytes(16),
-    )
 
 
 def open_service(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from inspect import signature
 from operator import attrgetter
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from ebooklet.connection import RemoteAddress
 from ebooklet.core.serializer_names import Part, canonical_name, split_name
@@ -131,18 +131,15 @@ class Registry:
             UnknownNameError: nothing installed answers to it.
             PluginError: two packages claim it, or it failed to load.
         """
-        opener: RemoteOpener = self._callable(REMOTE_STORES, scheme)
-        return opener
+        return cast("RemoteOpener", self._load(REMOTE_STORES, scheme))
 
     def local_store(self, name: str) -> LocalOpener:
         """What opens local stores of this kind. Raises as `remote_store` does."""
-        opener: LocalOpener = self._callable(LOCAL_STORES, name)
-        return opener
+        return cast("LocalOpener", self._load(LOCAL_STORES, name))
 
     def lock_service(self, name: str) -> LockOpener:
         """What makes lock services of this kind. Raises as `remote_store` does."""
-        opener: LockOpener = self._callable(LOCK_SERVICES, name)
-        return opener
+        return cast("LockOpener", self._load(LOCK_SERVICES, name))
 
     def serializer(self, name: str | None) -> Serializer:
         """The serializer of this name: a format, or one in wrappers with options, as `json+zstd:9`.
@@ -168,7 +165,7 @@ class Registry:
 
     def _make_serializer(self, name: str) -> Serializer:
         base, *wrappers = split_name(name)
-        made = self._load(SERIALIZERS, base.word, asked=name)
+        made = cast("Serializer", self._load(SERIALIZERS, base.word, asked=name))
         if base.options:
             raise UnknownNameError(
                 f"serializer {name!r}: {base.word!r} takes no options; write {base.word!r}",
@@ -177,23 +174,17 @@ class Registry:
             )
         for wrapper in wrappers:
             wrap = self._load(SERIALIZERS, f"+{wrapper.word}", asked=name)
-            if not callable(wrap) or not isinstance(made, Serializer):
-                raise _unfit(SERIALIZERS, name, "a serializer and a function that wraps one")
-            made = _wrapped(wrap, made, wrapper, name)
-        if not isinstance(made, Serializer):
-            raise _unfit(SERIALIZERS, name, "a serializer (see ebooklet.ports.serializer)")
+            wrapped = _wrapped(cast("Callable[..., object]", wrap), made, wrapper, name)
+            if not isinstance(wrapped, Serializer):
+                raise _unfit(name, "a serializer (see ebooklet.ports.serializer)")
+            made = wrapped
         if made.name != name:
             # The name is what files and heads store: it has to lead back to the same object.
-            raise _unfit(SERIALIZERS, name, f"an object of that name, but it says {made.name!r}")
+            raise _unfit(name, f"an object of that name, but it says {made.name!r}")
         return made
 
-    def _callable(self, group: str, name: str) -> Any:
-        loaded = self._load(group, name)
-        if not callable(loaded):
-            raise _unfit(group, name, "a function")
-        return loaded
-
     def _load(self, group: str, name: str, *, asked: str | None = None) -> object:
+        """What was registered, which `Plugin.load` has seen to be what its group holds."""
         if (group, name) not in self._loaded:
             self._loaded[group, name] = self._find(group, name, asked or name).load()
         return self._loaded[group, name]
@@ -288,9 +279,9 @@ def _tabulate(points: Iterable[EntryPoint]) -> dict[str, dict[str, tuple[Plugin,
     return tables
 
 
-def _unfit(group: str, name: str, wanted: str) -> PluginError:
+def _unfit(name: str, wanted: str) -> PluginError:
     return PluginError(
-        f"{GROUPS[group]} {name!r} was registered by a package, but is not {wanted}; "
+        f"{GROUPS[SERIALIZERS]} {name!r} was registered by a package, but is not {wanted}; "
         "update or uninstall that package",
         op="load plugin",
         key=name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import ClassVar
 
@@ -54,6 +54,19 @@ def parameters(connection: S3Connection) -> str:
     return json.dumps({name: getattr(connection, name) for name in names})
 
 
+def named(server: str, request: pytest.FixtureRequest) -> S3Server:
+    """The running server of this name."""
+    found = request.getfixturevalue(server)
+    assert isinstance(found, S3Server)
+    return found
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> S3Server:
+    """The server named by the test's parameter."""
+    return named(request.param, request)
+
+
 @pytest.fixture(scope="module")
 def remotes() -> Iterator[dict[S3Server, tuple[S3Connection, RemoteStore]]]:
     """One bucket and client for each server: the contract never uses a lock's name twice."""
@@ -87,22 +100,28 @@ def remote(place: tuple[S3Connection, RemoteStore]) -> RemoteStore:
 
 
 class OnServer(LockServiceContract):
-    """A bucket of a real server."""
+    """A service over a bucket of a real server."""
 
     contenders: ClassVar[int] = 6
+    server_name: ClassVar[str]
+    service: ClassVar[type[LeaseLockService] | type[TicketLockService]]
+    brisk: ClassVar[object]  # timing
+    patient: ClassVar[object]
+
+    @pytest.fixture
+    def server(self, request: pytest.FixtureRequest) -> S3Server:
+        return named(self.server_name, request)
 
     @pytest.fixture
     def traces(self, remote: RemoteStore) -> Traces:
         return partial(traces_in, remote)
 
-
-class LeaseOnServer(OnServer):
-    """Conditional writes of a real server."""
-
     @pytest.fixture
     def open_service(self, remote: RemoteStore) -> OpenService:
+        make: Callable[..., LockService] = self.service
+
         def opened(brisk: bool, clock: Clock = CLOCK) -> LockService:
-            return LeaseLockService(remote, clock, BRISK_LEASE if brisk else LEASE)
+            return make(remote, clock, self.brisk if brisk else self.patient)
 
         return opened
 
@@ -110,75 +129,59 @@ class LeaseOnServer(OnServer):
     def worker_source(self, connection: S3Connection) -> str:
         return WORKER.format(
             parameters=parameters(connection),
-            service="LeaseLockService",
-            brisk=BRISK_LEASE,
-            patient=LEASE,
+            service=self.service.__name__,
+            brisk=self.brisk,
+            patient=self.patient,
         )
+
+
+class LeaseOnServer(OnServer):
+    """Conditional writes of a real server."""
+
+    service = LeaseLockService
+    brisk, patient = BRISK_LEASE, LEASE
 
 
 @pytest.mark.matrix("locks", "lease", "seaweedfs")
 class TestLeaseOnSeaweedFS(LeaseOnServer):
     """A full server."""
 
-    @pytest.fixture
-    def server(self, seaweedfs: S3Server) -> S3Server:
-        return seaweedfs
+    server_name = "seaweedfs"
 
 
 @pytest.mark.matrix("locks", "lease", "moto")
 class TestLeaseOnMoto(LeaseOnServer):
     """An emulator with AWS-like answers."""
 
-    @pytest.fixture
-    def server(self, moto: S3Server) -> S3Server:
-        return moto
+    server_name = "moto"
 
 
 @pytest.mark.matrix("locks", "lease", "ministack", representative=False)
 class TestLeaseOnMinistack(LeaseOnServer):
     """A second emulator."""
 
-    @pytest.fixture
-    def server(self, ministack: S3Server) -> S3Server:
-        return ministack
+    server_name = "ministack"
 
 
 class TicketOnServer(OnServer):
     """A server that ignores conditions."""
 
-    @pytest.fixture
-    def open_service(self, remote: RemoteStore) -> OpenService:
-        def opened(brisk: bool, clock: Clock = CLOCK) -> LockService:
-            return TicketLockService(remote, clock, BRISK_TICKET if brisk else TICKET)
-
-        return opened
-
-    @pytest.fixture
-    def worker_source(self, connection: S3Connection) -> str:
-        return WORKER.format(
-            parameters=parameters(connection),
-            service="TicketLockService",
-            brisk=BRISK_TICKET,
-            patient=TICKET,
-        )
+    service = TicketLockService
+    brisk, patient = BRISK_TICKET, TICKET
 
 
 @pytest.mark.matrix("locks", "ticket", "rclone")
 class TestTicketOnRclone(TicketOnServer):
     """A folder as buckets."""
 
-    @pytest.fixture
-    def server(self, rclone: S3Server) -> S3Server:
-        return rclone
+    server_name = "rclone"
 
 
 @pytest.mark.matrix("locks", "ticket", "juicefs", representative=False)
 class TestTicketOnJuiceFS(TicketOnServer):
     """A file system as buckets."""
 
-    @pytest.fixture
-    def server(self, juicefs: S3Server) -> S3Server:
-        return juicefs
+    server_name = "juicefs"
 
 
 @pytest.mark.parametrize("server", ["seaweedfs"], indirect=True)
@@ -195,11 +198,3 @@ def test_requests_on_the_wire(connection: S3Connection, server: S3Server) -> Non
     assert dict(first.by_kind) == {"RANGE": 1, "CAS": 2}
     assert dict(second.by_kind) == {"RANGE": 1, "CAS": 2}
     assert second.body_up + second.body_down < 1000
-
-
-@pytest.fixture
-def server(request: pytest.FixtureRequest) -> S3Server:
-    """The server named by the test's parameter."""
-    found = request.getfixturevalue(request.param)
-    assert isinstance(found, S3Server)
-    return found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 from ebooklet.plugins.registry import Registry
 
-INSTALLED: Final = Registry()
+INSTALLED: Final = Registry(prefer=os.environ.get("EBOOKLET_PREFER", "").replace(",", " ").split())

@@ -12,7 +12,6 @@ from ebooklet.adapters.remote.mirrored import MirroredRemoteStore
 from ebooklet.connection import PUBLIC_FIELDS, RemoteAddress, S3Connection
 from ebooklet.core.head import MAX_HEAD_BYTES
 from ebooklet.core.names import segment_prefix
-from ebooklet.errors import PluginError
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.mirrors import Mirror
@@ -66,7 +65,7 @@ def resolve_remote(
             "remote_conn must be an S3Connection, a URL, a dict of parameters or a RemoteStore, "
             f"not {type(remote_conn).__name__}"
         )
-    store, db_key = _opened(address, registry)
+    store, db_key = registry.remote_store(address.scheme)(address)
     folder = Path(address.path).parent if address.scheme == "file" else None
     # What can only be read was opened without credentials; a folder has its own permissions. The
     # place that an entry names is its author's choice, whoever signs the requests (decision 0032).
@@ -77,19 +76,6 @@ def resolve_remote(
     return Remote(store, db_key, address.scheme, folder, trusted, mirror)
 
 
-def _opened(address: RemoteAddress, registry: Registry) -> tuple[RemoteStore, str]:
-    opened: object = registry.remote_store(address.scheme)(address)
-    match opened:
-        case (RemoteStore() as store, str(db_key)):
-            return store, db_key
-    raise PluginError(
-        f"what opens {address.scheme}:// returned {type(opened).__name__}, not a RemoteStore and a "
-        "key; `ebooklet plugins` says which package it is of",
-        op="open",
-        key=address.scheme,
-    )
-
-
 def _mirror(
     store: RemoteStore, db_key: str, connection: S3Connection, registry: Registry
 ) -> Mirror | None:
@@ -97,7 +83,7 @@ def _mirror(
     there = connection.mirror_address()
     if there is None:
         return None
-    mirror, mirror_key = _opened(there, registry)
+    mirror, mirror_key = registry.remote_store(there.scheme)(there)
     mirrored = MirroredRemoteStore(
         store,
         mirror,

@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ebooklet.bootstrap.installed import INSTALLED
 from ebooklet.errors import PluginError, UnknownNameError
 from ebooklet.plugins.extras import install_command
 from ebooklet.plugins.groups import GROUPS, HOOKS
 from ebooklet.plugins.hooks import hooks_of
-from ebooklet.plugins.registry import Plugin, Registry
+from ebooklet.plugins.registry import Plugin
 
 __all__ = ["plugins"]
 
@@ -30,7 +31,7 @@ _HEADINGS = {
     "hook plugin": "Hook plugins",
 }
 
-State: TypeAlias = Literal["ready", "needs", "broken", "claimed"]
+State: TypeAlias = Literal["ready", "needs", "broken", "claimed", "passed over"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,9 @@ class Listed:
         if self.state == "broken":
             return f"broken: {self.reason}"
         if self.state == "claimed":
-            return "claimed by several packages: uninstall all but one"
+            return "claimed by several packages: uninstall all but one, or set EBOOKLET_PREFER"
+        if self.state == "passed over":
+            return "passed over for another package's, by EBOOKLET_PREFER"
         return "ready"
 
 
@@ -68,15 +71,9 @@ def plugins(
     Imports each of them to see whether it works. A broken one is listed as such, and the command
     succeeds all the same.
     """
-    registry = Registry()
     # What a module prints while it is imported is no part of the answer.
     with redirect_stdout(sys.stderr):
-        listed = [
-            _listed(plugin, found)
-            for group in GROUPS
-            for found in (registry.plugins(group),)
-            for plugin in found
-        ]
+        listed = [_listed(plugin) for group in GROUPS for plugin in INSTALLED.plugins(group)]
     adds: dict[str, list[str]] = {}
     for each in listed:
         if each.state == "needs" and each.extra is not None:
@@ -92,8 +89,8 @@ def plugins(
         _print(listed, adds)
 
 
-def _listed(plugin: Plugin, rivals: Sequence[Plugin]) -> Listed:
-    state, reason = _state(plugin, rivals)
+def _listed(plugin: Plugin) -> Listed:
+    state, reason = _state(plugin)
     return Listed(
         group=plugin.group,
         name=plugin.name,
@@ -106,10 +103,13 @@ def _listed(plugin: Plugin, rivals: Sequence[Plugin]) -> Listed:
     )
 
 
-def _state(plugin: Plugin, rivals: Sequence[Plugin]) -> tuple[State, str | None]:
-    claims = sum(other.name == plugin.name for other in rivals)
-    if claims > 1 and plugin.group != HOOKS:  # all hooks are called, whatever their names
-        return "claimed", None
+def _state(plugin: Plugin) -> tuple[State, str | None]:
+    if plugin.group != HOOKS:  # all hooks are called, whatever their names
+        chosen = INSTALLED.chosen(plugin.group, plugin.name)
+        if chosen is None:
+            return "claimed", None
+        if chosen != plugin:
+            return "passed over", None
     try:
         loaded = plugin.load()
         if plugin.group == HOOKS:

@@ -6,16 +6,17 @@ bucket or a local file names code; a stored name only selects among what is inst
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from inspect import signature
 from operator import attrgetter
-from typing import Final, TypeAlias, cast
+from typing import Final, NoReturn, TypeAlias, cast
 
 from ebooklet.connection import RemoteAddress
 from ebooklet.core.serializer_names import Part, canonical_name, split_name
-from ebooklet.errors import PluginError, UnknownNameError
+from ebooklet.errors import EBookletError, PluginError, UnknownNameError
 from ebooklet.plugins.extras import EXTRAS, install_command
 from ebooklet.plugins.fitting import misfit
 from ebooklet.plugins.groups import (
@@ -25,6 +26,7 @@ from ebooklet.plugins.groups import (
     REMOTE_STORES,
     SERIALIZERS,
 )
+from ebooklet.plugins.guarding import failed, guarded
 from ebooklet.ports.local_store import LocalStore
 from ebooklet.ports.lock_service import LockService
 from ebooklet.ports.remote_store import RemoteStore
@@ -47,6 +49,7 @@ LocalOpener: TypeAlias = Callable[..., LocalStore]
 LockOpener: TypeAlias = Callable[..., LockService]
 
 _OURS: Final = "ebooklet"
+_OPENERS: Final = (LOCAL_STORES, LOCK_SERVICES, REMOTE_STORES)  # whose objects are functions
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +119,25 @@ class Registry:
 
     Args:
         source: where the entry points come from; installed packages by default.
+        prefer: packages, the first one first, whose object is meant where several packages claim
+            one name. A name that none of them claims is still refused, for what is installed by
+            chance is to decide nothing.
     """
 
-    def __init__(self, source: EntryPointSource = installed_entry_points) -> None:
+    def __init__(
+        self, source: EntryPointSource = installed_entry_points, *, prefer: Sequence[str] = ()
+    ) -> None:
         self._source = source
+        self._prefer = tuple(map(_normal, prefer))
         self._found: Mapping[str, Mapping[str, tuple[Plugin, ...]]] | None = None
         self._loaded: dict[tuple[str, str], object] = {}
         self._serializers: dict[str, Serializer] = {}
 
     def remote_store(self, scheme: str) -> RemoteOpener:
         """What opens URLs of this scheme; `a+b` falls to the plugin `a` if none claims it whole.
+
+        What other packages registered raises `PluginError` for all that goes wrong in it and is
+        no error of ours, and for what it returns if that is not what it should make.
 
         Raises:
             UnknownNameError: nothing installed answers to it.
@@ -163,8 +175,14 @@ class Registry:
         table = self._plugins().get(group, {})
         return tuple(plugin for name in sorted(table) for plugin in table[name])
 
+    def chosen(self, group: str, name: str) -> Plugin | None:
+        """Which registration answers to a name; None for no such name, and for an open rivalry."""
+        rivals = self._plugins().get(group, {}).get(name, ())
+        return rivals[0] if len(rivals) == 1 else self._preferred(rivals)
+
     def _make_serializer(self, name: str) -> Serializer:
         base, *wrappers = split_name(name)
+        plugin = self._find(SERIALIZERS, base.word, name)
         made = cast("Serializer", self._load(SERIALIZERS, base.word, asked=name))
         if base.options:
             raise UnknownNameError(
@@ -173,20 +191,31 @@ class Registry:
                 key=name,
             )
         for wrapper in wrappers:
+            plugin = self._find(SERIALIZERS, f"+{wrapper.word}", name)
             wrap = self._load(SERIALIZERS, f"+{wrapper.word}", asked=name)
-            wrapped = _wrapped(cast("Callable[..., object]", wrap), made, wrapper, name)
+            wrapped = _wrapped(cast("Callable[..., object]", wrap), made, wrapper, name, plugin)
             if not isinstance(wrapped, Serializer):
-                raise _unfit(name, "a serializer (see ebooklet.ports.serializer)")
+                raise _unfit(plugin, name, "a serializer (see ebooklet.ports.serializer)")
             made = wrapped
         if made.name != name:
             # The name is what files and heads store: it has to lead back to the same object.
-            raise _unfit(name, f"an object of that name, but it says {made.name!r}")
+            raise _unfit(plugin, name, f"an object of that name, but it says {made.name!r}")
         return made
 
     def _load(self, group: str, name: str, *, asked: str | None = None) -> object:
         """What was registered, which `Plugin.load` has seen to be what its group holds."""
         if (group, name) not in self._loaded:
-            self._loaded[group, name] = self._find(group, name, asked or name).load()
+            plugin = self._find(group, name, asked or name)
+            loaded = plugin.load()
+            if group in _OPENERS and plugin.package != _OURS:
+                loaded = guarded(
+                    cast("Callable[..., object]", loaded),
+                    group=group,
+                    name=name,
+                    label=plugin.label,
+                    package=plugin.package,
+                )
+            self._loaded[group, name] = loaded
         return self._loaded[group, name]
 
     def _find(self, group: str, name: str, asked: str) -> Plugin:
@@ -197,16 +226,16 @@ class Registry:
         if rivals is None:
             raise self._unknown(group, name, asked)
         if len(rivals) > 1:
-            claims = " and ".join(
-                f"{p.package} {p.version} ({p.entry_point.value})"
-                for p in sorted(rivals, key=attrgetter("package"))
-            )
-            raise PluginError(
-                f"{rivals[0].label} is claimed by {claims}; uninstall all but one of them",
-                op="load plugin",
-                key=name,
-            )
+            return self._preferred(rivals) or _refuse(rivals)
         return rivals[0]
+
+    def _preferred(self, rivals: Sequence[Plugin]) -> Plugin | None:
+        """The one rival that is meant, if the preferences decide it."""
+        for package in self._prefer:
+            of_it = [plugin for plugin in rivals if _normal(plugin.package) == package]
+            if of_it:
+                return of_it[0] if len(of_it) == 1 else None
+        return None
 
     def _unknown(self, group: str, name: str, asked: str) -> UnknownNameError:
         table = self._plugins().get(group, {})
@@ -241,7 +270,28 @@ class Registry:
         return self._found
 
 
-def _wrapped(wrap: Callable[..., object], inner: Serializer, part: Part, name: str) -> object:
+def _refuse(rivals: Sequence[Plugin]) -> NoReturn:
+    by_package = sorted(rivals, key=attrgetter("package"))
+    packages = [plugin.package for plugin in by_package]
+    claims = " and ".join(f"{p.package} {p.version} ({p.entry_point.value})" for p in by_package)
+    one = _OURS if _OURS in packages else packages[0]
+    raise PluginError(
+        f"{rivals[0].label} is claimed by {claims}; uninstall all but one of them, or say whose "
+        f"is meant, for example by EBOOKLET_PREFER={one} in the environment, or by "
+        f"registry=Registry(prefer=[{one!r}]) of ebooklet.plugins.registry",
+        op="load plugin",
+        key=rivals[0].name,
+    )
+
+
+def _normal(package: str) -> str:
+    """A package's name in the one spelling in which names are compared (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def _wrapped(
+    wrap: Callable[..., object], inner: Serializer, part: Part, name: str, plugin: Plugin
+) -> object:
     """Call a wrapper, with its options as one text where the name gives any."""
     given = (inner, part.options) if part.options else (inner,)
     try:
@@ -255,6 +305,8 @@ def _wrapped(wrap: Callable[..., object], inner: Serializer, part: Part, name: s
         ) from None
     try:
         return wrap(*given)
+    except EBookletError:
+        raise
     except ValueError as exc:
         raise UnknownNameError(
             f"serializer {name!r}: the wrapper {part.word!r} has no options {part.options!r} "
@@ -262,6 +314,8 @@ def _wrapped(wrap: Callable[..., object], inner: Serializer, part: Part, name: s
             op="load plugin",
             key=name,
         ) from exc
+    except Exception as exc:
+        raise failed(plugin.label, plugin.package, plugin.name, exc) from exc
 
 
 def _tabulate(points: Iterable[EntryPoint]) -> dict[str, dict[str, tuple[Plugin, ...]]]:
@@ -279,10 +333,10 @@ def _tabulate(points: Iterable[EntryPoint]) -> dict[str, dict[str, tuple[Plugin,
     return tables
 
 
-def _unfit(name: str, wanted: str) -> PluginError:
+def _unfit(wrapper: Plugin, name: str, wanted: str) -> PluginError:
     return PluginError(
-        f"{GROUPS[SERIALIZERS]} {name!r} was registered by a package, but is not {wanted}; "
-        "update or uninstall that package",
+        f"what {wrapper.label} of the package {wrapper.package!r} makes of {name!r} is not "
+        f"{wanted}; update or uninstall that package",
         op="load plugin",
         key=name,
     )

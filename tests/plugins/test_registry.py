@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
 
 import pytest
 
-from ebooklet.errors import PluginError, UnknownNameError
+from ebooklet.errors import AccessDenied, PluginError, UnknownNameError
 from ebooklet.plugins.groups import LOCAL_STORES, LOCK_SERVICES, REMOTE_STORES, SERIALIZERS
 from ebooklet.plugins.registry import EntryPointSource, Registry, installed_entry_points
 from ebooklet.ports.serializer import Serializer
@@ -45,6 +46,17 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 GOOD = "class Good:\n    name = 'good'\n    safe = True\n    dumps = loads = staticmethod(bytes)\nGOOD = Good()\n"
+
+
+RIVAL = "class J(Good):\n    name = 'json'\nJ = J()\n"
+ODD = """
+RAISED = []
+
+def X(*args, **kwargs):
+    for each in RAISED:
+        raise each
+    return 42
+"""
 
 
 TURNED = """
@@ -243,6 +255,56 @@ class TestFailures:
         with pytest.raises(PluginError, match=r"'json' is claimed by ebooklet .* and rival 1\.0"):
             registry.serializer("json")
         assert registry.serializer("orjson").name == "orjson"
+
+    def test_preferences_decide_between_claims(self, site: Path) -> None:
+        """The first preferred package that claims the name has it; where none does, it is refused."""
+        rival = package(
+            site, "ri_val", f"[{SERIALIZERS}]\njson = rival_of:J\n", rival_of=GOOD + RIVAL
+        )
+        at_home = Registry(points(rival), prefer=["absent", "ebooklet", "ri-val"])
+        assert type(at_home.serializer("json")).__module__ == "ebooklet.serializers.json"
+        abroad = Registry(points(rival), prefer=["Ri.Val", "ebooklet"])
+        assert type(abroad.serializer("json")).__module__ == "rival_of"
+        with pytest.raises(PluginError, match="EBOOKLET_PREFER=ebooklet in the environment"):
+            Registry(points(rival), prefer=["absent"]).serializer("json")
+
+    @pytest.mark.parametrize(
+        ("group", "call"),
+        [
+            (REMOTE_STORES, lambda registry: registry.remote_store("odd")("odd://a")),
+            (LOCAL_STORES, lambda registry: registry.local_store("odd")(None, mode="read")),
+            (LOCK_SERVICES, lambda registry: registry.lock_service("odd")(None, None)),
+            (SERIALIZERS, lambda registry: registry.serializer("json+odd")),
+        ],
+        ids=["remote store", "local store", "lock service", "wrapper"],
+    )
+    def test_what_goes_wrong_in_a_plugins_function_is_named(
+        self, site: Path, group: str, call: Callable[[Registry], object]
+    ) -> None:
+        """Its own exception becomes the cause of one that names the package; others pass unchanged.
+
+        Mutation: `except BaseException` in `guarded` hides the SystemExit.
+        """
+        module = f"odd_{group.rpartition('.')[2]}"
+        name = "+odd" if group == SERIALIZERS else "odd"
+        odd = package(site, "odd-package", f"[{group}]\n{name} = {module}:X\n", **{module: ODD})
+        registry = Registry(points(odd))
+        raised: list[BaseException] = importlib.import_module(module).RAISED
+        raised[:] = [RuntimeError("no such table")]
+        with pytest.raises(
+            PluginError, match=r"'odd-package' failed .*\(RuntimeError: no such table\); mend"
+        ) as caught:
+            call(registry)
+        assert caught.value.__cause__ is raised[0]
+        assert caught.value.key == name
+        for passes in (AccessDenied("not you"), KeyboardInterrupt(), SystemExit(3)):
+            raised[:] = [passes]
+            with pytest.raises(type(passes)) as let_through:
+                call(registry)
+            assert let_through.value is passes
+        raised.clear()
+        with pytest.raises(PluginError, match=r"of the package 'odd-package' .*not a"):
+            call(registry)
 
     @pytest.mark.parametrize(
         "source",

@@ -13,8 +13,10 @@ from types import NoneType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import ebooklet
+from ebooklet.adapters.keyrings import keyring_of
 from ebooklet.adapters.probecache import ProbeCache
 from ebooklet.adapters.remote.probe import prober
+from ebooklet.core.encryption import EncryptionLike
 from ebooklet.core.head import Proto
 from ebooklet.core.keyring import Keyring
 from ebooklet.database import EBooklet
@@ -57,8 +59,9 @@ class Database(EBooklet[V], Generic[V]):
         lock_timeout: seconds to wait for the lock.
         force_lock: take the lock from whoever holds it.
         conflict: what a push does with keys changed on both sides: "error", "ours", "theirs".
-        encryption: a cipher and keys, `Keyring(AesGcmCipher(), KeyFile(path))`, for a database
-            that is encrypted or, where none exists, is to be; None for a plain one.
+        encryption: the keys of a database that is encrypted or, where none exists, is to be, as
+            `open` takes them: a `KeyFile`, an `Encryption`, or a function from key id to key; or
+            a `Keyring`, which brings its own cipher. None for a plain database.
         author: who commits, for the history.
         probes: remembers what was found out about servers; without it each creation finds it out.
         plugins: hook plugins, and no others; see `ebooklet.plugins.hooks.HookSpecs`.
@@ -98,7 +101,7 @@ class Database(EBooklet[V], Generic[V]):
         lock_timeout: float = DEFAULT_LOCK_TIMEOUT_S,
         force_lock: bool = False,
         conflict: ConflictPolicy = "error",
-        encryption: Keyring | None = None,
+        encryption: EncryptionLike | Keyring | None = None,
         author: str = "",
         probes: ProbeCache | None = None,
         plugins: Sequence[object] = (),
@@ -112,8 +115,8 @@ class Database(EBooklet[V], Generic[V]):
             serializer=(serializer, (Serializer,)),
             clock=(clock, (Clock,)),
             db_key=(db_key, (str,)),
-            encryption=(encryption, (Keyring, NoneType)),
         )
+        keyring = keyring_of(encryption)
         hooks = _hooks(plugins)
         request = Request(
             flag=flag,
@@ -128,7 +131,7 @@ class Database(EBooklet[V], Generic[V]):
             force_lock=force_lock,
             explicit_serializer=serializer.name,
             only="database",
-            keyring=encryption if encryption is not None else Keyring(),
+            keyring=keyring,
             owns_local=isinstance(local, LocalHalf),  # opened for this one
             owns_remote=False,
             settings=Settings(

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import ebooklet
+from ebooklet.adapters.keyrings import keyring_of
 from ebooklet.adapters.probecache import ProbeCache
 from ebooklet.adapters.remote.probe import prober
 from ebooklet.bootstrap.arguments import Arguments
-from ebooklet.bootstrap.encrypting import keyring_of
 from ebooklet.bootstrap.locking import locks_for
 from ebooklet.bootstrap.remotes import Remote
 from ebooklet.plugins.registry import Registry

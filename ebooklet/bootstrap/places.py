@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ebooklet.adapters.keyrings import keyring_of
 from ebooklet.adapters.probecache import ProbeCache
 from ebooklet.adapters.remote.probe import prober
 from ebooklet.bootstrap.arguments import Lock
-from ebooklet.bootstrap.encrypting import keyring_of
 from ebooklet.bootstrap.locking import locks_for
 from ebooklet.bootstrap.remotes import resolve_remote
 from ebooklet.core.encryption import EncryptionLike

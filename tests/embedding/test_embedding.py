@@ -56,19 +56,24 @@ assert not os.listdir(os.environ["XDG_CACHE_HOME"])
 
 
 def test_encrypted(remote: MemoryRemoteStore, tmp_path: Path) -> None:
-    """By a built cipher and a source of keys; without them the database does not open."""
-    encryption = Keyring(AesGcmCipher(), KeyFile.generate(tmp_path / "keys.json"))
+    """By a source of keys, or a built keyring of one; without them the database does not open."""
+    keys = KeyFile.generate(tmp_path / "keys.json")
     local = LocalHalf(open_store=open_memory, path=None, clock=CLOCK)
     with Database[Any](
-        local=local, remote=remote, serializer=JSON, clock=CLOCK, encryption=encryption
+        local=local, remote=remote, serializer=JSON, clock=CLOCK, encryption=keys
     ) as db:
         db["secret-key"] = "secret-value" * 10
         assert db.push()
     assert not any(b"secret" in remote.get(meta.key).body for meta in remote.list(""))
-    with Database[Any](
-        local=local, remote=remote, serializer=JSON, clock=CLOCK, flag="r", encryption=encryption
-    ) as db:
-        assert db["secret-key"] == "secret-value" * 10
+    for other in (keys.key, Keyring(AesGcmCipher(), keys)):
+        with Database[Any](
+            local=local, remote=remote, serializer=JSON, clock=CLOCK, flag="r", encryption=other
+        ) as db:
+            assert db["secret-key"] == "secret-value" * 10
+    with pytest.raises(TypeError, match="encryption is a KeyFile, an Encryption or a function"):
+        Database[Any](
+            local=local, remote=remote, serializer=JSON, clock=CLOCK, encryption="keys.json"
+        )
     with pytest.raises(EncryptionError):
         Database[Any](local=local, remote=remote, serializer=JSON, clock=CLOCK, flag="r")
 
@@ -224,7 +229,6 @@ def test_modes_change_in_place(remote: MemoryRemoteStore) -> None:
         ("serializer", "json"),
         ("clock", None),
         ("db_key", None),
-        ("encryption", "key.json"),
     ],
 )
 def test_parts_are_built(remote: MemoryRemoteStore, part: str, wrong: object) -> None:

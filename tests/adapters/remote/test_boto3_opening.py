@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING, Any
 
-from ebooklet.adapters.remote.boto3 import open_store
+import boto3
+import pytest
+from botocore.config import Config
+
+from ebooklet.adapters.remote.boto3 import Boto3RemoteStore, open_store
+from ebooklet.adapters.s3parameters import S3Parameters
 from ebooklet.connection import RemoteAddress
 from ebooklet.errors import AccessDenied
-from ebooklet.testing.servers import S3Server
+from ebooklet.testing.servers import REGION, S3Server
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 
 def test_no_credentials(seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,6 +50,34 @@ def test_usual_credentials(seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch)
     assert store.get("k").body == b"body"
     assert store.location == f"{seaweedfs.endpoint_url}/{bucket}"
     store.close()
+
+
+def test_a_session_of_the_application(seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients made by a session have its credentials and our configuration; none are given twice."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody else")
+    session = boto3.Session(seaweedfs.access_key_id, seaweedfs.access_key, region_name=REGION)
+    bucket = seaweedfs.new_bucket()
+    asked: list[Config] = []
+
+    def make_client(service: str, *, config: Config, **place: Any) -> S3Client:
+        asked.append(config)
+        client: S3Client = session.client(service, config=config, **place)
+        return client
+
+    where = S3Parameters(endpoint_url=seaweedfs.endpoint_url)
+    store = Boto3RemoteStore(bucket, where, make_client=make_client)
+    other = Boto3RemoteStore(bucket, where, make_client=session.client)
+    store.put("k", b"body")
+    assert other.get("k").body == b"body"
+    assert [config.retries["total_max_attempts"] for config in asked] == [1]
+    assert store.copies_from(store.origin)
+    assert not store.copies_from(other.origin)
+    store.close()
+    other.close()
+    with pytest.raises(ValueError, match="come from the session"):
+        Boto3RemoteStore(
+            bucket, S3Parameters(access_key_id="a", access_key="b"), make_client=make_client
+        )
 
 
 @pytest.mark.parametrize(

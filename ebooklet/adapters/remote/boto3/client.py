@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import botocore.session
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from botocore.awsrequest import AWSRequest
     from mypy_boto3_s3.client import S3Client
 
-__all__ = ["Client"]
+__all__ = ["Client", "MakeClient"]
+
+MakeClient: TypeAlias = Callable[..., Any]
+"""`client` of a `boto3.Session`, or `create_client` of botocore's."""
 
 # Service descriptions, read from disk once: boto3 reads them anew for each session, and every
 # database opened would take 0.14 s for its client instead of 0.02 s.
@@ -33,10 +36,15 @@ class Client:
     """One botocore client, made on first use and made anew in a forked child.
 
     It repeats nothing by itself: whether a request may be repeated depends on what it does.
+
+    Args:
+        parameters: what it is made of.
+        make: makes it; None for a session of its own, with the credentials of the parameters.
     """
 
-    def __init__(self, parameters: S3Parameters) -> None:
+    def __init__(self, parameters: S3Parameters, make: MakeClient | None = None) -> None:
         self._parameters = parameters
+        self._make = make
         self._lock = threading.Lock()
         self._client: S3Client | None = None
         self._owner = 0  # the process that made it: connections must not cross a fork
@@ -70,10 +78,6 @@ class Client:
 
     def _made(self) -> S3Client:
         wanted = self._parameters
-        session = botocore.session.Session()
-        session.register_component("data_loader", _loader)
-        if wanted.access_key_id and wanted.access_key:
-            session.set_credentials(wanted.access_key_id, wanted.access_key)
         config = Config(
             connect_timeout=CONNECT_TIMEOUT_S,
             read_timeout=wanted.read_timeout_s,
@@ -89,13 +93,20 @@ class Client:
         )
         client = cast(
             "S3Client",
-            session.create_client(
+            (self._make or self._by_parameters)(
                 "s3", region_name=wanted.region, endpoint_url=wanted.endpoint_url, config=config
             ),
         )
         client.meta.events.register("after-call.s3", self._note_date)
         client.meta.events.register("before-sign.s3.DeleteObjects", _add_md5)
         return client
+
+    def _by_parameters(self, service: str, **arguments: Any) -> object:
+        session = botocore.session.Session()
+        session.register_component("data_loader", _loader)
+        if self._parameters.access_key_id and self._parameters.access_key:
+            session.set_credentials(self._parameters.access_key_id, self._parameters.access_key)
+        return session.create_client(service, **arguments)
 
     def _note_date(self, parsed: Mapping[str, object], **_: object) -> None:
         metadata = parsed.get("ResponseMetadata")

@@ -11,7 +11,7 @@ from ebooklet.adapters.botofailures import check_deleted, translated
 from ebooklet.adapters.multipart import send_in_parts
 from ebooklet.adapters.outgoing import Outgoing, content_md5, etag_header
 from ebooklet.adapters.pools import Pools
-from ebooklet.adapters.remote.boto3.client import Client
+from ebooklet.adapters.remote.boto3.client import Client, MakeClient
 from ebooklet.adapters.retry import Retry
 from ebooklet.adapters.s3bucket import S3Bucket
 from ebooklet.adapters.s3failures import Kind
@@ -38,15 +38,24 @@ class Boto3Requests:
         bucket: its name.
         parameters: what the client is made of.
         retry: how the requests of lists and uploads in parts are repeated.
+        make_client: what makes it; None for the usual way.
     """
 
-    def __init__(self, bucket: str, parameters: S3Parameters, retry: Retry) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        parameters: S3Parameters,
+        retry: Retry,
+        make_client: MakeClient | None = None,
+    ) -> None:
         self._bucket = bucket
         self._parameters = parameters
-        self._client = Client(parameters)
+        self._client = Client(parameters, make_client)
         self._retry = retry
         self._pools = Pools(parameters.connections)
-        self.place = S3Bucket(bucket, parameters, "boto3", self._endpoint)
+        # What a session finds, no other does: the same bucket, but not the same credentials.
+        finder = "boto3" if make_client is None else f"boto3 session {id(make_client)}"
+        self.place = S3Bucket(bucket, parameters, finder, self._endpoint)
 
     def get(self, key: str, start: int, stop: int | None) -> StoredObject:
         """GetObject."""

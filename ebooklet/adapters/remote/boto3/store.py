@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ebooklet.adapters.remote.boto3.client import MakeClient
 from ebooklet.adapters.remote.boto3.requests import Boto3Requests
 from ebooklet.adapters.requests import Requests
 from ebooklet.adapters.retry import Retry
@@ -20,6 +21,12 @@ class Boto3RemoteStore(S3RemoteStore):
         parameters: endpoint, credentials and limits; those left out come from boto3's usual
             sources (environment, profiles, instance roles).
         retry: how reads and unconditional writes are repeated.
+        make_client: the method `client` of a `boto3.Session` that has the credentials; None makes
+            clients by parameters alone. It is called on first use, and again in a forked child,
+            with "s3", `region_name`, `endpoint_url`, and a `config` that the store depends on.
+
+    Raises:
+        ValueError: credentials in `parameters`, beside those of the session.
 
     Example:
         >>> store = Boto3RemoteStore("bucket", S3Parameters(endpoint_url="http://127.0.0.1:9000"))
@@ -27,8 +34,23 @@ class Boto3RemoteStore(S3RemoteStore):
         Boto3RemoteStore(bucket='bucket', endpoint_url='http://127.0.0.1:9000')
     """
 
+    def __init__(
+        self,
+        bucket: str,
+        parameters: S3Parameters | None = None,
+        *,
+        retry: Retry | None = None,
+        make_client: MakeClient | None = None,
+    ) -> None:
+        if make_client is not None and parameters is not None and parameters.access_key_id:
+            raise ValueError(
+                "credentials come from the session of make_client: leave them out of parameters"
+            )
+        self._make_client = make_client
+        super().__init__(bucket, parameters, retry=retry)
+
     def _requests_of(self, bucket: str, parameters: S3Parameters, retry: Retry) -> Requests:
-        return Boto3Requests(bucket, parameters, retry)
+        return Boto3Requests(bucket, parameters, retry, self._make_client)
 
 
 def open_store(address: RemoteAddress) -> tuple[Boto3RemoteStore, str]:

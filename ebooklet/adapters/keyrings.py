@@ -7,8 +7,10 @@ from ebooklet.core.keyring import Keyring
 from ebooklet.errors import UnsupportedOperation
 
 
-def keyring_of(encryption: EncryptionLike | None) -> Keyring:
+def keyring_of(encryption: EncryptionLike | Keyring | None) -> Keyring:
     """The cipher there is, with the caller's keys; without keys, what opens plain databases.
+
+    A keyring is taken as it is.
 
     Raises:
         TypeError: it is no source of keys.
@@ -16,6 +18,8 @@ def keyring_of(encryption: EncryptionLike | None) -> Keyring:
     """
     if encryption is None:
         return Keyring()
+    if isinstance(encryption, Keyring):
+        return encryption
     keys = key_source(encryption)
     try:
         from ebooklet.adapters.encryption.aesgcm import AesGcmCipher

@@ -9,6 +9,8 @@ import pytest
 
 import ebooklet.testing
 from ebooklet.adapters import objects
+from ebooklet.testing import fixtures, servers
+from tests.test_docs import REPOSITORY
 
 SUITES = {
     "ClockContract",
@@ -41,6 +43,13 @@ def test_the_helpers_of_stores_are_there() -> None:
     """The names that docs/writing-plugins.md tells authors of stores to use stay."""
     promised = {"check_key", "check_span", "no_copy", "read_body", "read_part"}
     assert promised <= set(objects.__all__)
+
+
+def test_every_fixture_and_server_is_explained() -> None:
+    """The page for authors names each fixture of the kit, and what starts each server without one."""
+    page = (REPOSITORY / "docs" / "writing-plugins.md").read_text(encoding="utf-8")
+    assert [name for name in fixtures.__all__ if f"\n| `{name}` | " not in page] == []
+    assert [n for n in servers.__all__ if n[:6] == "start_" and f"`{n}`" not in page] == []
 
 
 @pytest.mark.parametrize("missing", ["pytest", "hypothesis"])

@@ -247,7 +247,7 @@ class ConcurrentCompactionError(EBookletError, RuntimeError):
 
 
 class InvalidKeyError(EBookletError, ValueError):
-    """The key is too long, not encodable as UTF-8, or reserved by Booklet."""
+    """The key, of a value or of a database, is too long, not UTF-8, or reserved: choose another."""
 
 
 class InvalidURLError(EBookletError, ValueError, TypeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from functools import partial
 from typing import Any, Final, Generic, Never, TypeVar, overload
 
 from ebooklet.core.keys import RESERVED_KEYS, check_key
@@ -66,7 +67,7 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
 
     def __setitem__(self, key: str, value: V) -> None:
         if self._refuse_writes:
-            self._copy.require_writable("set")
+            self._copy.require_writable("set", key)
         if type(key) is not str or not key.isascii() or len(key) > 1000 or key in RESERVED_KEYS:
             check_key(key)
             key = str.__str__(key)  # of a subclass, the text alone
@@ -78,7 +79,7 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
         self._acquire()
         try:
             if self._refuse_writes:  # again, as another thread may have reopened it meanwhile
-                self._copy.require_writable("set")
+                self._copy.require_writable("set", key)
             # Marked first: an interrupt between the two leaves a mark too many, not one too few.
             self._touched[key] = None
             self._local_set(key, raw, self._now_us())
@@ -86,7 +87,7 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
             self._release()
 
     def __delitem__(self, key: str) -> None:
-        self._copy.require_writable("delete")
+        self._copy.require_writable("delete", key)
         if not writing.delete(self._copy, key):
             raise KeyError(key)
 
@@ -130,7 +131,7 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
             TypeError: with `encode_value=False` the value is not bytes.
             ValueError: the timestamp says no moment, or the handle is closed.
         """
-        self._copy.require_writable("set")
+        self._copy.require_writable("set", key)
         check_key(key)
         key = str.__str__(key)  # of a subclass, the text alone
         if encode_value:
@@ -145,7 +146,7 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
             raise TypeError("with encode_value=False the value must be bytes")
         moment = to_microseconds(timestamp, self._now_us())
         with self._lock:
-            self._copy.require_writable("set")
+            self._copy.require_writable("set", key)
             self._touched[key] = None
             self._local_set(key, raw, moment)
 
@@ -230,7 +231,7 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
         Raises:
             KeyError: it is absent, and no default was given.
         """
-        self._copy.require_writable("pop")
+        self._copy.require_writable("pop", key)
         taken = writing.take(self._copy, key, self._loads)
         if taken is not None:
             return taken[0]
@@ -252,7 +253,7 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """The value of `key`, after setting it to `default` if it is absent."""
-        self._copy.require_writable("setdefault")
+        self._copy.require_writable("setdefault", key)
         check_key(key)
         try:
             return self[key]
@@ -288,7 +289,7 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
 
     def set_timestamp(self, key: str, timestamp: Timestamp) -> None:
         """Change when `key` was written; this counts as a change. `KeyError` if it is absent."""
-        self._copy.require_writable("set_timestamp")
+        self._copy.require_writable("set_timestamp", key)
         moment = to_microseconds(timestamp, self._now_us())
         if not writing.restamp(self._copy, key, moment):
             raise KeyError(key)
@@ -309,7 +310,7 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
         self._copy.abandon_in_child()
 
     def _shut(self) -> None:
-        self._local_get = self._local_set = _closed
+        self._local_get = self._local_set = partial(_closed, self._copy)
 
     def _read_missing(self, key: object) -> bytes | None:
         self._copy.require_open()
@@ -317,8 +318,8 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
         return None if found is None else found.value
 
 
-def _closed(*_: object) -> Never:
-    raise ValueError("the database is closed")
+def _closed(copy: WorkingCopy, *_: object) -> Never:
+    raise copy.shut()
 
 
 def _inherited(*_: object) -> Never:

@@ -54,6 +54,7 @@ class RemoteSession(Closeable):
                 f"{place.location} can only be read: open it with flag 'r', or by an S3Connection "
                 "with credentials",
                 op="open",
+                key=place.db_key,
             )
         self._place = place
         self._open_place = open_place
@@ -215,13 +216,15 @@ class RemoteSession(Closeable):
 
     def _require_open(self) -> None:
         if self._closed:
-            raise ValueError("the session is closed")
+            raise ValueError(f"the session of {self._place.db_key!r} is closed: open another")
 
     def _require_writable(self, op: str) -> None:
         self._require_open()
         if not self._writable:
             raise ReadOnlyError(
-                f"cannot {op}: the session was opened with flag 'r'; open it with 'w'", op=op
+                f"cannot {op}: the session was opened with flag 'r'; open it with 'w'",
+                op=op,
+                key=self._place.db_key,
             )
 
     def _ask(self) -> Snapshot | None:

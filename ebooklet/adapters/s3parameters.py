@@ -9,6 +9,7 @@ from typing import Final
 
 from ebooklet.adapters.retry import Retry
 from ebooklet.connection import DEFAULT_THREADS, RemoteAddress, S3Connection
+from ebooklet.errors import InvalidURLError
 
 __all__ = ["S3Parameters", "options_of", "truth_of"]
 
@@ -61,7 +62,7 @@ class S3Parameters:
         """Those of an address whose options are `endpoint_url`, `region` and `unsigned`.
 
         Raises:
-            ValueError: bucket or key is missing, or an option is unknown.
+            InvalidURLError: bucket or key is missing, or an option is unknown.
         """
         options = options_of(address, _OPTIONS, example=example)
         unsigned = truth_of(options, "unsigned", address, "false")
@@ -88,13 +89,13 @@ def options_of(address: RemoteAddress, known: Iterable[str], *, example: str) ->
         example: a right URL, for the message.
 
     Raises:
-        ValueError: bucket or key is missing, or an option is unknown.
+        InvalidURLError: bucket or key is missing, or an option is unknown.
     """
     if not address.netloc or not address.path:
-        raise ValueError(f"{address}: the URL needs a bucket and a key, as in {example}")
+        raise InvalidURLError(f"{address}: the URL needs a bucket and a key, as in {example}")
     options = dict(address.options)
     if unknown := sorted(options.keys() - set(known)):
-        raise ValueError(f"{address}: unknown options {unknown}; known: {', '.join(known)}")
+        raise InvalidURLError(f"{address}: unknown options {unknown}; known: {', '.join(known)}")
     return options
 
 
@@ -102,9 +103,9 @@ def truth_of(options: dict[str, str], name: str, address: RemoteAddress, default
     """An option that is true or false.
 
     Raises:
-        ValueError: it is something else.
+        InvalidURLError: it is something else.
     """
     value = options.get(name, default).lower()
     if value not in _TRUE + _FALSE:
-        raise ValueError(f"{address}: {name} is true or false")
+        raise InvalidURLError(f"{address}: {name} is true or false")
     return value in _TRUE

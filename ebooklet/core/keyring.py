@@ -53,11 +53,18 @@ class Keyring:
             RemoteIntegrityError: the head was changed by who has not the key.
             UnsupportedFormatError: it is encrypted in a way that is not known.
         """
+        try:
+            return self._sealer_of(head)
+        except EncryptionError as exc:
+            exc.key = exc.key or head.name
+            raise
+
+    def _sealer_of(self, head: Head) -> Sealer:
         if not head.encrypted:
             if self.wanted:
                 raise EncryptionError(
-                    f"the database {head.name or ''} is not encrypted, and a key was given: leave "
-                    "encryption out, or choose another place to create an encrypted one",
+                    "this database is not encrypted, and a key was given: leave encryption out, or "
+                    "choose another place to create an encrypted one",
                     op="open",
                 )
             return PLAIN
@@ -160,7 +167,10 @@ class Keyring:
             return check_key(key)
         except ValueError as exc:
             raise EncryptionError(
-                f"what was given for key id {key_id!r} is no key: {exc}", op="open", key_id=key_id
+                f"what was given for key id {key_id!r} is no key ({exc}): give the bytes that "
+                "the database was made with",
+                op="open",
+                key_id=key_id,
             ) from None
 
 
@@ -224,6 +234,7 @@ class VaultSealer(KeyedSealer):
                 f"the database's history lies under {len(checks)} keys, more than a head can "
                 "name: rotate, and let old commits expire, before another key is used",
                 op="push",
+                key=head.name,
                 key_id=self.current,
             )
         sealed = self.seal(Kind.DIGEST_KEY, self.digest_key, fixed)

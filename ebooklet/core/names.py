@@ -6,12 +6,15 @@ import re
 import unicodedata
 from typing import Final
 
+from ebooklet.errors import InvalidKeyError
+
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32, lower case
 _VALUE: Final = {letter: value for value, letter in enumerate(_ALPHABET)}
 _SID_TEXT: Final = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}")
 _MS_BITS: Final = 48
 MAX_MS: Final = (1 << _MS_BITS) - 1
 MAX_COMPONENT_BYTES: Final = 200
+_SHOWN: Final = 80  # characters of a key that messages show
 MAX_KEY_BYTES: Final = 900  # S3 allows 1024; what we append needs at most 40
 
 
@@ -109,25 +112,33 @@ def check_db_key(db_key: str) -> str:
     """Return `db_key` if it can name a database; no name may reach into another's objects.
 
     Raises:
-        ValueError: says which rule of FORMAT §1 is broken.
+        InvalidKeyError: says which rule of FORMAT §1 is broken; a `ValueError`, too.
     """
     parts = db_key.split("/")
     try:
         size = len(db_key.encode())
         longest = len(parts[-1].encode())
     except UnicodeEncodeError:
-        raise ValueError(f"database key {db_key!r} cannot be encoded as UTF-8") from None
+        raise _unfit(db_key, "it cannot be encoded as UTF-8") from None
     if any(part in ("", ".", "..") for part in parts):
-        raise ValueError(f"database key {db_key!r} has an empty, '.' or '..' component")
+        raise _unfit(db_key, "it has an empty, '.' or '..' component")
     # In any case: to some servers `a.ALT` is the second copy of the head of `a`.
     if any(part.endswith((".d", ".alt")) or ".lock" in part for part in map(str.casefold, parts)):
-        raise ValueError(
-            f"database key {db_key!r}: no component may end in '.d' or '.alt' or contain '.lock', "
-            "which name our own objects"
+        raise _unfit(
+            db_key,
+            "no component may end in '.d' or '.alt' or contain '.lock', which name our own objects",
         )
     if longest > MAX_COMPONENT_BYTES or size > MAX_KEY_BYTES:
-        raise ValueError(
-            f"database key {db_key!r} is too long: its last component may have "
-            f"{MAX_COMPONENT_BYTES} bytes, the whole {MAX_KEY_BYTES}"
+        raise _unfit(
+            db_key,
+            f"it is too long: its last component may have {MAX_COMPONENT_BYTES} bytes, the whole "
+            f"{MAX_KEY_BYTES}",
         )
     return db_key
+
+
+def _unfit(db_key: str, why: str) -> InvalidKeyError:
+    shown = db_key if len(db_key) <= _SHOWN else f"{db_key[:_SHOWN]}…"
+    return InvalidKeyError(
+        f"no database can have this key: {why}; choose another db_key", op="open", key=shown
+    )

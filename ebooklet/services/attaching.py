@@ -132,6 +132,7 @@ def _settle_encryption(copy: WorkingCopy, *, writes: bool) -> None:
             f"{local.location} was made for an encrypted database that was not pushed yet: pass "
             "its encryption again, or make a new file without",
             op="open",
+            key=copy.db_key,
         )
 
 

@@ -170,6 +170,7 @@ def check_writable(request: Request) -> None:
             f"{remote.location} can only be read: open it with flag 'r', or by an S3Connection "
             "with credentials",
             op="open",
+            key=request.db_key,
         )
 
 
@@ -200,7 +201,10 @@ def _open(request: Request, undo: ExitStack) -> WorkingCopy:
         undo.callback(local.close)
     if writes and not local.writable:
         raise ReadOnlyError(
-            f"{local.location} was opened for reading only, and is to be written to", op="open"
+            f"{local.location} was opened for reading only, and is to be written to: open the "
+            "store for writing, or the database with flag 'r'",
+            op="open",
+            key=request.db_key,
         )
     settings = replace(_settle_settings(request, local, current), group_bytes=group_bytes)
     if request.flag != "n":

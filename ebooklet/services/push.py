@@ -76,7 +76,9 @@ def check_target(copy: WorkingCopy) -> None:
         )
     if not copy.remote.capabilities.writable:
         raise ReadOnlyError(
-            "this remote can only be read; pass a connection with credentials", op="push"
+            f"{copy.location} can only be read: open it by an S3Connection with credentials",
+            op="push",
+            key=copy.db_key,
         )
 
 

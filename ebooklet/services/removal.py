@@ -93,7 +93,9 @@ def delete_remote(copy: WorkingCopy) -> None:
         raise RemoteMissingError("this database was opened without a remote", op="delete_remote")
     if not copy.remote.capabilities.writable:
         raise ReadOnlyError(
-            "this remote can only be read; pass a connection with credentials", op="delete_remote"
+            f"{copy.location} can only be read: open it by an S3Connection with credentials",
+            op="delete_remote",
+            key=copy.db_key,
         )
     if not copy.push_lock.acquire(blocking=False):
         raise PushInProgressError(

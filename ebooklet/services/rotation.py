@@ -35,7 +35,10 @@ def rotate(copy: WorkingCopy, *, message: str = "") -> PushResult:
     check_reentry(copy, "push")
     if not copy.sealer.seals:
         raise EncryptionError(
-            "this database is not encrypted, so that there is no key to rotate", op="rotate_keys"
+            "this database is not encrypted, so that there is no key to rotate: what is to be "
+            "encrypted has to be created so, with encryption=, and filled anew",
+            op="rotate_keys",
+            key=copy.db_key,
         )
     copy.keyring.renew()
     pull(copy)

@@ -81,6 +81,7 @@ def copy_database(
             f"cannot copy to {target.location}, which can only be read: pass a connection with "
             "credentials",
             op="copy",
+            key=target.db_key,
         )
     snapshot = source.heads().read()
     if snapshot is None:

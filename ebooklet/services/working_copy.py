@@ -19,6 +19,7 @@ from ebooklet.core.sealing import PLAIN, Sealer
 from ebooklet.core.walks import Walks
 from ebooklet.errors import (
     EBookletError,
+    EncryptionError,
     ForkedProcessError,
     LockTimeout,
     ObjectNotFound,
@@ -195,6 +196,11 @@ class WorkingCopy:
         return f"{self.remote.location}/{self.db_key}"
 
     @property
+    def _name(self) -> str:
+        """What it is called where its store may be closed, and is not to be asked for its place."""
+        return repr(self.local.location if self.remote is None else self.db_key)
+
+    @property
     def view_root(self) -> NodeRef | None:
         """Root of the index that reads look into; None after `clear` or flag n."""
         return None if self.base is None or self.pending.replace else self.base.root
@@ -209,7 +215,7 @@ class WorkingCopy:
         if self.forked:
             raise forked()
         if self.closed:
-            raise ValueError("the database is closed")
+            raise self.shut()
         if not self.local.writable and (self.local.changed_elsewhere or self._behind):
             # Another process pulled or wrote: what is stored now belongs to its base, not to ours.
             # Until that can be taken over, and a key for it may be missing, nothing is served.
@@ -217,6 +223,10 @@ class WorkingCopy:
             self.local.acknowledge()
             self.reload()
             self._behind = False
+
+    def shut(self) -> ValueError:
+        """What a closed handle says."""
+        return ValueError(f"the database {self._name} is closed: open it again")
 
     def notice(self) -> None:
         """As a reader, take in what other processes did by now, so that it does not turn up later.
@@ -231,11 +241,16 @@ class WorkingCopy:
             self.local.freshen()
             self.require_open()
 
-    def require_writable(self, op: str) -> None:
-        """Raise `ReadOnlyError` on a read-only handle."""
+    def require_writable(self, op: str, key: str | None = None) -> None:
+        """Raise `ReadOnlyError` on a read-only handle; `key` is what was to be written."""
         self.require_open()
         if not self.settings.writable:
-            raise ReadOnlyError(f"cannot {op}: the database was opened read-only", op=op)
+            raise ReadOnlyError(
+                f"cannot {op}: the database {self._name} is open for reading only; open it with "
+                "flag 'w', or call reopen('w')",
+                op=op,
+                key=key if key is not None else self.db_key,
+            )
 
     def require_online(self, op: str) -> None:
         """Raise `OfflineError` on a handle that makes no requests."""
@@ -309,7 +324,11 @@ class WorkingCopy:
 
     def begin_sealing(self) -> None:
         """Be a database that does not exist yet, and that is encrypted from its first commit on."""
-        self.sealer = self.keyring.create(self.clock.token_bytes)
+        try:
+            self.sealer = self.keyring.create(self.clock.token_bytes)
+        except EncryptionError as exc:
+            exc.key = self.db_key
+            raise
         self.params = self.keyring.params(self.clock.token_bytes)
 
     @contextmanager

@@ -75,7 +75,7 @@ def set_if_absent(copy: WorkingCopy, key: str, value: bytes, moment: int) -> byt
         if found is not None:
             return found.value
         with copy.lock:
-            copy.require_writable("setdefault")
+            copy.require_writable("setdefault", key)
             if _state(copy) == seen and not copy.local.contains(key):
                 copy.pending.touched[key] = None
                 copy.local.set(key, value, moment)
@@ -90,7 +90,7 @@ def _state(copy: WorkingCopy) -> tuple[object, int]:
 
 
 def _remove(copy: WorkingCopy, key: str) -> None:
-    copy.require_writable("delete")
+    copy.require_writable("delete", key)
     copy.pending.mark_deleted(key, copy.clock.now_us())
     # Journalled first: a crash between the two leaves a deletion that is found again, where
     # the other order would leave a key that is merely not cached.
@@ -110,7 +110,7 @@ def restamp(copy: WorkingCopy, key: str, moment: int) -> bool:
         if found is None:
             return False
         with copy.lock:
-            copy.require_writable("set_timestamp")
+            copy.require_writable("set_timestamp", key)
             here = copy.local.get_entry(key)
             if here is None and _state(copy) != seen:
                 continue  # deleted, or another commit's by now: look again

@@ -147,7 +147,8 @@ class KeyFile:
         except FileExistsError as exc:
             raise EncryptionError(
                 f"another process is changing the key file {self.path}: try again; if none is, one "
-                f"was killed, and {new} can be deleted"
+                f"was killed, and {new} can be deleted",
+                op="change keys",
             ) from exc
 
         done = False

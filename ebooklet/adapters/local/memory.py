@@ -233,7 +233,7 @@ class MemoryLocalStore:
     def _open(self) -> dict[str, LocalValue]:
         data = self._data
         if data is None:
-            raise self._refusal or LocalFileError("the store is closed: open the database again")
+            raise self._refusal or LocalFileError(f"{self.location} is closed: open it again")
         return data
 
 

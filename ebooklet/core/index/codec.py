@@ -227,7 +227,11 @@ def decode_node(data: bytes, ref: NodeRef, params: TreeParams, sealer: Sealer = 
             "stored bytes of an index node do not match their checksum; run fsck", op="index"
         )
     if sealer.seals != (params.encryption is not None):
-        raise EncryptionError("an index node cannot be read without a key", op="index")
+        raise EncryptionError(
+            "an index node of an encrypted database cannot be read without its key: open the "
+            "database with encryption=",
+            op="index",
+        )
     try:
         return _decode(bytes(sealer.open(Kind.NODE, data)), ref, params)
     except (UnicodeDecodeError, OverflowError) as exc:

@@ -47,6 +47,7 @@ def sweep(
         raise ReadOnlyError(
             f"{place.location} can only be read: pass a connection with credentials to sweep",
             op="fsck",
+            key=place.db_key,
         )
     found = look(place)
     if found.snapshot is None:

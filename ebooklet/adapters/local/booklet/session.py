@@ -370,7 +370,9 @@ class Session:
         except PermissionError:
             deed = "written" if kind == fcntl.LOCK_EX else "read"
             raise ReadOnlyError(
-                f"{self.location} may not be {deed}: correct its permissions", op="open"
+                f"{self.location} may not be {deed} by this user: correct its permissions, or use "
+                "a copy of it",
+                op="open",
             ) from None
         try:
             while True:

@@ -60,7 +60,7 @@ def open_store(address: RemoteAddress) -> tuple[Boto3RemoteStore, str]:
     public buckets.
 
     Raises:
-        ValueError: bucket or key is missing, or an option is unknown.
+        InvalidURLError: bucket or key is missing, or an option is unknown.
     """
     parameters, retry = S3Parameters.in_options(address, example="s3://bucket/key")
     return Boto3RemoteStore(address.netloc, parameters, retry=retry), address.path

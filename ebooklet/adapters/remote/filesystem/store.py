@@ -29,6 +29,7 @@ from ebooklet.errors import (
     AccessDenied,
     BucketMissingError,
     EBookletError,
+    InvalidURLError,
     ObjectNotFound,
     OutcomeUnknown,
     PreconditionFailed,
@@ -345,12 +346,12 @@ def open_store(address: RemoteAddress) -> tuple[FilesystemRemoteStore, str]:
     """Open `file:///folder/db`: the store is the folder, which must exist, the key is `db`.
 
     Raises:
-        ValueError: the URL names another host, or no database.
+        InvalidURLError: the URL names another host, or no database.
         BucketMissingError: the folder does not exist.
     """
     if address.netloc not in ("", "localhost"):
-        raise ValueError(f"{address}: a file URL has three slashes, as in file:///folder/db")
+        raise InvalidURLError(f"{address}: a file URL has three slashes, as in file:///folder/db")
     path = Path(address.path)
     if not path.name:
-        raise ValueError(f"{address}: the URL must end in the database's name")
+        raise InvalidURLError(f"{address}: the URL must end in the database's name")
     return FilesystemRemoteStore(path.parent), path.name

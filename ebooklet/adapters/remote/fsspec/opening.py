@@ -11,7 +11,7 @@ from ebooklet.adapters.requests import RequestingStore
 from ebooklet.adapters.retry import Retry
 from ebooklet.adapters.s3parameters import S3Parameters
 from ebooklet.connection import RemoteAddress
-from ebooklet.errors import UnknownNameError
+from ebooklet.errors import InvalidURLError, UnknownNameError
 
 __all__ = ["open_store"]
 
@@ -29,7 +29,7 @@ def open_store(address: RemoteAddress) -> tuple[RequestingStore, str]:
     protocol are the parameters of its file system; secrets come from that library's own sources.
 
     Raises:
-        ValueError: the URL names no database, an option is unknown or a secret.
+        InvalidURLError: the URL names no database, an option is unknown or a secret.
         UnknownNameError: fsspec knows no such protocol, or needs a package for it.
     """
     protocol = address.scheme.partition("+")[2]
@@ -38,13 +38,13 @@ def open_store(address: RemoteAddress) -> tuple[RequestingStore, str]:
         return S3fsRemoteStore(address.netloc, parameters, retry=retry), address.path
     folder, _, name = address.path.strip("/").rpartition("/")
     if not protocol or not name or not (address.netloc or folder):
-        raise ValueError(
+        raise InvalidURLError(
             f"{address}: the URL needs a protocol, a folder and a name, as in "
             "fsspec+sftp://host/folder/db"
         )
     options = dict(address.options)
     if secrets := sorted(options.keys() & set(_SECRETS)):
-        raise ValueError(
+        raise InvalidURLError(
             f"a URL must not contain secrets ({', '.join(secrets)}): they would end up in logs; "
             f"give them as the file system's own library reads them"
         )

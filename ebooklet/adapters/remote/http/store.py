@@ -19,6 +19,7 @@ from ebooklet.adapters.remote.http.whole import MAX_KEPT_BYTES, WholeObjects
 from ebooklet.connection import DEFAULT_THREADS, RemoteAddress
 from ebooklet.errors import (
     EBookletError,
+    InvalidURLError,
     ReadOnlyError,
     RemoteUnavailable,
     UnsupportedOperation,
@@ -72,7 +73,7 @@ class HttpRemoteStore:
         kept_bytes: of objects kept in memory, should the server send whole objects for ranges.
 
     Raises:
-        ValueError: the URL is of another kind, names no object, or carries a query.
+        InvalidURLError: the URL is of another kind, names no object, or carries a query.
 
     Example:
         >>> store = HttpRemoteStore("https://data.example.org/open/my%20db")
@@ -92,13 +93,17 @@ class HttpRemoteStore:
     ) -> None:
         parts = urlsplit(db_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-            raise ValueError("the database's URL must be http(s)://host/path, without credentials")
+            raise InvalidURLError(
+                "the database's URL must be http(s)://host/path, without credentials"
+            )
         if parts.query or parts.fragment:
-            raise ValueError(_NO_QUERY)
+            raise InvalidURLError(_NO_QUERY)
         path = quote(_STRAY_PERCENT.sub("%25", parts.path), safe=_URL_PATH)
         folder, _, name = path.rpartition("/")
         if not name:
-            raise ValueError("the URL must name the database's object, as in https://host/path/db")
+            raise InvalidURLError(
+                "the URL must name the database's object, as in https://host/path/db"
+            )
         self._folder = f"{parts.scheme}://{parts.netloc}{folder}/"
         self._spelled = name
         self._db_key = unquote(name)
@@ -309,10 +314,10 @@ def open_store(address: RemoteAddress) -> tuple[HttpRemoteStore, str]:
         The store, and the key of the database's object in it.
 
     Raises:
-        ValueError: the URL names no object, or carries a query.
+        InvalidURLError: the URL names no object, or carries a query.
     """
     if address.options:
-        raise ValueError(_NO_QUERY)
+        raise InvalidURLError(_NO_QUERY)
     connection = address.connection
     if connection is None:
         store = HttpRemoteStore(str(address))

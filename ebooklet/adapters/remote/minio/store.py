@@ -10,6 +10,7 @@ from ebooklet.adapters.retry import Retry
 from ebooklet.adapters.s3bucket import S3RemoteStore
 from ebooklet.adapters.s3parameters import S3Parameters, options_of, truth_of
 from ebooklet.connection import RemoteAddress
+from ebooklet.errors import InvalidURLError
 
 __all__ = ["MinioRemoteStore", "open_store"]
 
@@ -42,7 +43,7 @@ def open_store(address: RemoteAddress) -> tuple[MinioRemoteStore, str]:
     public buckets.
 
     Raises:
-        ValueError: host, bucket or key is missing, or an option is unknown.
+        InvalidURLError: host, bucket or key is missing, or an option is unknown.
     """
     options = options_of(address, _OPTIONS, example=_EXAMPLE)
     unsigned = truth_of(options, "unsigned", address, "false")
@@ -52,7 +53,7 @@ def open_store(address: RemoteAddress) -> tuple[MinioRemoteStore, str]:
         bucket, _, key = address.path.partition("/")
         endpoint_url = f"{'https' if secure else 'http'}://{address.netloc}"
         if not bucket or not key:
-            raise ValueError(
+            raise InvalidURLError(
                 f"{address}: the URL needs a host, a bucket and a key, as in {_EXAMPLE}"
             )
     parameters, retry = S3Parameters.at(

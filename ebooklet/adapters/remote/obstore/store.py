@@ -10,6 +10,7 @@ from ebooklet.adapters.retry import Retry
 from ebooklet.adapters.s3bucket import S3RemoteStore
 from ebooklet.adapters.s3parameters import S3Parameters
 from ebooklet.connection import RemoteAddress
+from ebooklet.errors import InvalidURLError
 
 __all__ = ["ObstoreRemoteStore", "open_store"]
 
@@ -42,10 +43,10 @@ def open_store(address: RemoteAddress) -> tuple[ObstoreRemoteStore, str]:
     public buckets.
 
     Raises:
-        ValueError: another scheme, bucket or key is missing, or an option is unknown.
+        InvalidURLError: another scheme, bucket or key is missing, or an option is unknown.
     """
     if address.scheme != _SCHEME:
-        raise ValueError(
+        raise InvalidURLError(
             f"{address}: obstore is used for {_SCHEME}:// only; fsspec+PROTOCOL:// opens others"
         )
     parameters, retry = S3Parameters.in_options(address, example="obstore+s3://bucket/key")

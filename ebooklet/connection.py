@@ -8,6 +8,7 @@ import re
 import warnings
 from copy import copy
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 from typing import Final, Literal
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
@@ -25,11 +26,26 @@ _DRIVER_SCHEMES: Final = {
 PUBLIC_FIELDS: Final = ("db_key", "bucket", "endpoint_url", "db_url")
 DEFAULT_THREADS: Final = 16
 _MIRROR_RETRIES: Final = 1
+_TEXTS: Final = ("access_key_id", "access_key", "db_key", "bucket", "region")
+_NUMBERS: Final = {"threads": Integral, "read_timeout": Real, "retries": Integral}
 _TAKEN_AS_THEY_ARE: Final = ("http", "https")  # their escapes are the server's to read
 _SHOWN: Final = 200  # characters of a URL in a message
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _PLAIN_IN_PATHS: Final = "/~!$&'()*+,;=:@"  # RFC 3986 §3.3
+
+
+def _check_types(connection: S3Connection) -> None:
+    """Refuse numbers given as text, and text as anything else. No message repeats a value."""
+    for name in _TEXTS:
+        value: object = getattr(connection, name)
+        if not isinstance(value, (str, type(None))):
+            raise TypeError(f"{name} must be a string, not {type(value).__name__}")
+    for name, kind in _NUMBERS.items():
+        value = getattr(connection, name)
+        if isinstance(value, bool) or not isinstance(value, kind):
+            whole = "a whole number" if kind is Integral else "a number"
+            raise TypeError(f"{name} must be {whole}, not {type(value).__name__}")
 
 
 def _check_http_url(name: str, url: object) -> SplitResult:
@@ -90,7 +106,9 @@ class S3Connection:
         driver: client library: "boto3", or another that an extra installs.
 
     Raises:
-        ValueError: neither `db_url` nor all of access_key_id, access_key, db_key and bucket.
+        ValueError: neither `db_url` nor all of access_key_id, access_key, db_key and bucket; or a
+            number is out of its range.
+        TypeError: a number is given as text, or a text as something else.
         InvalidURLError: `endpoint_url` or `db_url` is no http(s) URL, or holds credentials.
 
     Example:
@@ -111,6 +129,7 @@ class S3Connection:
     driver: str = field(default="boto3", kw_only=True)
 
     def __post_init__(self) -> None:
+        _check_types(self)
         if not self.has_credentials and not self.db_url:
             raise ValueError(
                 "give either db_url, or all of access_key_id, access_key, db_key and bucket"
@@ -126,7 +145,7 @@ class S3Connection:
                     UserWarning,
                     stacklevel=3,
                 )
-        if self.threads < 1 or self.retries < 0 or self.read_timeout <= 0:
+        if self.threads < 1 or self.retries < 0 or not self.read_timeout > 0:
             raise ValueError("threads must be at least 1, retries 0 or more, read_timeout positive")
         if self.driver not in _DRIVER_SCHEMES:
             raise ValueError(f"unknown driver {self.driver!r}; known: {', '.join(_DRIVER_SCHEMES)}")

@@ -19,6 +19,7 @@ from ebooklet.adapters.remote.probe import prober
 from ebooklet.core.encryption import EncryptionLike
 from ebooklet.core.head import Proto
 from ebooklet.core.keyring import Keyring
+from ebooklet.core.numbers import check_seconds
 from ebooklet.database import EBooklet
 from ebooklet.errors import UnsupportedOperation
 from ebooklet.ports.clock import Clock
@@ -108,6 +109,7 @@ class Database(EBooklet[V], Generic[V]):
     ) -> None:
         check_flag(flag, FLAGS)
         check_policy(conflict)
+        check_seconds("lock_timeout", lock_timeout)
         _check_parts(
             local=(local, (LocalStore, LocalHalf)),
             remote=(remote, (RemoteStore, NoneType)),

@@ -11,6 +11,7 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConfigParseError,
+    ConnectionClosedError,
     ConnectTimeoutError,
     CredentialRetrievalError,
     EndpointConnectionError,
@@ -23,6 +24,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
     ProfileNotFound,
     ProxyConnectionError,
+    SSLError,
     SSOError,
     TokenRetrievalError,
     ValidationError,
@@ -30,7 +32,8 @@ from botocore.exceptions import (
 from urllib3.exceptions import HTTPError
 
 from ebooklet.adapters.s3failures import Kind, lost, no_credentials, not_reached, refused
-from ebooklet.errors import EBookletError, StoreError
+from ebooklet.adapters.tlsfailures import tls_failure
+from ebooklet.errors import AccessDenied, EBookletError, StoreError
 
 __all__ = ["check_deleted", "translated"]
 
@@ -40,7 +43,6 @@ _NOT_CREDENTIALS: Final = (
     PartialCredentialsError,
     CredentialRetrievalError,
     NoAuthTokenError,
-    ProfileNotFound,
     SSOError,
     LoginError,
     TokenRetrievalError,
@@ -74,8 +76,19 @@ def translated(op: str, key: str | None, where: str, kind: Kind) -> Iterator[Non
         code = str(exc.response["Error"].get("Code", ""))
         raise refused(_status(exc), code, op=op, key=key, where=where, kind=kind) from exc
     except _NEVER_SENT as exc:
+        if _follows(exc, ConnectionResetError):  # aiobotocore says so of a connection that was open
+            what = "no answer (ConnectionResetError)"
+            raise lost(what, op=op, key=key, where=where, kind=kind, closed=True) from exc
         slowly = isinstance(exc, ConnectTimeoutError)
         raise not_reached(type(exc).__name__, op=op, key=key, where=where, slowly=slowly) from exc
+    except ProfileNotFound as exc:
+        profile = exc.kwargs.get("profile")  # a name, and no secret
+        raise AccessDenied(
+            f"no usable credentials for {where}: the profile {profile!r} is in no configuration "
+            "file of AWS; correct the variable AWS_PROFILE, or remove it",
+            op=op,
+            key=key,
+        ) from exc
     except _NOT_CREDENTIALS as exc:
         raise no_credentials(
             type(exc).__name__,
@@ -90,15 +103,19 @@ def translated(op: str, key: str | None, where: str, kind: Kind) -> Iterator[Non
             op=op,
             key=key,
         ) from exc
+    except SSLError as exc:
+        named = tls_failure(exc, op=op, key=key, where=where, authorities="AWS_CA_BUNDLE")
+        what = f"no answer ({type(exc).__name__})"
+        raise named or lost(what, op=op, key=key, where=where, kind=kind) from exc
     except (BotoCoreError, HTTPError, OSError, KeyError, RecursionError) as exc:
         # KeyError: half an answer. RecursionError: botocore follows redirects to other regions
         # without an end, and may say so in an error of its own.
-        if _is_circle(exc):
+        if _follows(exc, RecursionError):
             raise StoreError(
                 f"{where} redirects in a circle: pass its region", op=op, key=key
             ) from exc
-        what = f"no answer ({type(exc).__name__})"
-        raise lost(what, op=op, key=key, where=where, kind=kind) from exc
+        what, closed = f"no answer ({type(exc).__name__})", isinstance(exc, ConnectionClosedError)
+        raise lost(what, op=op, key=key, where=where, kind=kind, closed=closed) from exc
     except ValueError as exc:  # botocore's word for an endpoint or a header it cannot use
         raise StoreError(
             f"request to {where} was never sent: {type(exc).__name__}", op=op, key=key
@@ -113,9 +130,9 @@ def check_deleted(answer: Mapping[str, Any], where: str) -> None:
             raise refused(0, code, op="delete", key=key, where=where, kind=Kind.WRITE)
 
 
-def _is_circle(exc: BaseException) -> bool:
+def _follows(exc: BaseException, kind: type[BaseException]) -> bool:
     link: BaseException | None = exc
-    while link is not None and not isinstance(link, RecursionError):
+    while link is not None and not isinstance(link, kind):
         link = link.__cause__ or link.__context__
     return link is not None
 

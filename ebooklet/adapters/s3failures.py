@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Final
 
 from ebooklet.adapters.retry import NotAccepted, RivalRequest
+from ebooklet.adapters.tlsfailures import or_tls
 from ebooklet.errors import (
     AccessDenied,
     BucketMissingError,
@@ -122,7 +123,9 @@ def refused(
         return lost(answer, op=op, key=key, where=where, kind=kind)
     if status in (301, 302, 307) or code == "PermanentRedirect":
         return error(StoreError, f"{where} is in another region ({answer}): pass its region")
-    return error(StoreError, f"{where} refused the request ({answer})")
+    # Servers of TLS that answer plain http do so with a 400 of their own, which is not S3's.
+    hint = or_tls(where) if status == 400 and code in ("", "400") else ""
+    return error(StoreError, f"{where} refused the request ({answer}){hint}")
 
 
 def code_of(body: bytes) -> str:
@@ -131,10 +134,16 @@ def code_of(body: bytes) -> str:
     return code[1].decode("ascii", "replace") if code else ""
 
 
-def lost(what: str, *, op: str, key: str | None, where: str, kind: Kind) -> StoreError:
-    """The error for a request that went out and had no clear answer."""
+def lost(
+    what: str, *, op: str, key: str | None, where: str, kind: Kind, closed: bool = False
+) -> StoreError:
+    """The error for a request that went out and had no clear answer.
+
+    `closed` if all that came was the connection's end.
+    """
     if kind is Kind.READ:
-        return RemoteUnavailable(f"{what} from {where}: try again", op=op, key=key)
+        hint = or_tls(where) if closed else ""
+        return RemoteUnavailable(f"{what} from {where}: try again{hint}", op=op, key=key)
     return OutcomeUnknown(
         f"{what} from {where}: the write may have happened; read to find out", op=op, key=key
     )

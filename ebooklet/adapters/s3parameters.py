@@ -6,8 +6,10 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import urlsplit
 
 from ebooklet.adapters.retry import Retry
+from ebooklet.adapters.urloptions import known_options
 from ebooklet.connection import DEFAULT_THREADS, RemoteAddress, S3Connection
 from ebooklet.errors import InvalidURLError
 
@@ -79,6 +81,14 @@ class S3Parameters:
             or os.environ.get("AWS_ENDPOINT_URL")
         )
 
+    def where(self, bucket: str) -> str:
+        """The bucket, and its server if it is known without asking a library; for messages."""
+        endpoint = self.known_endpoint
+        if endpoint is None:
+            return f"bucket {bucket!r}"
+        parts = urlsplit(endpoint)  # the environment's may hold credentials
+        return f"bucket {bucket!r} at {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
 
 def options_of(address: RemoteAddress, known: Iterable[str], *, example: str) -> dict[str, str]:
     """The options of a URL that names a bucket and a key.
@@ -89,14 +99,11 @@ def options_of(address: RemoteAddress, known: Iterable[str], *, example: str) ->
         example: a right URL, for the message.
 
     Raises:
-        InvalidURLError: bucket or key is missing, or an option is unknown.
+        InvalidURLError: bucket or key is missing, or an option is unknown or given twice.
     """
     if not address.netloc or not address.path:
         raise InvalidURLError(f"{address}: the URL needs a bucket and a key, as in {example}")
-    options = dict(address.options)
-    if unknown := sorted(options.keys() - set(known)):
-        raise InvalidURLError(f"{address}: unknown options {unknown}; known: {', '.join(known)}")
-    return options
+    return known_options(address, known)
 
 
 def truth_of(options: dict[str, str], name: str, address: RemoteAddress, default: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Self, TypeAlias, TypedDict, TypeVar
 
 from ebooklet.core.encryption import EncryptionLike
 from ebooklet.core.head import DatabaseType
-from ebooklet.core.numbers import check_whole
+from ebooklet.core.numbers import check_seconds, check_whole
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.local_store import LocalStore
@@ -96,11 +96,17 @@ class Options:
                 "offline=True goes with flag 'r' only; to write where the remote may be out of "
                 "reach, pass offline='auto'"
             )
-        if not self.lock_timeout >= 0:
-            raise ValueError(f"lock_timeout is in seconds, 0 or more, not {self.lock_timeout!r}")
+        check_seconds("lock_timeout", self.lock_timeout)
+        if self.force_lock not in (True, False):  # "no" would count as yes
+            raise TypeError(f"force_lock must be True or False, not {self.force_lock!r}")
+        if self.allow_pickle not in (True, False, None):
+            raise TypeError(f"allow_pickle must be True, False or None, not {self.allow_pickle!r}")
         plugins: object = self.plugins
         if isinstance(plugins, str) or not isinstance(plugins, Iterable):
-            raise TypeError(f"plugins is a list of hook plugins, not {plugins!r}")
+            raise TypeError(
+                "plugins is a list of hook plugins, as in plugins=[Audit()], not "
+                f"{type(plugins).__name__}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

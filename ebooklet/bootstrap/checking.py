@@ -11,6 +11,7 @@ from ebooklet.bootstrap.installed import INSTALLED
 from ebooklet.bootstrap.locking import check_lock
 from ebooklet.bootstrap.places import place_opener
 from ebooklet.core.encryption import EncryptionLike
+from ebooklet.core.numbers import check_seconds
 from ebooklet.services.fsck.examining import DEFAULT_MIN_AGE_MS, examine
 from ebooklet.services.fsck.report import FsckReport
 from ebooklet.services.fsck.sweeping import sweep
@@ -65,8 +66,8 @@ def fsck(
         (True, True, ())
     """
     seconds = min_age.total_seconds() if isinstance(min_age, timedelta) else min_age
-    if not seconds >= 0:
-        raise ValueError("min_age must be 0 or more")
+    check_seconds("min_age", seconds)
+    check_seconds("lock_timeout", lock_timeout)
     min_age_ms = round(min(seconds, _LONGEST_AGE_S) * 1000)
     check_lock(lock, INSTALLED, held=True)
     with place_opener(SystemClock(), INSTALLED, lock, encryption)(remote_conn) as place:

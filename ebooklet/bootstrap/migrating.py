@@ -20,6 +20,7 @@ from ebooklet.bootstrap.remotes import ENTRY_FIELD, Remote, connection_of, resol
 from ebooklet.bootstrap.serializing import serializer_name, serializer_of
 from ebooklet.connection import DEFAULT_THREADS, S3Connection
 from ebooklet.core.encryption import EncryptionLike
+from ebooklet.core.numbers import check_seconds
 from ebooklet.core.serializer_names import CUSTOM_NAME, split_name
 from ebooklet.errors import SerializationError
 from ebooklet.plugins.registry import Registry
@@ -94,6 +95,7 @@ def migrate(
         SnapshotExpired: the old remote was changed while it was read.
         EBookletError: see `ebooklet.errors`; nothing is left locked or open.
     """
+    check_seconds("lock_timeout", lock_timeout)
     registry = registry or INSTALLED
     clock = clock or SystemClock()
     if isinstance(old, os.PathLike) or (isinstance(old, str) and "://" not in old):

@@ -10,6 +10,7 @@ from ebooklet.bootstrap.installed import INSTALLED
 from ebooklet.bootstrap.locking import check_lock, lock_elsewhere
 from ebooklet.bootstrap.places import place_opener
 from ebooklet.core.encryption import EncryptionLike
+from ebooklet.core.numbers import check_seconds
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
 from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S
@@ -51,6 +52,7 @@ def open_session(
         (False, None)
     """
     check_flag(flag, FLAGS)
+    check_seconds("lock_timeout", lock_timeout)
     clock, registry = clock or SystemClock(), registry or INSTALLED
     check_lock(lock, registry, held=True)
     open_place = place_opener(clock, registry, lock_elsewhere(lock))

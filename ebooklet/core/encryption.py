@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Final, NoReturn, TypeAlias
 
@@ -71,8 +72,16 @@ def key_source(given: EncryptionLike) -> KeySource:
         return Encryption(given)
     raise TypeError(
         "encryption is a KeyFile, an Encryption or a function from key id to key, not "
-        f"{type(given).__name__}"
+        f"{type(given).__name__}{_meant(given)}"  # nothing of its content, which may be a key
     )
+
+
+def _meant(given: object) -> str:
+    if isinstance(given, (str, os.PathLike)):
+        return "; keys in a file are KeyFile(path)"
+    if isinstance(given, (bytes, Mapping)):
+        return "; keys at hand are Encryption({id: key}, current=id)"
+    return ""
 
 
 def check_key_id(key_id: object) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 
 def check_whole(name: str, number: object, *, largest: int | None = None) -> None:
     """Refuse anything but a whole number from 1 to `largest`.
@@ -14,3 +16,15 @@ def check_whole(name: str, number: object, *, largest: int | None = None) -> Non
     if number < 1 or (largest is not None and number > largest):
         upto = "1 or more" if largest is None else f"between 1 and {largest}"
         raise ValueError(f"{name} must be {upto}, not {number}")
+
+
+def check_seconds(name: str, seconds: object) -> None:
+    """Refuse anything but a number of seconds, 0 or more; infinity is one.
+
+    Raises:
+        TypeError, ValueError: naming the option `name`.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, Real):
+        raise TypeError(f"{name} must be a number of seconds, not {type(seconds).__name__}")
+    if not float(seconds) >= 0:
+        raise ValueError(f"{name} is in seconds, 0 or more, not {seconds!r}")

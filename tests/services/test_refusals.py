@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ebooklet
-from ebooklet import Encryption, EncryptionError, InvalidKeyError, KeyFile, ReadOnlyError
+from ebooklet import (
+    Encryption,
+    EncryptionError,
+    InvalidKeyError,
+    InvalidURLError,
+    KeyFile,
+    ReadOnlyError,
+    UnsupportedOperation,
+)
 
 Database = ebooklet.EBooklet[Any]
 URL = "memory://refusals/data/stations"
@@ -110,3 +120,76 @@ def test_keys_that_do_not_fit_name_the_database(db: Database, tmp_path: Path) ->
     with ebooklet.open(URL, flag="w") as plain, pytest.raises(EncryptionError) as caught:
         plain.rotate_keys()
     assert caught.value.key == "data/stations"
+
+
+FULL = {"access_key_id": "id", "access_key": "s3cr3t", "db_key": "k", "bucket": "b"}
+opening = partial(ebooklet.open, URL)
+
+
+def connection(**given: Any) -> ebooklet.S3Connection:
+    """A whole connection, but for what is given."""
+    return ebooklet.S3Connection(**{**FULL, **given})
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "given", "says"),
+    [
+        *((connection, name, "8", "whole number, not str") for name in ("threads", "retries")),
+        *((connection, name, 2.5, "whole number, not float") for name in ("threads", "retries")),
+        (connection, "threads", True, "whole number, not bool"),
+        (connection, "read_timeout", "60", "number, not str"),
+        *((connection, name, b"s3cr3t", "string, not bytes") for name in (*FULL, "region")),
+        (opening, "lock_timeout", "5", "number of seconds, not str"),
+        (opening, "lock_timeout", None, "number of seconds, not NoneType"),
+        (opening, "n_buckets", "5", "whole number, not str"),
+        *((opening, name, "no", "must be True") for name in ("force_lock", "allow_pickle")),
+        (opening, "plugins", Encryption({}), r"plugins=\[Audit\(\)\], not Encryption"),
+        (opening, "encryption", "s3cr3t", r"not str; .* KeyFile\(path\)"),
+        (opening, "encryption", b"s3cr3t", r"not bytes; .* Encryption\(\{id: key\}"),
+        (partial(ebooklet.open_session, URL, "w"), "lock_timeout", "5", "number of seconds"),
+        (partial(ebooklet.migrate, URL, URL), "lock_timeout", "5", "number of seconds"),
+        *(
+            (partial(ebooklet.fsck, URL), name, "5", "number of seconds")
+            for name in ("lock_timeout", "min_age")
+        ),
+    ],
+)
+def test_arguments_of_another_type(
+    function: Callable[..., object], name: str, given: object, says: str
+) -> None:
+    """A `TypeError` that names the argument, and repeats nothing that may be a secret."""
+    with pytest.raises(TypeError, match=f"^{name} .*{says}") as caught:
+        function(**{name: given})
+    assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        (
+            "s3://b/k?regoin=s3cr3t",
+            r"s3://b/k: .*\['regoin'\]; known: endpoint_url, region, unsigned",
+        ),
+        ("s3://b/k?region=a&region=b", "region is given more than once"),
+        ("minio://h/b/k?regoin=s3cr3t", "known: region, secure, unsigned"),
+        ("memory://m/k?region=s3cr3t", r"\['region'\]; known: none, as memory:// .* written %3F"),
+        ("file:///tmp/k?region=s3cr3t", r"\['region'\]; known: none, as file:// .* written %3F"),
+        ("https://127.0.0.1/k?region=s3cr3t", "must end with the path"),
+    ],
+)
+def test_options_that_a_url_does_not_have(url: str, says: str) -> None:
+    """Which there are is said, and no option is left out without a word."""
+    with pytest.raises(InvalidURLError, match=says) as caught:
+        ebooklet.open(url)
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_keys_without_the_package_that_encrypts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key file can be made anywhere; the open that needs the package says how to get it."""
+    for module in ("cryptography", "ebooklet.adapters.encryption.aesgcm"):
+        monkeypatch.setitem(sys.modules, module, None)
+    keys = KeyFile.generate(tmp_path / "keys.json")
+    with pytest.raises(UnsupportedOperation, match=r"pip install 'ebooklet\[crypto\]'"):
+        ebooklet.open("memory://refusals/no-package", flag="c", encryption=keys)

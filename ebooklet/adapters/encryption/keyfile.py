@@ -53,6 +53,8 @@ class KeyFile:
     def generate(cls, path: str | os.PathLike[str], key_id: str | None = None) -> Self:
         """Make a new key file, mode 0600, with one random key.
 
+        Works where `ebooklet[crypto]` is not installed; opening an encrypted database does not.
+
         Args:
             path: where no file is.
             key_id: of the key; by default today's date and a random suffix. It is no secret:

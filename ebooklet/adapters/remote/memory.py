@@ -18,6 +18,7 @@ from ebooklet.adapters.objects import (
     read_part,
     same_etag,
 )
+from ebooklet.adapters.urloptions import known_options
 from ebooklet.connection import RemoteAddress
 from ebooklet.errors import EBookletError, ObjectNotFound, PreconditionFailed
 from ebooklet.ports.remote_store import (
@@ -213,5 +214,9 @@ def open_store(address: RemoteAddress) -> tuple[MemoryRemoteStore, str]:
 
     Returns:
         The store of that name, and the database's key in it: the path, or "db" without one.
+
+    Raises:
+        InvalidURLError: the URL has options.
     """
+    known_options(address)
     return MemoryRemoteStore(address.netloc), address.path or _DEFAULT_DB_KEY

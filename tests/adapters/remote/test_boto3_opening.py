@@ -80,6 +80,18 @@ def test_a_session_of_the_application(seaweedfs: S3Server, monkeypatch: pytest.M
         )
 
 
+def test_an_unknown_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named, with its variable and the server; what the server's URL hides is not."""
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://id:s3cr3t@127.0.0.1:9")
+    store, _ = open_store(RemoteAddress.parse("s3://bucket/db"))
+    says = r"bucket 'bucket' at http://127\.0\.0\.1:9: the profile 'nobody' .* AWS_PROFILE"
+    for use in (lambda: store.get("k"), lambda: store.location):
+        with pytest.raises(AccessDenied, match=says):
+            use()
+    store.close()
+
+
 @pytest.mark.parametrize(
     ("url", "problem"),
     [

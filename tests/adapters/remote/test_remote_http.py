@@ -33,7 +33,7 @@ from ebooklet.ports.remote_store import ByteRange, RemoteStore
 from ebooklet.services.opening import FLAGS
 from ebooklet.testing.counting_proxy import CountingProxy
 from ebooklet.testing.servers import S3Server, start_rclone_http
-from tests.odd_servers import Answer, playing, saying
+from tests.odd_servers import Answer, playing, saying, self_signed
 
 BODY = bytes(range(256)) * 8
 SID = mint_sid(1, bytes(10))
@@ -515,43 +515,6 @@ def test_trusted_certificates_are_accepted(tmp_path: Path, monkeypatch: pytest.M
         assert store.get("db").body == BODY
         with pytest.raises(StoreError, match="plain http"):
             store.get("moved")
-
-
-def self_signed(folder: Path) -> Path:
-    """A certificate and its key for 127.0.0.1, in one file."""
-    from datetime import UTC, datetime, timedelta
-    from ipaddress import ip_address
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / "server.pem"
-    path.write_bytes(
-        certificate.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return path
 
 
 @pytest.mark.parametrize(

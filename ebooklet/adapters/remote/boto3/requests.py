@@ -158,7 +158,7 @@ class Boto3Requests:
         self._client.close()
 
     def _endpoint(self) -> str:
-        with translated("open", None, f"bucket {self._bucket!r}", Kind.READ):
+        with translated("open", None, self._where(), Kind.READ):
             return self._client.endpoint
 
     def _repeated(self, op: str, key: str, kind: Kind, request: Callable[[], T]) -> T:
@@ -172,5 +172,4 @@ class Boto3Requests:
         return translated(op, key, self._where(), kind)
 
     def _where(self) -> str:
-        endpoint = self._parameters.endpoint_url
-        return f"bucket {self._bucket!r}" + (f" at {endpoint}" if endpoint else "")
+        return self._parameters.where(self._bucket)

@@ -24,6 +24,7 @@ from ebooklet.adapters.files import exclusive, read, sync_folder
 from ebooklet.adapters.keypaths import HIDDEN_FOLDER, decode, encode
 from ebooklet.adapters.objects import check_key, check_span, no_copy, read_part, same_etag
 from ebooklet.adapters.remote.filesystem.tree import Elements, KeyTree
+from ebooklet.adapters.urloptions import known_options
 from ebooklet.connection import RemoteAddress
 from ebooklet.errors import (
     AccessDenied,
@@ -346,11 +347,12 @@ def open_store(address: RemoteAddress) -> tuple[FilesystemRemoteStore, str]:
     """Open `file:///folder/db`: the store is the folder, which must exist, the key is `db`.
 
     Raises:
-        InvalidURLError: the URL names another host, or no database.
+        InvalidURLError: the URL names another host or no database, or has options.
         BucketMissingError: the folder does not exist.
     """
     if address.netloc not in ("", "localhost"):
         raise InvalidURLError(f"{address}: a file URL has three slashes, as in file:///folder/db")
+    known_options(address)
     path = Path(address.path)
     if not path.name:
         raise InvalidURLError(f"{address}: the URL must end in the database's name")

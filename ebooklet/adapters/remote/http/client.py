@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +12,19 @@ from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationValueError, SSLError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationValueError,
+    ProtocolError,
+    SSLError,
+)
 from urllib3.response import BaseHTTPResponse
 
 from ebooklet.adapters.httpanswers import leave
 from ebooklet.adapters.retry import CONNECT_TIMEOUT_S, NotAccepted, Retry
 from ebooklet.adapters.serverclock import ServerClock
+from ebooklet.adapters.tlsfailures import or_tls, tls_failure
 from ebooklet.errors import (
     AccessDenied,
     EBookletError,
@@ -142,14 +148,10 @@ class Client:
             finally:
                 leave(answer)
         except SSLError as exc:
-            if isinstance(exc.args[0] if exc.args else exc, ssl.SSLCertVerificationError):
-                raise StoreError(
-                    f"{self._folder}: its TLS certificate was not accepted; SSL_CERT_FILE names "
-                    "a file of authorities to trust instead",
-                    op=op,
-                    key=key,
-                ) from exc
-            raise self._unanswered(exc, op, key) from exc
+            named = tls_failure(
+                exc, op=op, key=key, where=self._folder, authorities="SSL_CERT_FILE"
+            )
+            raise named or self._unanswered(exc, op, key) from exc
         except LocationValueError as exc:
             raise StoreError(f"{self._folder} is no usable URL", op=op, key=key) from exc
         except (HTTPError, OSError) as exc:
@@ -211,7 +213,8 @@ class Client:
     def _unanswered(self, exc: BaseException, op: str, key: str) -> RemoteUnavailable:
         made = NotAccepted if isinstance(exc, ConnectTimeoutError) else RemoteUnavailable
         return made(
-            f"no answer from {self._folder} ({type(exc).__name__}): check the network and the URL",
+            f"no answer from {self._folder} ({type(exc).__name__}): check the network and the "
+            f"URL{or_tls(self._folder) if isinstance(exc, ProtocolError) else ''}",
             op=op,
             key=key,
         )

@@ -60,8 +60,8 @@ class Clients:
     repeats the requests of a list or an upload in parts, of which the caller sees only the whole.
     """
 
-    def __init__(self, where: str, parameters: S3Parameters, retry: Retry) -> None:
-        self._where = where
+    def __init__(self, bucket: str, parameters: S3Parameters, retry: Retry) -> None:
+        self._bucket = bucket
         self._parameters = parameters
         self._retry = retry
         self._lock = threading.Lock()
@@ -73,6 +73,11 @@ class Clients:
         """Scheme, host and port of the server; without anything a URL could hide."""
         parts = urlsplit(self._parameters.endpoint_url or _AWS)
         return f"{parts.scheme}://{parts.netloc}"
+
+    @property
+    def where(self) -> str:
+        """Bucket and endpoint, for messages."""
+        return f"bucket {self._bucket!r} at {self.endpoint}"
 
     @property
     def single(self) -> Minio:
@@ -109,7 +114,7 @@ class Clients:
             secure=parts.scheme == "https",
             region=region,
             credentials=_provider(wanted),
-            http_client=Transport(self._where, wanted, self.clock, retry),
+            http_client=Transport(self.where, wanted, self.clock, retry),
         )
 
 

@@ -47,7 +47,7 @@ class MinioRequests:
     def __init__(self, bucket: str, parameters: S3Parameters, retry: Retry) -> None:
         self._bucket = bucket
         self._parameters = parameters
-        self._clients = Clients(f"bucket {bucket!r}", parameters, retry)
+        self._clients = Clients(bucket, parameters, retry)
         self.place = S3Bucket(bucket, parameters, "minio", lambda: self._clients.endpoint)
 
     def get(self, key: str, start: int, stop: int | None) -> StoredObject:
@@ -127,7 +127,9 @@ class MinioRequests:
         for failed in failures:
             code, key = failed.code or "", failed.name
             if code != "NoSuchKey":
-                raise refused(0, code, op="delete", key=key, where=self._where(), kind=Kind.WRITE)
+                raise refused(
+                    0, code, op="delete", key=key, where=self._clients.where, kind=Kind.WRITE
+                )
 
     def copy(self, source: str, target: str, container: str | None) -> None:
         """CopyObject, after a HeadObject of the source that the client makes."""
@@ -148,7 +150,7 @@ class MinioRequests:
     def _translated(self, op: str, key: str) -> Iterator[None]:
         """Name the errors of our transport, and translate what the client adds of its own."""
         kind = Kind.READ if op in ("get", "head", "list") else Kind.WRITE
-        where = self._where()
+        where = self._clients.where
         try:
             yield
         except EBookletError as exc:
@@ -178,9 +180,6 @@ class MinioRequests:
                 op=op,
                 key=key,
             ) from exc
-
-    def _where(self) -> str:
-        return f"bucket {self._bucket!r} at {self._clients.endpoint}"
 
 
 def _headers(cache_control: str | None) -> dict[str, str | list[str] | tuple[str]] | None:

@@ -23,6 +23,7 @@ from urllib3.exceptions import (
     LocationValueError,
     NameResolutionError,
     NewConnectionError,
+    ProtocolError,
     SSLError,
 )
 from urllib3.response import BaseHTTPResponse
@@ -31,6 +32,7 @@ from ebooklet.adapters.retry import CONNECT_TIMEOUT_S, Retry
 from ebooklet.adapters.s3failures import Kind, code_of, lost, not_reached, refused
 from ebooklet.adapters.s3parameters import S3Parameters
 from ebooklet.adapters.serverclock import ServerClock
+from ebooklet.adapters.tlsfailures import tls_failure
 from ebooklet.errors import StoreError
 
 __all__ = ["Transport", "answer_lost"]
@@ -103,18 +105,15 @@ def answer_lost(exc: BaseException, where: str, kind: Kind) -> StoreError:
     """The error for a request that urllib3 could not finish."""
     what = type(exc).__name__
     if isinstance(exc, SSLError) and isinstance(exc.args[0] if exc.args else None, ssl.SSLError):
-        if isinstance(exc.args[0], ssl.SSLCertVerificationError):
-            return StoreError(
-                f"{where}: its TLS certificate was not accepted; SSL_CERT_FILE names a file of "
-                "authorities to trust instead"
-            )
-        return not_reached(what, op="", key=None, where=where)
+        named = tls_failure(exc, op="", key=None, where=where, authorities="SSL_CERT_FILE")
+        return named or not_reached(what, op="", key=None, where=where)
     if isinstance(exc, LocationValueError):
         return StoreError(f"request to {where} was never sent: {what}; check the endpoint")
     if isinstance(exc, (ConnectTimeoutError, NewConnectionError, NameResolutionError)):
         slowly = not isinstance(exc, NewConnectionError)
         return not_reached(what, op="", key=None, where=where, slowly=slowly)
-    return lost(f"no answer ({what})", op="", key=None, where=where, kind=kind)
+    closed = isinstance(exc, ProtocolError)
+    return lost(f"no answer ({what})", op="", key=None, where=where, kind=kind, closed=closed)
 
 
 def _kind(method: str, headers: object) -> Kind:

@@ -15,6 +15,7 @@ from typing import Final
 from obstore.exceptions import BaseError, NotSupportedError
 
 from ebooklet.adapters.s3failures import Kind, lost, not_reached, refused
+from ebooklet.adapters.tlsfailures import no_tls, not_accepted
 from ebooklet.errors import (
     EBookletError,
     ObjectNotFound,
@@ -28,6 +29,9 @@ __all__ = ["PartRefused", "translated"]
 _STATUS: Final = re.compile(r"Server returned non-2xx status code: (\d{3})")
 _CODE: Final = re.compile(r"<Code>([^<]{1,64})</Code>")
 _NEVER_SENT: Final = re.compile(r"HttpError \{\s*kind: Connect\b")
+_NO_TLS: Final = re.compile(r"InvalidMessage\(\s*InvalidContentType\b")
+_NOT_ACCEPTED: Final = re.compile(r"error: InvalidCertificate\(")
+_CLOSED: Final = re.compile(r"HttpError \{\s*kind: Interrupted\b")
 _REDIRECT: Final = "Received redirect without LOCATION"
 _OTHER_PART: Final = re.compile(
     r"source: (UnexpectedRange|NoContentRange|ParseContentRange|InvalidContentRange)\b"
@@ -70,6 +74,10 @@ def _named(exc: Exception, op: str, key: str, where: str, kind: Kind) -> EBookle
         return PartRefused(f"{where} sent a part as if it were the whole", op=op, key=key)
     if _REDIRECT in text:
         return refused(301, "", op=op, key=key, where=where, kind=kind)
+    if _NEVER_SENT.search(text) and _NO_TLS.search(text):
+        return no_tls(op=op, key=key, where=where)
+    if _NEVER_SENT.search(text) and _NOT_ACCEPTED.search(text):
+        return not_accepted(op=op, key=key, where=where, authorities="SSL_CERT_FILE")
     if _NEVER_SENT.search(text):
         return not_reached(type(exc).__name__, op=op, key=key, where=where)
     if isinstance(exc, FileNotFoundError):
@@ -78,4 +86,5 @@ def _named(exc: Exception, op: str, key: str, where: str, kind: Kind) -> EBookle
         return StoreError(f"obstore cannot name this object of {where}", op=op, key=key)
     if isinstance(exc, (NotSupportedError, NotImplementedError)):
         return UnsupportedOperation(f"obstore cannot ask this of {where}", op=op, key=key)
-    return lost(f"no answer ({type(exc).__name__})", op=op, key=key, where=where, kind=kind)
+    what, closed = f"no answer ({type(exc).__name__})", _CLOSED.search(text) is not None
+    return lost(what, op=op, key=key, where=where, kind=kind, closed=closed)

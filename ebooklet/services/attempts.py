@@ -10,6 +10,7 @@ from typing import Final
 from ebooklet.core.entry import Entry
 from ebooklet.core.head import Head, Proto, encode_head
 from ebooklet.core.refs import NodeRef
+from ebooklet.core.sealing import KeyedSealer
 from ebooklet.errors import (
     ConflictError,
     PushInProgressError,
@@ -121,6 +122,7 @@ class Write(ABC):
         self.placed: dict[str, Entry] = {}  # uploaded by an earlier attempt
         self.lengths: dict[bytes, int] = {}  # of the segments of earlier attempts
         self.kinds: dict[bytes, int] = {}
+        self._sealed_under: str | None = None  # the current key when the last attempt began
         self.metadata: tuple[bytes, int] | None = None  # as the last attempt wrote them
 
     def run(self) -> PushResult:
@@ -181,6 +183,11 @@ class Write(ABC):
             raise UnsupportedFormatError(
                 f"this database can only be read: {reason}", op="push", key=copy.db_key
             )
+        current = copy.sealer.current if isinstance(copy.sealer, KeyedSealer) else None
+        if current != self._sealed_under:
+            # The record names the keys that its snapshot lies under, and not one that was left.
+            self._forget_attempts()
+            self._sealed_under = current
         with copy.lock:
             copy.pending.begin_push()
             replacing, metadata = copy.pending.replace, copy.pending.metadata
@@ -205,6 +212,10 @@ class Write(ABC):
                     copy.journal.stored(key for key in done if outcome.covered[key] is not None)
                     copy.journal.settled(done)
         return outcome.result
+
+    def _forget_attempts(self) -> None:
+        """Lay down anew what earlier attempts did: the next one seals under another key."""
+        self.placed.clear()
 
     @abstractmethod
     def _write(self, base: Snapshot | None, *, replacing: bool, metadata: bool) -> Outcome:

@@ -103,6 +103,10 @@ class Rewrite(Write):
         self._chosen = chosen
         self._done: tuple[NodeRef, NodeRef, LiveBytes] | None = None  # from, to, its segments
 
+    def _forget_attempts(self) -> None:
+        super()._forget_attempts()
+        self._done = None
+
     def _write(self, base: Snapshot | None, *, replacing: bool, metadata: bool) -> Outcome:
         copy = self.copy
         if replacing:

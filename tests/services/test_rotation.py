@@ -203,3 +203,43 @@ def test_an_id_that_cannot_be_told_from_another_is_refused() -> None:
     with pytest.raises(EncryptionError, match="choose another id") as caught:
         opened(store, Encryption(keys, current=alike[1]))
     assert caught.value.key_id == alike[1]
+
+
+def test_a_push_that_loses_to_a_rotation_leaves_nothing_under_the_older_key() -> None:
+    """Who follows the head's key seals anew what an attempt before had laid down under another."""
+    store = filled()
+
+    def rotate() -> None:
+        with opened(store, NEW) as other:
+            assert other.rotate_keys()
+
+    follower = Encryption(KEYS)  # no current key of its own
+    with opened(store, follower) as db:
+        db["late"] = "l" * 100
+        store.before_head = rotate
+        assert db.push()
+    assert head_of(store).tip.key_ids == ("new",)
+    with opened(store, ONLY_NEW, "r") as db:
+        assert dict(db.items()) == {**CONTENT, "late": "l" * 100}
+
+
+def test_a_rotation_that_meets_a_third_key_moves_everything_under_it() -> None:
+    """What its record says of keys holds for what an attempt before it had moved as well."""
+    store = filled()
+    keys = {**KEYS, "third": bytes(range(2, 34))}
+    with opened(store, NEW) as db:
+        db["between"] = 1
+        assert db.push()
+
+    def push() -> None:
+        with opened(store, Encryption(keys, current="third")) as other:
+            other["late"] = "l" * 100
+            assert other.push()
+
+    with opened(store, Encryption(keys)) as db:
+        store.before_head = push
+        assert db.rotate_keys()
+    assert head_of(store).tip.key_ids == ("third",)
+    with opened(store, Encryption({"third": keys["third"]}), "r") as db:
+        assert dict(db.items()) == {**CONTENT, "between": 1, "late": "l" * 100}
+        assert db.get_metadata() == METADATA

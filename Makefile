@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PEER   := .venv-0.11/.ready
-TYPED  := ebooklet $(wildcard tests/typing/*.py)
+TYPED  := ebooklet tests
 # Half of the time goes into waiting, for servers, locks and disks: two workers for each of two cores.
 PYTEST_ARGS ?= -n 4 --dist loadgroup
 
@@ -36,15 +36,17 @@ $(READY): pyproject.toml constraints.txt
 	  echo "make: '$(PYTHON)' not found. Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "make: '$(PYTHON)' is `$(PYTHON) --version 2>&1`; EBooklet needs Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "make: installing what it needs into $(VENV); the first time, this takes about a minute"
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  $(PYTHON) -m venv --clear $(VENV) || { \
 	  echo "make: could not create $(VENV); on Debian and Ubuntu install the package python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	@$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
 	@touch $@
 
 # The existing EBooklet, whose databases the tests migrate, in an environment of its own.
 $(PEER): $(READY) ebooklet/testing/peer.py
-	$(BIN)/python -m ebooklet.testing.peer $(@D)
+	@echo "make: installing the existing EBooklet into $(@D), once; its databases are migrated by tests"
+	@$(BIN)/python -m ebooklet.testing.peer $(@D)
 	@touch $@
 
 test: lint types $(PEER)

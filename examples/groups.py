@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
-from s3_credentials import SEASONS, connection
+from s3_credentials import SEASONS, check_environment, connection
 
 import ebooklet
 
@@ -33,5 +34,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    check_environment(sys.argv[0])
     with tempfile.TemporaryDirectory() as folder:
         main(Path(folder))

@@ -8,12 +8,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import ebooklet
 
+NEEDED = ("S3_BUCKET", "S3_ACCESS_KEY_ID", "S3_ACCESS_KEY")
 SEASONS = {"summer": (12, 1, 2), "autumn": (3, 4, 5), "winter": (6, 7, 8), "spring": (9, 10, 11)}
 
 
@@ -26,6 +28,15 @@ def connection(db_key: str, env: Mapping[str, str] = os.environ) -> ebooklet.S3C
         env["S3_BUCKET"],
         endpoint_url=env.get("S3_ENDPOINT_URL"),
     )
+
+
+def check_environment(script: str) -> None:
+    """End with a line of usage where the environment names no bucket."""
+    if missing := [name for name in NEEDED if not os.environ.get(name)]:
+        settings = " ".join(f"{name}=…" for name in NEEDED)
+        print(f"usage: [S3_ENDPOINT_URL=…] {settings} python {script}", file=sys.stderr)
+        print(f"not set: {', '.join(missing)}", file=sys.stderr)
+        raise SystemExit(2)
 
 
 def main(folder: Path) -> None:
@@ -47,5 +58,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    check_environment(sys.argv[0])
     with tempfile.TemporaryDirectory() as folder:
         main(Path(folder))

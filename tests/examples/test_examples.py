@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -63,10 +65,39 @@ def test_s3_with_credentials(environment: dict[str, str]) -> None:
     assert environment["S3_ACCESS_KEY"] not in out
 
 
-def test_groups(environment: dict[str, str]) -> None:
-    """A catalogue names its members, and each opens from its entry."""
-    out = said(EXAMPLES / "groups.py", env=environment)
-    assert "summer: Months of summer: 01, 02, 12" in out
+def test_groups(
+    moto: S3Server, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A catalogue names its members, and each opens from its entry; `local_server.py` runs it."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    runner = importlib.import_module("local_server")
+    monkeypatch.setattr(runner, "start_moto", lambda _: nullcontext(moto))
+    assert runner.main([str(EXAMPLES / "groups.py")]) == 0
+    assert "summer: Months of summer: 01, 02, 12" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("script", ["s3_credentials", "groups", "public_reading", "local_server"])
+def test_without_what_it_needs(script: str) -> None:
+    """A line of usage, and exit code 2: no traceback."""
+    path = EXAMPLES / f"{script}.py"
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("S3_")}
+    done = subprocess.run(
+        [sys.executable, path], env=alone, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: ")
+    assert f"python {path}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_each_has_a_command() -> None:
+    """The page gives a command for every example, and none for what is not there."""
+    page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    commands = "\n".join(re.findall(r"^    (.+)$", page, re.MULTILINE))
+    named = set(re.findall(r"examples/([\w.-]+)", commands))
+    there = {path.name for path in EXAMPLES.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert named == there - {"ucd.py", "__pycache__"}  # the first is data of two others
 
 
 def test_public_reading(

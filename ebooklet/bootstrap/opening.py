@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack, overload
 
 from ebooklet.adapters.clock import SystemClock
 from ebooklet.bootstrap.arguments import Arguments, OpenOptions, Options, PathLike, spelled_out
@@ -26,6 +26,29 @@ from ebooklet.services.reopening import Mode, reopen_copy
 from ebooklet.services.working_copy import WorkingCopy
 
 
+@overload
+def open(  # noqa: A001 - as below
+    remote_conn: RemoteLike | None,
+    file_path: PathLike | None = None,
+    flag: Flag = "r",
+    value_serializer: Any = None,
+    n_buckets: int = DEFAULT_N_BUCKETS,
+    buffer_size: int = DEFAULT_BUFFER_SIZE,
+    *,
+    remote_conn_group: Literal[True],
+    **options: Unpack[OpenOptions],
+) -> RemoteConnGroup: ...
+@overload
+def open(  # noqa: A001 - as below
+    remote_conn: RemoteLike | None,
+    file_path: PathLike | None = None,
+    flag: Flag = "r",
+    value_serializer: Any = None,
+    n_buckets: int = DEFAULT_N_BUCKETS,
+    buffer_size: int = DEFAULT_BUFFER_SIZE,
+    remote_conn_group: bool = False,
+    **options: Unpack[OpenOptions],
+) -> EBooklet[Any]: ...
 @spelled_out
 def open(  # noqa: A001 - the dbm name, as in the standard library
     remote_conn: RemoteLike | None,
@@ -77,7 +100,8 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
         registry: where names and schemes are looked up.
 
     Returns:
-        An EBooklet, or a RemoteConnGroup if that is what is stored there.
+        An EBooklet, or a RemoteConnGroup if that is what is stored there. Type checkers take
+        `remote_conn_group=True` at its word; `open_rcg` makes sure of it.
 
     Raises:
         ValueError, TypeError: an argument is wrong; nothing was touched.

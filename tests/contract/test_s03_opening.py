@@ -546,7 +546,7 @@ def test_a_connection_that_is_none(
 ) -> None:
     """Anything but a connection, a URL, a dict or a store is refused, before anything is made."""
     with pytest.raises(error):
-        ebooklet.open(remote_conn, tmp_path / "a.blt", "c")  # type: ignore[arg-type]  # wrong on purpose
+        ebooklet.open(remote_conn, tmp_path / "a.blt", "c")  # type: ignore[call-overload]  # wrong on purpose
     assert list(tmp_path.iterdir()) == []
 
 

@@ -24,7 +24,7 @@ import ebooklet
 from ebooklet.database import EBooklet
 
 try:
-    from test import mapping_tests
+    from test import mapping_tests  # type: ignore[import-not-found]  # typeshed leaves it out
 except ImportError:
     mapping_tests = None
 

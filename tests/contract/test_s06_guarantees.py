@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -600,12 +601,8 @@ def test_8_written_during_a_push(world: World, n_requests: int, change: str) -> 
             db.update(OLD)
             db.push()
             prepare(db)
-            act = MEANWHILE[change]
-            here.store.add(
-                StoreRule(
-                    StoreFault.DELAY, skip=position, amount=0, then=lambda db=db, act=act: act(db)
-                )
-            )
+            act = partial(MEANWHILE[change], db)
+            here.store.add(StoreRule(StoreFault.DELAY, skip=position, amount=0, then=act))
             assert db.push()
             expected, metadata = dict(db.items()), db.get_metadata()
             times = dict(db.timestamps())

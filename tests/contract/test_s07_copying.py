@@ -89,7 +89,7 @@ def test_a_copy_is_what_was_committed(place: Place, source: EBooklet[Any]) -> No
     """Values, timestamps, metadata, uuid and history; not what is pending, which stays so."""
     name = named(place, "other/copy é +%20")
     before = place.objects()
-    assert source.copy_remote(place.connect(name)) is None  # type: ignore[func-returns-value]  # nothing to return is promised
+    assert source.copy_remote(place.connect(name)) is None
     assert {change["key"] for change in source.changes()} == {"pending", "k008"}
     assert segments(place.objects(), "db") == segments(before, "db")
     with place.open("db", "reader", "r") as old, place.open(name, "b", "w") as new:

@@ -67,7 +67,7 @@ def test_two_ways_to_open_one(place: Place) -> None:
             assert isinstance(made, ebooklet.RemoteConnGroup)
             assert isinstance(made, ebooklet.EVariableLengthValue)
             assert made.type == "RemoteConnGroup"
-            assert made.add(member) == uuid  # type: ignore[attr-defined]  # `open` says EBooklet
+            assert made.add(member) == uuid
             assert made.changes().push()
         for path in (place.path(f"g{n}"), place.path(f"cold{n}"), None):
             with ebooklet.open(place.connect(f"g{n}"), path) as group:
@@ -89,7 +89,7 @@ def test_each_factory_refuses_the_other_kind(place: Place, group: RemoteConnGrou
         with pytest.raises(TypeError):
             ebooklet.open_rcg(member, place.path("m"), flag)
     with ebooklet.open(member, place.path("m2"), "w", remote_conn_group=True, lock_timeout=2) as db:
-        assert not isinstance(db, ebooklet.RemoteConnGroup)
+        assert type(db) is ebooklet.EBooklet  # whatever was asked for
         assert db.type == "EVariableLengthValue"
     with ebooklet.open(place.connect("group"), place.path("g"), "w", lock_timeout=2) as again:
         assert isinstance(again, ebooklet.RemoteConnGroup)
@@ -110,7 +110,7 @@ def test_it_is_a_database_of_dicts(place: Place, group: RemoteConnGroup) -> None
         assert dict(cold.items()) == dict(group.items())
         assert [type(value) for value in cold.values()] == [dict, dict]
         assert cold.get_metadata() == {"about": "members"}
-        assert cold.keys("na") == {"named"}
+        assert set(cold.keys("na")) == {"named"}
         assert cold["named"]["uuid"] == uuid
     del group["named"]
     assert group.pop("second")["remote_conn"]["db_key"] == "second"
@@ -428,7 +428,7 @@ def test_no_credentials_are_stored_or_said(
         said += [repr(connection.to_dict()), connection.dumps().decode()]
     attempts: tuple[Callable[[], object], ...] = (
         lambda: ebooklet.open(conn, tmp_path / "missing" / "m.blt"),
-        lambda: ebooklet.open(conn, tmp_path / "m.blt", "x"),  # type: ignore[arg-type]  # wrong on purpose
+        lambda: ebooklet.open(conn, tmp_path / "m.blt", "x"),  # type: ignore[call-overload]  # wrong on purpose
         lambda: ebooklet.open(conn, tmp_path / "g.blt", "w"),
         lambda: ebooklet.open(s3_server.connection(bucket, "nothing"), tmp_path / "n.blt"),
         lambda: ebooklet.open(s3_server.connection("no-bucket", "x"), tmp_path / "n.blt", "c"),

@@ -561,6 +561,7 @@ def test_secrets_are_nowhere(place: Place, caplog: pytest.LogCaptureFixture) -> 
         assert db.push(message="first")
         seen = repr(connection) + repr(db) + str(connection.to_dict())
     with place.open(db_key="g", file="g", remote_conn_group=True) as group:
+        assert isinstance(group, ebooklet.RemoteConnGroup)
         group.add(connection)
         assert group.push()
         seen += repr(group)

@@ -72,7 +72,11 @@ def test_encrypted(remote: MemoryRemoteStore, tmp_path: Path) -> None:
             assert db["secret-key"] == "secret-value" * 10
     with pytest.raises(TypeError, match="encryption is a KeyFile, an Encryption or a function"):
         Database[Any](
-            local=local, remote=remote, serializer=JSON, clock=CLOCK, encryption="keys.json"
+            local=local,
+            remote=remote,
+            serializer=JSON,
+            clock=CLOCK,
+            encryption="keys.json",  # type: ignore[arg-type]  # the slip itself
         )
     with pytest.raises(EncryptionError):
         Database[Any](local=local, remote=remote, serializer=JSON, clock=CLOCK, flag="r")
@@ -254,11 +258,13 @@ def test_a_failure_after_the_open_leaves_no_lock(remote: MemoryRemoteStore) -> N
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ebooklet.mapping.in_forked_child", lambda _: 1 / 0)
         try:
-            Database(local=in_memory(), remote=remote, locks=locks, serializer=JSON, clock=CLOCK)
+            Database[Any](
+                local=in_memory(), remote=remote, locks=locks, serializer=JSON, clock=CLOCK
+            )
         except ZeroDivisionError as exc:
             kept.append(exc)  # and with it everything that its frames hold
     assert kept
-    with Database(
+    with Database[Any](
         local=in_memory(), remote=remote, locks=locks, serializer=JSON, clock=CLOCK, lock_timeout=0
     ) as db:
         assert len(db) == 0

@@ -356,7 +356,7 @@ class TestWkbZstd(SerializerContract):
 
 class TestJsonZstd(SerializerContract):
     refused = (object(), DEEP)
-    unreadable = (b"", b"x", b"{}", b"\x28\xb5\x2f\xfd")
+    unreadable: tuple[bytes, ...] = (b"", b"x", b"{}", b"\x28\xb5\x2f\xfd")
 
     @pytest.fixture
     def serializer(self) -> Serializer:

@@ -194,7 +194,7 @@ def test_no_such_lock_is_said_first(tmp_path: Path, flag: Flag) -> None:
     with pytest.raises(UnknownNameError, match="lease"):
         ebooklet.open_session("memory://nowhere", lock="nosuch")
     with pytest.raises(ValueError, match="lock must be"):
-        ebooklet.open("memory://nowhere", tmp_path / "a.blt", flag, lock=5)  # type: ignore[arg-type]  # wrong on purpose
+        ebooklet.open("memory://nowhere", tmp_path / "a.blt", flag, lock=5)  # type: ignore[call-overload]  # wrong on purpose
     with pytest.raises(ValueError, match="lock must be"):
         ebooklet.fsck("memory://nowhere", lock="optimistic")
     assert list(tmp_path.iterdir()) == []

@@ -27,6 +27,7 @@ from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.errors import LockTimeout, ObjectNotFound, SerializationError
 from ebooklet.ports import remote_store as port
 from ebooklet.ports.lock_service import LockInfo
+from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.serializers.json import JSON
 from ebooklet.testing import (
     ClockContract,
@@ -442,7 +443,7 @@ TIMING = LeaseTiming(poll_first_s=0.01, poll_max_s=0.05)
 class Locks(LeaseLockService):
     """Over one store in memory."""
 
-    def __init__(self, remote: MemoryRemoteStore) -> None:
+    def __init__(self, remote: RemoteStore) -> None:
         super().__init__(remote, CLOCK, TIMING)
 
 
@@ -628,7 +629,7 @@ class EvaluatesText(Json):
 class AllocatesWhatIsClaimed(Json):
     def loads(self, data: bytes, /) -> Any:
         room = bytearray(min(int.from_bytes(data[:8], "little"), 1 << 28))
-        return super().loads(data) if room is not None else None
+        return super().loads(data) if len(room) < 1 << 30 else None
 
 
 class CopiesNoBuffer(Json):

@@ -75,5 +75,8 @@ def exported(db: ebooklet.EBooklet[int], group: ebooklet.RemoteConnGroup) -> Non
         assert_type(session.get_timestamp(), int | None)
         assert_type(session.create_lock(), ebooklet.RemoteLock)
     assert_type(ebooklet.errors.Error("x"), errors.EBookletError)
+    assert_type(ebooklet.open("memory://g", remote_conn_group=True), ebooklet.RemoteConnGroup)
+    assert_type(ebooklet.open("memory://g", remote_conn_group=False), ebooklet.EBooklet[Any])
+    assert_type(ebooklet.open("memory://g", None, "c", "json"), ebooklet.EBooklet[Any])
     assert_type(ebooklet.__version__, str)
     del mapping, older, group

@@ -20,7 +20,7 @@ from ebooklet.errors import AccessDenied, RemoteUnavailable, StoreError
 from ebooklet.ports.remote_store import RemoteStore
 from tests.odd_servers import playing, saying, self_signed
 
-S3 = {
+S3: dict[str, tuple[Callable[..., RemoteStore], str]] = {
     "boto3": (Boto3RemoteStore, "AWS_CA_BUNDLE"),
     "minio": (MinioRemoteStore, "SSL_CERT_FILE"),
     "obstore": (ObstoreRemoteStore, "SSL_CERT_FILE"),

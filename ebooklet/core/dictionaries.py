@@ -13,7 +13,7 @@ import zstandard
 
 from ebooklet.core import cbor
 from ebooklet.core.cbor import Malformed
-from ebooklet.core.headfields import MAX_DICTIONARIES
+from ebooklet.core.headfields import MAX_DICTIONARIES, MAX_LISTED_DICTIONARIES
 from ebooklet.errors import RemoteIntegrityError
 from ebooklet.ports.serializer import Dictionary
 
@@ -31,6 +31,7 @@ MAX_VALUE_BYTES: Final = 16 * 1024  # larger ones compress well enough by themse
 _MIN_SAMPLE: Final = 64  # values
 _TRIED: Final = 4  # one of so many is not trained on, but tried on
 _LEAST_GAIN: Final = 0.1
+_MAX_KEPT: Final = MAX_LISTED_DICTIONARIES + MAX_DICTIONARIES  # with those not pushed yet
 
 
 class Dictionaries:
@@ -145,7 +146,7 @@ def decode_dictionaries(data: bytes) -> tuple[Dictionary, ...]:
         RemoteIntegrityError: it is damaged.
     """
     try:
-        rows = cbor.rows(cbor.decode(data), "dictionaries", 2 * MAX_DICTIONARIES)
+        rows = cbor.rows(cbor.decode(data), "dictionaries", _MAX_KEPT)
         return tuple(_dictionary(item) for item in rows)
     except Malformed as exc:
         raise RemoteIntegrityError(f"the dictionaries kept locally are damaged: {exc}") from exc

@@ -29,7 +29,7 @@ from ebooklet.core.cbor import U48, Malformed
 from ebooklet.core.commit import commit_id, decode_commit, encode_commit
 from ebooklet.core.digest import digest32
 from ebooklet.core.headfields import (
-    MAX_DICTIONARIES,
+    MAX_LISTED_DICTIONARIES,
     params_row,
     read_branch,
     read_dictionary,
@@ -311,7 +311,7 @@ def _head(f: dict[int, object], minor: int, required: int, optional: int) -> Hea
         name=cbor.text(f[23], "a key", MAX_KEY_BYTES) if 23 in f else None,
         dictionaries=tuple(
             read_dictionary(item, sid)
-            for item in cbor.rows(f.get(24, []), "dictionaries", MAX_DICTIONARIES)
+            for item in cbor.rows(f.get(24, []), "dictionaries", MAX_LISTED_DICTIONARIES)
         ),
         encryption=read_keys(f[25]) if 25 in f else None,
         unknown=cbor.split_unknown(f, _KNOWN),

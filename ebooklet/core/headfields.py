@@ -27,6 +27,7 @@ from ebooklet.core.wire import UnpackSid, unpack_block, unpack_commit
 MAX_METADATA_BYTES: Final = 64 * 1024  # inline; larger ones go into a block
 MAX_PENDING_BATCHES: Final = 8
 MAX_DICTIONARIES: Final = 16
+MAX_LISTED_DICTIONARIES: Final = 2 * MAX_DICTIONARIES  # writers that race each add their own
 _MAX_DICTIONARY_ID: Final = (1 << 32) - 1
 MAX_NAME_BYTES: Final = 200
 MAX_TARGET: Final = 1 << 24  # bytes

@@ -19,9 +19,11 @@ import ebooklet
 from ebooklet import Encryption
 from ebooklet.bootstrap import open as open_database
 from ebooklet.core.head import decode_head, encode_head
+from ebooklet.core.headfields import MAX_DICTIONARIES
 from ebooklet.core.names import segment_key
 from ebooklet.database import EBooklet
 from ebooklet.errors import OfflineError, RemoteIntegrityError, SerializationError
+from ebooklet.services.dictionaries import learn
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 from tests.services.conftest import Opener, store_of
 
@@ -192,6 +194,27 @@ def test_there_are_sixteen_at_most(
         assert db.push()
         assert len(head_of(url).dictionaries) == 1
         assert dict(db) == rows(300, "other")
+
+
+def test_a_race_for_the_last_place_is_lost_by_nobody(
+    pushed: dict[str, Any], opener: Opener, url: str
+) -> None:
+    """Who trained the sixteenth while another pushed a sixteenth pushes it all the same."""
+    with opener("a", "w") as one, opener("b", "w") as two:
+        for letter in "cdefghijklmnop"[: MAX_DICTIONARIES - 2]:
+            one.update(rows(300, letter * 9))
+            one.train_dictionary()
+            assert one.push()
+        two.pull()
+        for handle, name in ((one, "mine"), (two, "theirs")):
+            handle.update(rows(300, name, 2000 if name == "mine" else 4000))
+            handle.train_dictionary()
+        learn(two._copy)
+        assert one.push()
+        assert two.push()
+        assert len(head_of(url).dictionaries) == MAX_DICTIONARIES + 1
+        one.pull()
+        assert dict(one) == dict(two)
 
 
 def test_two_first_pushes_keep_both(opener: Opener, url: str) -> None:

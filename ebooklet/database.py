@@ -145,13 +145,15 @@ class EBooklet(MappedCopy[V], Closeable, Generic[V]):
 
         Args:
             message: the commit's message, at most 4 KiB of UTF-8.
-            force_push: commit even without changes, and replace even a head that moved.
+            force_push: commit even without changes, replace even a head that moved, and create the
+                database here although this copy was last in step with another place.
             conflict: what to do with keys that changed on both sides, "error", "ours" or
                 "theirs"; None uses what `open` was given.
 
         Raises:
             ConflictError: keys changed on both sides; nothing was committed, all stay pending.
             ReplaceConflict: the database is to be replaced, but its head moved.
+            RemoteMissingError: there is no database here, and this copy was last in step elsewhere.
             Exception: what a hook raised to refuse the push; nothing was committed.
             EBookletError: nothing is lost; what is pending stays so, and the next push finds out
                 what happened.

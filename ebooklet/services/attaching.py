@@ -11,6 +11,7 @@ from ebooklet.core.journal import ABSENT
 from ebooklet.errors import EncryptionError
 from ebooklet.ports.local_store import Condition, LocalStore
 from ebooklet.services.confirming import settle_landed
+from ebooklet.services.misplacing import look_around, settle_in
 from ebooklet.services.pull import check_advance, take_in
 from ebooklet.services.rebasing import rebase_unknown
 from ebooklet.services.reconcile import reconcile, verify
@@ -52,9 +53,13 @@ def _take_over(
     local = copy.local
     if condition == "new":
         _store_kind(copy)
+    proto = copy.proto
     copy.reload()
+    look_around(copy, current, writes=writes)
+    if copy.elsewhere is not None:
+        copy.proto = proto  # of the place that is asked; the base came from another
     gone = current is None and copy.base is not None and copy.asks_remote
-    if gone and writes:
+    if gone and writes and copy.elsewhere is None:
         _outlive_remote(copy, condition)
         return
     # Without a base nothing says that what is stored here is fresh, however orderly the end was.
@@ -77,6 +82,7 @@ def _take_over(
     if current is not None:
         verify(copy)
         take_in(copy, current)
+        settle_in(copy)
     if copy.pending.replace:
         warnings.warn(
             "an earlier session opened this database with flag 'n' or cleared it, and has not "
@@ -91,6 +97,7 @@ def attach_anew(copy: WorkingCopy, current: Snapshot | None) -> None:
     if current is not None:
         check_advance(copy, current)
     _store_kind(copy)
+    copy.journal.place.forget()
     copy.reload()
     if not copy.owns_local:  # built by the caller, and so not made anew by the open
         with copy.lock:

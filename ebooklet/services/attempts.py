@@ -27,6 +27,7 @@ from ebooklet.services.dictionaries import learn
 from ebooklet.services.draft import Draft
 from ebooklet.services.fencing import check_fence
 from ebooklet.services.heads import HeadMoved, deleted_meanwhile
+from ebooklet.services.misplacing import begin_here
 from ebooklet.services.pull import advance_base, report_all, report_none
 from ebooklet.services.settling import has_rules
 from ebooklet.services.snapshot import Snapshot
@@ -93,7 +94,7 @@ def carry_out(
         before()
         with copy.base_lock:
             write = make()
-            if copy.base is not None:
+            if copy.base is not None and copy.elsewhere is None:
                 return write.run()
             with clashes_named(copy.reachable_remote(), copy.db_key, copy.clock):
                 return write.run()
@@ -158,9 +159,12 @@ class Write(ABC):
         copy = self.copy
         base = copy.base
         if current is None:
-            if base is not None:
+            if copy.elsewhere is not None:
+                begin_here(copy, force=self.force)
+            elif base is not None:
                 raise deleted_meanwhile(copy.db_key)
             return
+        copy.stand_off(None)
         check_fence(current, copy.lease, copy.db_key)
         settle_landed(copy, current)
         base = copy.base

@@ -31,6 +31,7 @@ from ebooklet.core.journal import (
 from ebooklet.core.resident import Gone, Reset, Resident, encode_resident, replay_resident
 from ebooklet.errors import EBookletError
 from ebooklet.ports.local_store import LocalStore
+from ebooklet.services.lastplace import LastPlace
 from ebooklet.services.pending import PendingChanges
 from ebooklet.services.snapshot import Snapshot
 
@@ -57,10 +58,15 @@ _NOTHING: Final = _Awaited((), (), metadata=False, replaced=False)
 
 
 class Journal:
-    """Appends to the logs in the order that a crash at any point forgives."""
+    """Appends to the logs in the order that a crash at any point forgives.
 
-    def __init__(self, local: LocalStore) -> None:
+    Attributes:
+        place: where this copy was last in step.
+    """
+
+    def __init__(self, local: LocalStore, place: LastPlace) -> None:
         self._local = local
+        self.place = place
         self._pending_bytes = 0
         self._resident_bytes = 0
         self._resident_new: dict[str, None] = {}
@@ -288,6 +294,7 @@ class Journal:
     def write_base(self, snapshot: Snapshot) -> None:
         """Remember the head this copy is in step with."""
         self._local.write_slot(HEAD_SLOT, snapshot.data)
+        self.place.note()
 
     def read_base(self) -> Snapshot | None:
         """The head this copy was last in step with; None when there is none, or it is damaged."""
@@ -320,6 +327,8 @@ class Journal:
         self.rewrite(pending)
         self.forget_base()
         self.unverified = False
+        if self.place.elsewhere is None:
+            self.place.forget()  # it lives nowhere now, and may be created anywhere
 
     @property
     def unverified(self) -> bool:

@@ -89,11 +89,15 @@ def _pull(copy: WorkingCopy) -> PullResult:
         if current is None:
             if copy.base is not None:
                 raise RemoteMissingError(
-                    "the remote database is gone; local data are kept",
+                    "the remote database is gone; local data are kept"
+                    if copy.elsewhere is None
+                    else f"there is no database at {copy.location}: this copy was last in step "
+                    f"with {copy.elsewhere}; open it with that",
                     op="pull",
                     key=copy.db_key,
                 )
             return PullResult(updated=False)
+        copy.stand_off(None)
         settle = partial(settle_pulled, copy, before=copy.base) if has_rules(copy) else report_all
         return take_in(copy, current, settle)
 

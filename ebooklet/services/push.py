@@ -29,12 +29,14 @@ def push(
     Args:
         copy: the working copy, writable.
         message: the commit's message, at most 4 KiB of UTF-8.
-        force: commit even without changes, and replace even a head that moved.
+        force: commit even without changes, replace even a head that moved, and create the
+            database here although the copy was last in step with another place.
         conflict: what to do with keys that changed on both sides; None uses the handle's own.
 
     Raises:
         ConflictError: keys changed on both sides; nothing was committed, all stay pending.
         ReplaceConflict: the database is to be replaced, but its head moved.
+        RemoteMissingError: there is none here, and the copy was last in step elsewhere.
         OfflineError: the database was opened offline.
         PluginError: a hook of this very push called it.
         Exception: what a hook raised before the commit; nothing was committed, all stay pending.

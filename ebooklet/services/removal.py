@@ -151,7 +151,7 @@ def _delete(copy: WorkingCopy, place: RemotePlace) -> None:
                 _remove_head(place, condemned.head, held)
                 let_go(copy, condemned.head)
                 _remove_segments(place, condemned)
-    if condemned is None and copy.base is not None:
+    if condemned is None and copy.base is not None and copy.elsewhere is None:
         let_go(copy, copy.base)  # somebody else was faster
 
 

@@ -38,6 +38,7 @@ from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.ports.serializer import TrainedSerializer
 from ebooklet.services.heads import HeadStore
 from ebooklet.services.journal import Journal
+from ebooklet.services.lastplace import LastPlace
 from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S, ChooseLock, no_lock
 from ebooklet.services.log import find_row, log_params
 from ebooklet.services.nodes import NodeReader
@@ -130,7 +131,8 @@ class WorkingCopy:
         self.push_lock = threading.Lock()
         self.base_lock = threading.RLock()  # held by whoever moves the base: one push or pull
         self.pending = PendingChanges()
-        self.journal = Journal(local)
+        self.journal = Journal(local, LastPlace(local, remote, db_key))
+        self.elsewhere: str | None = None  # where the database is, if not where it was looked for
         self.base: Snapshot | None = None
         self.former: Snapshot | None = None
         self.lease: Lease | None = None
@@ -170,9 +172,29 @@ class WorkingCopy:
             source = self.remote
         self._source = source
         self.segments = self.mirrored if self.asks_remote and self.mirrored else source
+        if self.elsewhere is not None:  # its segments are not here, whatever lies under this key
+            self.segments = UnreachableRemoteStore(source.location, self._not_here)
         self.nodes = NodeReader(self.segments, self.db_key, self.local)
         self.log_nodes = NodeReader(self.segments, self.db_key, self.local)
         self.heads = HeadStore(source, self.db_key, self.clock, self._in_log)
+
+    def stand_off(self, elsewhere: str | None) -> None:
+        """Read nothing at this place, as the database is elsewhere; None: it is here."""
+        if elsewhere != self.elsewhere:
+            with self.lock:
+                self.elsewhere = elsewhere
+                proto = self.proto
+                self.connect()
+                self.set_base(self.base)
+                self.proto = proto
+
+    def _not_here(self, op: str, key: str) -> EBookletError:
+        return RemoteMissingError(
+            f"not stored locally, and there is no database at {self.location}: it was last seen "
+            f"at {self.elsewhere}; open it with that",
+            op=op,
+            key=key,
+        )
 
     @property
     def uuid(self) -> UUID:

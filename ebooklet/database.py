@@ -334,7 +334,8 @@ class EBooklet(MappedCopy[V], Closeable, Generic[V]):
 
     def __repr__(self) -> str:
         state = "closed" if self._copy.closed else "writable" if self.writable else "read-only"
-        return f"<{type(self).__name__} {self._copy.location} ({state})>"
+        mode = "" if self.commit_mode is None else f", mode {self.commit_mode}"
+        return f"<{type(self).__name__} {self._copy.location} ({state}{mode})>"
 
     # Attributes
 
@@ -357,6 +358,22 @@ class EBooklet(MappedCopy[V], Closeable, Generic[V]):
     def lock(self) -> Lease | None:
         """The write lock held on the remote, if any."""
         return self._copy.lease
+
+    @property
+    def commit_mode(self) -> str | None:
+        """What a commit rests on: "cas", a conditional write of the server, or "lock", the write lock.
+
+        Found out when the database was created, and the same for everybody. In mode lock writers
+        queue, with `lock="optimistic"` too. None for a reader where there is no database, and
+        without a remote.
+
+        Example:
+            >>> import ebooklet
+            >>> with ebooklet.open("memory://modes-of-commits", flag="c") as db:
+            ...     db.commit_mode
+            'cas'
+        """
+        return self._copy.commit_mode
 
     @property
     def offline(self) -> bool:

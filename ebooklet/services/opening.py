@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from ebooklet.core.keyring import Keyring
 from ebooklet.core.names import check_db_key
 from ebooklet.core.serializer_names import BOOKLET_NAMES, CUSTOM_NAME
 from ebooklet.errors import (
+    LockTimeout,
     OfflineError,
     ReadOnlyError,
     RemoteMissingError,
@@ -38,6 +40,8 @@ from ebooklet.services.working_copy import Settings, WorkingCopy
 
 Flag: TypeAlias = Literal["r", "w", "c", "n"]
 FLAGS: Final[tuple[Flag, ...]] = get_args(Flag)
+
+logger = logging.getLogger("ebooklet.open")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +182,18 @@ def _open_whole(request: Request) -> WorkingCopy:
     with ExitStack() as undo:
         copy = _open(request, undo)
         undo.pop_all()
+    logger.info(
+        "opened %s with flag %s: %s", copy.location, request.flag, _commits_go_by(copy.commit_mode)
+    )
     return copy
+
+
+def _commits_go_by(mode: str | None) -> str:
+    if mode == "cas":
+        return "mode cas, a commit is one conditional write"
+    if mode == "lock":
+        return "mode lock, commits go under a lock and writers queue"
+    return "no database there yet, and no server probed" if mode is None else f"mode {mode}"
 
 
 def _open(request: Request, undo: ExitStack) -> WorkingCopy:
@@ -294,9 +309,19 @@ def _lock(
 ) -> tuple[Lease, Snapshot | None]:
     """Take the write lock; what another holder may have changed since it was read is read again."""
     fence = current.head.fence if current else 0
-    lease = service.acquire(
-        request.db_key, timeout=request.lock_timeout, fence=fence, force=request.force_lock
-    )
+    try:
+        lease = service.acquire(
+            request.db_key, timeout=request.lock_timeout, fence=fence, force=request.force_lock
+        )
+    except LockTimeout as exc:
+        if request.settings.exclusive:
+            raise
+        raise LockTimeout(
+            f"{exc.args[0]}. On this server writers queue, with lock='optimistic' too: it does not "
+            "honour conditional writes, so that commits go under the lock (mode lock)",
+            op=exc.op,
+            key=exc.key,
+        ) from exc
     try:
         # The very next token: whoever wrote that head was the last to hold the lock.
         if lease.waited or lease.token != fence + 1:

@@ -202,6 +202,11 @@ class WorkingCopy:
         return self.local.uuid
 
     @property
+    def commit_mode(self) -> str | None:
+        """How heads are moved: "cas" or "lock"; None until that is known."""
+        return None if self.proto is None else self.proto.mode
+
+    @property
     def asks_remote(self) -> bool:
         """Whether there is a remote, and it may be asked."""
         return self.remote is not None and not self.settings.offline

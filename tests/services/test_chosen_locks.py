@@ -179,6 +179,27 @@ def test_a_registered_one_is_taken_by_name(
     assert left_by(tmp_path / "copy.lock") == by_copy
 
 
+def test_the_mode_of_commits_is_shown(caplog: pytest.LogCaptureFixture) -> None:
+    """In an attribute, the repr and the log; where writers queue, one in vain is told so."""
+    url = f"fsspec+memory://{uuid4().hex}/db"
+    caplog.set_level("INFO", "ebooklet.open")
+    with ebooklet.open(url, flag="c", value_serializer="json", lock="optimistic") as db:
+        assert db.commit_mode == "lock"
+        assert "writable, mode lock" in repr(db)
+        assert "writers queue" in caplog.text
+        with pytest.raises(LockTimeout, match="On this server writers queue"):
+            ebooklet.open(url, flag="c", lock="optimistic", lock_timeout=0)
+        with pytest.raises(LockTimeout, match="force_lock") as refused:
+            ebooklet.open(url, flag="c", lock_timeout=0)
+        assert "queue" not in str(refused.value)
+    with ebooklet.open(MemoryRemoteStore(), flag="c") as db:
+        assert db.commit_mode == "cas"
+        assert "mode cas" in caplog.text
+    with ebooklet.open(None, flag="c") as db:
+        assert db.commit_mode is None
+        assert "mode" not in repr(db)
+
+
 def left_by(path: Path) -> str | None:
     """Which service wrote this: one writes JSON, the other CBOR."""
     if not path.exists():

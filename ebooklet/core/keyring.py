@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from ebooklet.core import cbor
-from ebooklet.core.commit import Commit
 from ebooklet.core.derivedkeys import DerivedKeys
 from ebooklet.core.encryption import MAX_KEY_IDS, check_key, check_key_id
 from ebooklet.core.headfields import params_row
 from ebooklet.core.headtypes import Head, KeyTable
-from ebooklet.core.notes import check_record, seal_notes
+from ebooklet.core.notes import check_record
 from ebooklet.core.params import TreeParams
-from ebooklet.core.sealing import PLAIN, KeyedSealer, Kind, Sealer, key_tag
+from ebooklet.core.sealing import PLAIN, DatabaseSealer, KeyedSealer, Kind, key_tag
 from ebooklet.errors import EncryptionError, RemoteIntegrityError, UnsupportedFormatError
 from ebooklet.ports.cipher import KEY_BYTES, Cipher, KeySource
 
@@ -44,7 +43,7 @@ class Keyring:
     def __repr__(self) -> str:
         return f"<Keyring, {'with keys' if self.wanted else 'without keys'}>"
 
-    def sealer_of(self, head: Head) -> Sealer:
+    def sealer_of(self, head: Head) -> DatabaseSealer:
         """The sealer of a head's database; says so if it cannot be opened by these keys.
 
         Raises:
@@ -59,7 +58,7 @@ class Keyring:
             exc.key = exc.key or head.name
             raise
 
-    def _sealer_of(self, head: Head) -> Sealer:
+    def _sealer_of(self, head: Head) -> DatabaseSealer:
         if not head.encrypted:
             if self.wanted:
                 raise EncryptionError(
@@ -214,7 +213,7 @@ class VaultSealer(KeyedSealer):
         """Raise `EncryptionError` unless the key of this id is there and the right one."""
         self._checked(key_id)
 
-    def protect(self, head: Head) -> Head:
+    def protect(self, head: Head, /) -> Head:
         """The head with what it says of keys: all that were named before, and the current one.
 
         The key of the digests is sealed anew where the current key is another, or what it is bound
@@ -244,11 +243,6 @@ class VaultSealer(KeyedSealer):
         return replace(head, encryption=table)
 
 
-def protected(head: Head, sealer: Sealer) -> Head:
-    """The head as it is to be written: with what it says of keys, if anything is sealed."""
-    return sealer.protect(head) if isinstance(sealer, VaultSealer) else head
-
-
 def forget_keys(head: Head, needed: Collection[str]) -> Head:
     """The head without the ids of keys that nothing retained lies under any more; needs no key.
 
@@ -263,19 +257,6 @@ def forget_keys(head: Head, needed: Collection[str]) -> Head:
     keep = {*needed, *head.tip.key_ids, table.key_id}
     checks = tuple((key_id, check) for key_id, check in table.checks if key_id in keep)
     return replace(head, encryption=replace(table, checks=checks))
-
-
-def sealed_record(commit: Commit, sealer: Sealer, key_ids: Iterable[str]) -> Commit:
-    """The commit record as it is to be written, when all else of it is settled.
-
-    Args:
-        commit: with its words in the clear.
-        sealer: of the database.
-        key_ids: of keys that blocks of the snapshot lie under, beside the current one.
-    """
-    if not isinstance(sealer, VaultSealer):
-        return commit
-    return seal_notes(commit, sealer, {*key_ids, sealer.current})
 
 
 def fixed_fields(head: Head) -> bytes:

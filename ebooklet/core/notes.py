@@ -29,11 +29,14 @@ def seal_notes(commit: Commit, sealer: Sealer, key_ids: Iterable[str]) -> Commit
 
     Args:
         commit: with its words in the clear.
-        sealer: of the database, which seals.
-        key_ids: of all keys that blocks of the snapshot lie under.
+        sealer: of the database; one that does not seal leaves the record as it is.
+        key_ids: of keys that blocks of the snapshot lie under, beside the current one.
     """
+    if sealer.current is None:
+        return commit
     plain = cbor.encode([commit.author, commit.message])
-    bare = replace(commit, author="", message="", notes=None, key_ids=tuple(sorted(key_ids)))
+    named = tuple(sorted({*key_ids, sealer.current}))
+    bare = replace(commit, author="", message="", notes=None, key_ids=named)
     return replace(bare, notes=bytes(sealer.seal(Kind.NOTES, plain, encode_commit(bare))))
 
 

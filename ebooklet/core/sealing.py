@@ -17,6 +17,7 @@ from hashlib import blake2b
 from typing import Final, Protocol
 
 from ebooklet.core.digest import VALUE_DIGEST_BYTES, value_digest, value_hasher
+from ebooklet.core.headtypes import Head
 from ebooklet.errors import RemoteIntegrityError
 from ebooklet.ports.cipher import Cipher
 from ebooklet.ports.remote_store import Body
@@ -61,6 +62,11 @@ class Sealer(Protocol):
         """Whether anything is encrypted."""
         ...
 
+    @property
+    def current(self) -> str | None:
+        """Id of the key that new blocks are sealed under; None where nothing is encrypted."""
+        ...
+
     def digest(self, value: Body, /) -> bytes:
         """Digest of a serialised value, 16 bytes."""
         ...
@@ -87,10 +93,23 @@ class Sealer(Protocol):
         ...
 
 
+class DatabaseSealer(Sealer, Protocol):
+    """The sealer of one database, which also sees to what its heads say of keys."""
+
+    def protect(self, head: Head, /) -> Head:
+        """The head as it is to be written: with what it says of keys, if anything is sealed.
+
+        Raises:
+            EncryptionError: it would name more keys than a head can.
+        """
+        ...
+
+
 class _Plain:
     """Nothing is sealed, and whoever reads the bucket reads the database."""
 
     seals: Final = False
+    current: Final = None
     digest = staticmethod(value_digest)
 
     def stored_hasher(self) -> Hasher:
@@ -105,8 +124,11 @@ class _Plain:
     def open(self, kind: Kind, stored: Body, /, extra: bytes = b"") -> Body:
         return stored
 
+    def protect(self, head: Head, /) -> Head:
+        return head
 
-PLAIN: Final[Sealer] = _Plain()
+
+PLAIN: Final[DatabaseSealer] = _Plain()
 """The sealer of databases that are not encrypted."""
 
 

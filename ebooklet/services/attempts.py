@@ -10,7 +10,6 @@ from typing import Final
 from ebooklet.core.entry import Entry
 from ebooklet.core.head import Head, Proto, encode_head
 from ebooklet.core.refs import NodeRef
-from ebooklet.core.sealing import KeyedSealer
 from ebooklet.errors import (
     ConflictError,
     PushInProgressError,
@@ -187,7 +186,7 @@ class Write(ABC):
             raise UnsupportedFormatError(
                 f"this database can only be read: {reason}", op="push", key=copy.db_key
             )
-        current = copy.sealer.current if isinstance(copy.sealer, KeyedSealer) else None
+        current = copy.sealer.current
         if current != self._sealed_under:
             # The record names the keys that its snapshot lies under, and not one that was left.
             self._forget_attempts()

@@ -14,7 +14,7 @@ from ebooklet.core.commit import Commit, commit_id, encode_commit
 from ebooklet.core.head import Head, Proto, Recent, Trash, spill
 from ebooklet.core.index.fingerprint import fingerprint
 from ebooklet.core.index.update import update
-from ebooklet.core.keyring import protected, sealed_record
+from ebooklet.core.notes import seal_notes
 from ebooklet.core.refs import BlockRef, CommitRef, NodeRef
 from ebooklet.core.sealing import Kind, Sealer
 from ebooklet.core.segment import BlockType
@@ -141,7 +141,7 @@ def compose_head(attempt: Attempt) -> Head:
         dropped = Trash(branch_name, last.branch.commit, now_ms)
         fields["trash"] = (*last.trash, dropped)
     head = next_head(last, tip_ref=commit_ref, recent=recent, log=log, log_sids=log_sids, **fields)
-    return protected(head, copy.sealer)
+    return copy.sealer.protect(head)
 
 
 def _inline_root(root: NodeRef | None, draft: Draft, last: Head | None) -> bytes | None:
@@ -164,7 +164,7 @@ def _lay_commit(commit: Commit, attempt: Attempt) -> tuple[Commit, CommitRef]:
     lengths = {**attempt.lengths, **uploader.lengths()}
     for _ in range(_FIXPOINT_ROUNDS):
         commit = replace(commit, segs=live.table(lengths, {**attempt.kinds, **uploader.kinds()}))
-        sealed = sealed_record(commit, attempt.copy.sealer, attempt.kept_keys)
+        sealed = seal_notes(commit, attempt.copy.sealer, attempt.kept_keys)
         data = encode_commit(sealed)
         size = writer.finished_size(BlockType.COMMIT, data)
         if lengths.get(writer.sid) == size:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ebooklet.core.head import Head
 from ebooklet.core.keyring import forget_keys
-from ebooklet.core.sealing import KeyedSealer
 from ebooklet.errors import EncryptionError
 from ebooklet.services.attempts import PushResult, carry_out
 from ebooklet.services.hooking import check_reentry
@@ -45,7 +44,7 @@ def rotate(copy: WorkingCopy, *, message: str = "") -> PushResult:
     with copy.lock:
         copy.set_base(copy.base)
         base, sealer = copy.base, copy.sealer
-    if base is None or not isinstance(sealer, KeyedSealer) or _is_done(base, sealer.current):
+    if base is None or sealer.current is None or _is_done(base, sealer.current):
         return PushResult(updated=False)
     return carry_out(copy, lambda: _Rotation(copy, message, "rotate", chosen=lambda _: True))
 

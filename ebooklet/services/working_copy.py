@@ -15,7 +15,7 @@ from ebooklet.core.keyring import Keyring
 from ebooklet.core.minting import SidMinter
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import NodeRef
-from ebooklet.core.sealing import PLAIN, Sealer
+from ebooklet.core.sealing import PLAIN, DatabaseSealer
 from ebooklet.core.walks import Walks
 from ebooklet.errors import (
     EBookletError,
@@ -152,7 +152,7 @@ class WorkingCopy:
         self.proto: Proto | None = None  # how heads are moved; None until a remote was looked at
         self.params = TreeParams()
         self.keyring = Keyring() if keyring is None else keyring
-        self.sealer: Sealer = PLAIN
+        self.sealer: DatabaseSealer = PLAIN
         self.minter = SidMinter()
         self.owns_local = True
         self.owns_remote = True
@@ -315,7 +315,7 @@ class WorkingCopy:
             self.params = snapshot.head.params
         self.base = snapshot
 
-    def adopt(self, snapshot: Snapshot) -> Sealer:
+    def adopt(self, snapshot: Snapshot) -> DatabaseSealer:
         """Have the nodes of a head read as it says, and return the sealer of its blocks."""
         sealer = self.keyring.sealer_of(snapshot.head)
         self.nodes.adopt(snapshot, sealer)

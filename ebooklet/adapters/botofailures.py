@@ -31,7 +31,7 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import HTTPError
 
-from ebooklet.adapters.s3failures import Kind, lost, no_credentials, not_reached, refused
+from ebooklet.adapters.s3failures import Effect, lost, no_credentials, not_reached, refused
 from ebooklet.adapters.tlsfailures import tls_failure
 from ebooklet.errors import AccessDenied, EBookletError, StoreError
 
@@ -59,14 +59,14 @@ _WRONG_USE: Final = (
 
 
 @contextmanager
-def translated(op: str, key: str | None, where: str, kind: Kind) -> Iterator[None]:
+def translated(op: str, key: str | None, where: str, effect: Effect) -> Iterator[None]:
     """Raise the port's error in place of botocore's, which stays as its `__cause__`.
 
     Args:
         op: operation, for the error's attribute.
         key: object, for the error's attribute.
         where: bucket and endpoint, for the message.
-        kind: what the request does.
+        effect: what the request does.
     """
     try:
         yield
@@ -74,11 +74,11 @@ def translated(op: str, key: str | None, where: str, kind: Kind) -> Iterator[Non
         raise
     except ClientError as exc:
         code = str(exc.response["Error"].get("Code", ""))
-        raise refused(_status(exc), code, op=op, key=key, where=where, kind=kind) from exc
+        raise refused(_status(exc), code, op=op, key=key, where=where, effect=effect) from exc
     except _NEVER_SENT as exc:
         if _follows(exc, ConnectionResetError):  # aiobotocore says so of a connection that was open
             what = "no answer (ConnectionResetError)"
-            raise lost(what, op=op, key=key, where=where, kind=kind, closed=True) from exc
+            raise lost(what, op=op, key=key, where=where, effect=effect, closed=True) from exc
         slowly = isinstance(exc, ConnectTimeoutError)
         raise not_reached(type(exc).__name__, op=op, key=key, where=where, slowly=slowly) from exc
     except ProfileNotFound as exc:
@@ -106,7 +106,7 @@ def translated(op: str, key: str | None, where: str, kind: Kind) -> Iterator[Non
     except SSLError as exc:
         named = tls_failure(exc, op=op, key=key, where=where, authorities="AWS_CA_BUNDLE")
         what = f"no answer ({type(exc).__name__})"
-        raise named or lost(what, op=op, key=key, where=where, kind=kind) from exc
+        raise named or lost(what, op=op, key=key, where=where, effect=effect) from exc
     except (BotoCoreError, HTTPError, OSError, KeyError, RecursionError) as exc:
         # KeyError: half an answer. RecursionError: botocore follows redirects to other regions
         # without an end, and may say so in an error of its own.
@@ -115,7 +115,7 @@ def translated(op: str, key: str | None, where: str, kind: Kind) -> Iterator[Non
                 f"{where} redirects in a circle: pass its region", op=op, key=key
             ) from exc
         what, closed = f"no answer ({type(exc).__name__})", isinstance(exc, ConnectionClosedError)
-        raise lost(what, op=op, key=key, where=where, kind=kind, closed=closed) from exc
+        raise lost(what, op=op, key=key, where=where, effect=effect, closed=closed) from exc
     except ValueError as exc:  # botocore's word for an endpoint or a header it cannot use
         raise StoreError(
             f"request to {where} was never sent: {type(exc).__name__}", op=op, key=key
@@ -127,7 +127,7 @@ def check_deleted(answer: Mapping[str, Any], where: str) -> None:
     for failed in answer.get("Errors", ()):
         code, key = failed.get("Code", ""), failed.get("Key")
         if code not in ("NoSuchKey", "NoSuchVersion"):
-            raise refused(0, code, op="delete", key=key, where=where, kind=Kind.WRITE)
+            raise refused(0, code, op="delete", key=key, where=where, effect=Effect.WRITE)
 
 
 def _follows(exc: BaseException, kind: type[BaseException]) -> bool:

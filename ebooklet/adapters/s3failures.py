@@ -20,7 +20,7 @@ from ebooklet.errors import (
 )
 
 __all__ = [
-    "Kind",
+    "Effect",
     "NotAccepted",
     "RivalRequest",
     "code_of",
@@ -35,7 +35,7 @@ class RangeNotSatisfiable(StoreError):
     """416: the range begins at or beyond the object's end."""
 
 
-class Kind(Enum):
+class Effect(Enum):
     """What a request does, and so what its failure leaves behind."""
 
     READ = "read"  # nothing
@@ -81,7 +81,7 @@ _PRINTABLE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def refused(
-    status: int, code: str, *, op: str, key: str | None, where: str, kind: Kind
+    status: int, code: str, *, op: str, key: str | None, where: str, effect: Effect
 ) -> StoreError:
     """The error for an answer that is no success.
 
@@ -91,7 +91,7 @@ def refused(
         op: operation, for the error's attribute.
         key: object, for the error's attribute.
         where: bucket and endpoint, for the message.
-        kind: what the request does.
+        effect: what the request does.
     """
     shown = code if _PRINTABLE.fullmatch(code) else "unnamed error"
     answer = f"status {status}, {shown}"
@@ -108,7 +108,7 @@ def refused(
             AccessDenied, f"{where} refused access ({answer}): check the keys and permissions"
         )
     if status == 404 or code in _MISSING_CODES:
-        if kind is Kind.CONDITIONAL:
+        if effect is Effect.CONDITIONAL:
             return error(PreconditionFailed, f"object to be replaced is not in {where}")
         return error(ObjectNotFound, f"no such object in {where}")
     if status == 416 or code == "InvalidRange":
@@ -120,7 +120,7 @@ def refused(
     if status in (405, 501) or code in ("NotImplemented", "MethodNotAllowed"):
         return error(UnsupportedOperation, f"{where} does not know this request ({answer})")
     if status >= 500 or code == "InternalError":
-        return lost(answer, op=op, key=key, where=where, kind=kind)
+        return lost(answer, op=op, key=key, where=where, effect=effect)
     if status in (301, 302, 307) or code == "PermanentRedirect":
         return error(StoreError, f"{where} is in another region ({answer}): pass its region")
     # Servers of TLS that answer plain http do so with a 400 of their own, which is not S3's.
@@ -135,13 +135,13 @@ def code_of(body: bytes) -> str:
 
 
 def lost(
-    what: str, *, op: str, key: str | None, where: str, kind: Kind, closed: bool = False
+    what: str, *, op: str, key: str | None, where: str, effect: Effect, closed: bool = False
 ) -> StoreError:
     """The error for a request that went out and had no clear answer.
 
     `closed` if all that came was the connection's end.
     """
-    if kind is Kind.READ:
+    if effect is Effect.READ:
         hint = or_tls(where) if closed else ""
         return RemoteUnavailable(f"{what} from {where}: try again{hint}", op=op, key=key)
     return OutcomeUnknown(

@@ -120,7 +120,7 @@ class Arguments:
     n_buckets: int
     buffer_size: int
     options: Options
-    kind: DatabaseType  # where nothing exists yet
+    type: DatabaseType  # where nothing exists yet
     only: bool = False  # nothing else will do
 
     def check(self) -> None:

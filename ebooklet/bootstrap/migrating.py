@@ -138,7 +138,7 @@ def migrate(
             n_buckets=max(DEFAULT_N_BUCKETS, database.expected_keys * 8 // 7 + 1),
             buffer_size=_BUFFER_BYTES,
             options=Options(lock_timeout=lock_timeout, encryption=encryption),
-            kind=database.kind or ("group" if remote_conn_group else "database"),
+            type=database.type or ("group" if remote_conn_group else "database"),
         )
         given.check()
         new_remote = resolve_remote(new, registry)

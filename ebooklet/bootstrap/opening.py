@@ -119,7 +119,7 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
         Arguments(
             *(remote_conn, file_path, flag, value_serializer, n_buckets, buffer_size),
             Options.of(options),
-            kind="group" if remote_conn_group else "database",
+            type="group" if remote_conn_group else "database",
         )
     )
 
@@ -149,7 +149,7 @@ def open_ebooklet(
         Arguments(
             *(remote_conn, file_path, flag, value_serializer, n_buckets, buffer_size),
             Options.of(options),
-            kind="database",
+            type="database",
             only=True,
         )
     )
@@ -179,7 +179,7 @@ def open_rcg(
         Arguments(
             *(remote_conn, file_path, flag, None, n_buckets, buffer_size),
             Options.of(options),  # a serializer is none of these: a group's is settled
-            kind="group",
+            type="group",
             only=True,
         )
     )
@@ -193,7 +193,7 @@ def _opened(given: Arguments) -> EBooklet[Any]:
     clock = given.options.clock or SystemClock()
     check_lock(given.options.lock, registry)
     explicit = None
-    if given.kind == "group":
+    if given.type == "group":
         explicit = "json"
     elif given.value_serializer is not None:
         explicit = serializer_name(given.value_serializer)
@@ -222,7 +222,7 @@ def _opened(given: Arguments) -> EBooklet[Any]:
     except BaseException:
         close_copy(copy)
         raise
-    face = RemoteConnGroup if copy.settings.kind == "group" else EBooklet
+    face = RemoteConnGroup if copy.settings.type == "group" else EBooklet
 
     def reopen(copy: WorkingCopy, flag: Mode) -> None:
         reopen_copy(copy, request, flag)

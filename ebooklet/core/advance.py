@@ -151,7 +151,7 @@ def as_of(head: Head, row: Recent, tip: Commit) -> Head:
 def first_head(
     *,
     uuid: UUID,
-    kind: DatabaseType,
+    database_type: DatabaseType,
     key_serializer: str,
     value_serializer: str,
     proto: Proto,
@@ -167,7 +167,7 @@ def first_head(
     """
     return Head(
         uuid=uuid,
-        type=kind,
+        type=database_type,
         key_serializer=key_serializer,
         value_serializer=value_serializer,
         seq=tip.seq,

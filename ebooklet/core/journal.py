@@ -125,13 +125,13 @@ JournalRecord: TypeAlias = (
 )
 
 
-PendingKind: TypeAlias = Literal["set", "delete"]
+PendingOp: TypeAlias = Literal["set", "delete"]
 
 
 class Pending(NamedTuple):
     """What is pending for one key."""
 
-    kind: PendingKind
+    op: PendingOp
     base: Base
     timestamp: int  # µs of a deletion; 0 for a set, whose time the local store knows
 
@@ -191,11 +191,11 @@ class PendingState:
                 self.in_doubt.pop(write_id, None)
 
     def _take(
-        self, kind: PendingKind, keys: Sequence[str], bases: Sequence[Base], times: Sequence[int]
+        self, op: PendingOp, keys: Sequence[str], bases: Sequence[Base], times: Sequence[int]
     ) -> None:
         """`set` or `delete` many keys, without a Python call for each."""
         if bases or times:
-            columns = zip(repeat(kind), bases or repeat(UNKNOWN), times or repeat(0))
+            columns = zip(repeat(op), bases or repeat(UNKNOWN), times or repeat(0))
             new = dict(zip(keys, map(Pending._make, columns), strict=False))  # repeats never end
         else:
             new = dict.fromkeys(keys, _SET)
@@ -215,8 +215,8 @@ class PendingState:
         plain: list[str] = []
         based: list[tuple[str, Base]] = []
         deleted: list[tuple[str, int, Base]] = []
-        for key, (kind, base, timestamp) in self.keys.items():
-            if kind == "delete":
+        for key, (op, base, timestamp) in self.keys.items():
+            if op == "delete":
                 deleted.append((key, timestamp, base))
             elif base is None:
                 plain.append(key)

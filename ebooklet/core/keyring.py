@@ -14,7 +14,7 @@ from ebooklet.core.headfields import params_row
 from ebooklet.core.headtypes import Head, KeyTable
 from ebooklet.core.notes import check_record
 from ebooklet.core.params import TreeParams
-from ebooklet.core.sealing import PLAIN, DatabaseSealer, KeyedSealer, Kind, key_tag
+from ebooklet.core.sealing import PLAIN, Content, DatabaseSealer, KeyedSealer, key_tag
 from ebooklet.errors import EncryptionError, RemoteIntegrityError, UnsupportedFormatError
 from ebooklet.ports.cipher import KEY_BYTES, Cipher, KeySource
 
@@ -133,10 +133,10 @@ class Keyring:
             bytes(KEY_BYTES),
         )
         try:
-            digest_key = opener.open(Kind.DIGEST_KEY, table.digest_key, fixed)
+            digest_key = opener.open(Content.DIGEST_KEY, table.digest_key, fixed)
         except RemoteIntegrityError as exc:
             raise RemoteIntegrityError(
-                "the head was changed by who has not the key: its kind, serializer or parameters "
+                "the head was changed by who has not the key: its type, serializer or parameters "
                 "are not those it was written with. Restore an older version of the object",
                 op="open",
             ) from exc
@@ -236,7 +236,7 @@ class VaultSealer(KeyedSealer):
                 key=head.name,
                 key_id=self.current,
             )
-        sealed = self.seal(Kind.DIGEST_KEY, self.digest_key, fixed)
+        sealed = self.seal(Content.DIGEST_KEY, self.digest_key, fixed)
         table = KeyTable(
             self._table.vault, self.current, bytes(sealed), tuple(sorted(checks.items()))
         )

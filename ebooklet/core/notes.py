@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ebooklet.core import cbor
 from ebooklet.core.cbor import Malformed
 from ebooklet.core.commit import MAX_AUTHOR_BYTES, MAX_MESSAGE_BYTES, Commit, encode_commit
-from ebooklet.core.sealing import Kind, Sealer
+from ebooklet.core.sealing import Content, Sealer
 from ebooklet.errors import RemoteIntegrityError
 
 
@@ -37,7 +37,7 @@ def seal_notes(commit: Commit, sealer: Sealer, key_ids: Iterable[str]) -> Commit
     plain = cbor.encode([commit.author, commit.message])
     named = tuple(sorted({*key_ids, sealer.current}))
     bare = replace(commit, author="", message="", notes=None, key_ids=named)
-    return replace(bare, notes=bytes(sealer.seal(Kind.NOTES, plain, encode_commit(bare))))
+    return replace(bare, notes=bytes(sealer.seal(Content.NOTES, plain, encode_commit(bare))))
 
 
 def read_notes(commit: Commit, sealer: Sealer) -> Notes:
@@ -55,7 +55,7 @@ def read_notes(commit: Commit, sealer: Sealer) -> Notes:
         )
     bare = replace(commit, notes=None)
     try:
-        opened = sealer.open(Kind.NOTES, commit.notes, encode_commit(bare))
+        opened = sealer.open(Content.NOTES, commit.notes, encode_commit(bare))
     except RemoteIntegrityError as exc:
         raise RemoteIntegrityError(
             f"commit {commit.seq} was changed by who has not the key; restore an older head",

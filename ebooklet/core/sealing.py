@@ -2,8 +2,9 @@
 
 A sealed block: version u8 = 1 | tag of the key id, 4 bytes | pieces. A piece is what the cipher
 makes of 64 MiB of the plain bytes, the last of what is left; there is always one. The context that
-the cipher binds it to: `ebk-seal` | kind u8 | number of the piece u32 | whether it is the last u8 |
-what the caller adds. So no block passes for one of another kind, and no piece is moved or left out.
+the cipher binds it to: `ebk-seal` | content u8 | number of the piece u32 | whether it is the last
+u8 | what the caller adds. So no block passes for one that holds something else, and no piece is
+moved or left out.
 
 The cipher's key is derived, see `core.derivedkeys`.
 """
@@ -31,7 +32,7 @@ MAX_OVERHEAD: Final = 64
 """Most bytes that sealing adds to a block of one piece."""
 
 
-class Kind(IntEnum):
+class Content(IntEnum):
     """What a sealed block holds."""
 
     VALUE = 1
@@ -79,11 +80,11 @@ class Sealer(Protocol):
         """Bytes that a value of this length is stored as."""
         ...
 
-    def seal(self, kind: Kind, plain: Body, /, extra: bytes = b"") -> Body:
+    def seal(self, content: Content, plain: Body, /, extra: bytes = b"") -> Body:
         """What is stored of a block."""
         ...
 
-    def open(self, kind: Kind, stored: Body, /, extra: bytes = b"") -> Body:
+    def open(self, content: Content, stored: Body, /, extra: bytes = b"") -> Body:
         """The block that was stored.
 
         Raises:
@@ -118,10 +119,10 @@ class _Plain:
     def stored_length(self, length: int, /) -> int:
         return length
 
-    def seal(self, kind: Kind, plain: Body, /, extra: bytes = b"") -> Body:
+    def seal(self, content: Content, plain: Body, /, extra: bytes = b"") -> Body:
         return plain
 
-    def open(self, kind: Kind, stored: Body, /, extra: bytes = b"") -> Body:
+    def open(self, content: Content, stored: Body, /, extra: bytes = b"") -> Body:
         return stored
 
     def protect(self, head: Head, /) -> Head:
@@ -185,20 +186,20 @@ class KeyedSealer:
         pieces = max(1, -(-length // self._piece))
         return _HEADER.size + length + pieces * self._cipher.overhead
 
-    def seal(self, kind: Kind, plain: Body, /, extra: bytes = b"") -> Body:
+    def seal(self, content: Content, plain: Body, /, extra: bytes = b"") -> Body:
         """Encrypt a block under the current key."""
         length, piece = len(plain), self._piece
         if length <= piece:
-            context = _CONTEXT.pack(b"ebk-seal", kind, 0, 1) + extra
+            context = _CONTEXT.pack(b"ebk-seal", content, 0, 1) + extra
             return self._header + self._cipher.seal(self._key, plain, context)
         out = bytearray(self._header)
         with memoryview(plain) as view:
             for number, at in enumerate(range(0, length, piece)):
-                context = _CONTEXT.pack(b"ebk-seal", kind, number, at + piece >= length) + extra
+                context = _CONTEXT.pack(b"ebk-seal", content, number, at + piece >= length) + extra
                 out += self._cipher.seal(self._key, view[at : at + piece], context)
         return out
 
-    def open(self, kind: Kind, stored: Body, /, extra: bytes = b"") -> bytes:
+    def open(self, content: Content, stored: Body, /, extra: bytes = b"") -> bytes:
         """Decrypt a block under whichever key it names."""
         piece = self._piece + self._cipher.overhead
         if len(stored) < _HEADER.size + self._cipher.overhead or stored[0] != _VERSION:
@@ -206,11 +207,11 @@ class KeyedSealer:
         key = self._key_of(bytes(stored[1 : _HEADER.size]))
         body = memoryview(stored)[_HEADER.size :]
         if len(body) <= piece:
-            context = _CONTEXT.pack(b"ebk-seal", kind, 0, 1) + extra
+            context = _CONTEXT.pack(b"ebk-seal", content, 0, 1) + extra
             return self._cipher.open(key, body, context)
         out = bytearray()
         for number, at in enumerate(range(0, len(body), piece)):
-            context = _CONTEXT.pack(b"ebk-seal", kind, number, at + piece >= len(body)) + extra
+            context = _CONTEXT.pack(b"ebk-seal", content, number, at + piece >= len(body)) + extra
             out += self._cipher.open(key, body[at : at + piece], context)
         return bytes(out)
 
@@ -238,7 +239,7 @@ class _Opened:
 
     def digest(self) -> bytes:
         try:
-            return self._sealer.digest(self._sealer.open(Kind.VALUE, self._stored))
+            return self._sealer.digest(self._sealer.open(Content.VALUE, self._stored))
         except RemoteIntegrityError:
             return b""  # as no value's
 

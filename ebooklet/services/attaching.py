@@ -19,14 +19,14 @@ from ebooklet.services.removal import let_go
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import BORROW_TIMEOUT_S, WorkingCopy
 
-_KIND_SLOT: Final = "kind"
+_TYPE_SLOT: Final = "kind"
 _ENCRYPTED_SLOT: Final = "encrypted"  # what is made here is to be sealed when it is pushed
 
 
-def stored_kind(local: LocalStore) -> DatabaseType | None:
-    """What kind of database a local half is, as far as it says."""
-    kind = local.read_slot(_KIND_SLOT)
-    return "group" if kind == b"group" else "database" if kind == b"database" else None
+def stored_type(local: LocalStore) -> DatabaseType | None:
+    """What type of database a local half is, as far as it says."""
+    stored = local.read_slot(_TYPE_SLOT)
+    return "group" if stored == b"group" else "database" if stored == b"database" else None
 
 
 def attach(
@@ -52,7 +52,7 @@ def _take_over(
 ) -> None:
     local = copy.local
     if condition == "new":
-        _store_kind(copy)
+        _store_type(copy)
     proto = copy.proto
     copy.reload()
     look_around(copy, current, writes=writes)
@@ -96,7 +96,7 @@ def attach_anew(copy: WorkingCopy, current: Snapshot | None) -> None:
     """Start from nothing, over a remote that stays as it is until the next push replaces it."""
     if current is not None:
         check_advance(copy, current)
-    _store_kind(copy)
+    _store_type(copy)
     copy.journal.place.forget()
     copy.reload()
     if not copy.owns_local:  # built by the caller, and so not made anew by the open
@@ -120,8 +120,8 @@ def attach_anew(copy: WorkingCopy, current: Snapshot | None) -> None:
     _settle_encryption(copy, writes=True)
 
 
-def _store_kind(copy: WorkingCopy) -> None:
-    copy.local.write_slot(_KIND_SLOT, copy.settings.kind.encode())
+def _store_type(copy: WorkingCopy) -> None:
+    copy.local.write_slot(_TYPE_SLOT, copy.settings.type.encode())
 
 
 def _settle_encryption(copy: WorkingCopy, *, writes: bool) -> None:

@@ -121,7 +121,7 @@ class Write(ABC):
         self.write_id = copy.clock.token_bytes(16)
         self.placed: dict[str, Entry] = {}  # uploaded by an earlier attempt
         self.lengths: dict[bytes, int] = {}  # of the segments of earlier attempts
-        self.kinds: dict[bytes, int] = {}
+        self.segment_kinds: dict[bytes, int] = {}
         self._sealed_under: str | None = None  # the current key when the last attempt began
         self.metadata: tuple[bytes, int] | None = None  # as the last attempt wrote them
 
@@ -248,7 +248,7 @@ class Write(ABC):
         """See that all segments have arrived, and remember them for attempts that may follow."""
         uploader.finish()
         self.lengths |= uploader.lengths()
-        self.kinds |= uploader.kinds()
+        self.segment_kinds |= uploader.segment_kinds()
 
     def _land(self, head: Head, base: Snapshot | None, draft: Draft) -> Snapshot:
         """Move the head to what has been laid down."""
@@ -315,7 +315,7 @@ class Write(ABC):
                 metadata=self._metadata_fields(uploader),
                 kept_keys=self._kept_keys(None if base is None else base.head),
                 lengths=self.lengths,
-                kinds=self.kinds,
+                segment_kinds=self.segment_kinds,
             )
         )
         return head if base is None else self._following(base.head, head)

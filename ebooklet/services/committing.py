@@ -16,7 +16,7 @@ from ebooklet.core.index.fingerprint import fingerprint
 from ebooklet.core.index.update import update
 from ebooklet.core.notes import seal_notes
 from ebooklet.core.refs import BlockRef, CommitRef, NodeRef
-from ebooklet.core.sealing import Kind, Sealer
+from ebooklet.core.sealing import Content, Sealer
 from ebooklet.core.segment import BlockType
 from ebooklet.services.dictionaries import dictionaries_of
 from ebooklet.services.draft import Draft
@@ -47,7 +47,7 @@ class Attempt:
     metadata: Mapping[str, object]  # fields of the head, where they change
     kept_keys: Sequence[str]  # ids of keys that what is kept of the base may lie under
     lengths: Mapping[bytes, int]  # of the segments of earlier attempts, in bytes
-    kinds: Mapping[bytes, int]  # and what they hold
+    segment_kinds: Mapping[bytes, int]  # and what they hold
 
 
 def stored_metadata(
@@ -63,7 +63,7 @@ def stored_metadata(
     if metadata is None:
         return {}
     data, timestamp = metadata
-    data = bytes(sealer.seal(Kind.METADATA, data))
+    data = bytes(sealer.seal(Content.METADATA, data))
     inline = len(data) <= MAX_INLINE_METADATA
     return {
         "metadata": data if inline else None,
@@ -128,7 +128,7 @@ def compose_head(attempt: Attempt) -> Head:
     if last is None:
         last = first_head(
             uuid=copy.uuid,
-            kind=copy.settings.kind,
+            database_type=copy.settings.type,
             key_serializer=copy.settings.key_serializer,
             value_serializer=copy.settings.value_serializer,
             proto=attempt.proto,
@@ -163,7 +163,8 @@ def _lay_commit(commit: Commit, attempt: Attempt) -> tuple[Commit, CommitRef]:
     writer = uploader.commit_writer()
     lengths = {**attempt.lengths, **uploader.lengths()}
     for _ in range(_FIXPOINT_ROUNDS):
-        commit = replace(commit, segs=live.table(lengths, {**attempt.kinds, **uploader.kinds()}))
+        kinds = {**attempt.segment_kinds, **uploader.segment_kinds()}
+        commit = replace(commit, segs=live.table(lengths, kinds))
         sealed = seal_notes(commit, attempt.copy.sealer, attempt.kept_keys)
         data = encode_commit(sealed)
         size = writer.finished_size(BlockType.COMMIT, data)

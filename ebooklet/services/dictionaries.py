@@ -20,7 +20,7 @@ from ebooklet.core.dictionaries import (
 )
 from ebooklet.core.head import DictionaryRef, Head
 from ebooklet.core.headfields import MAX_DICTIONARIES
-from ebooklet.core.sealing import Kind
+from ebooklet.core.sealing import Content
 from ebooklet.errors import RemoteIntegrityError, SerializationError
 from ebooklet.ports.serializer import Dictionary, Serializer, TrainedSerializer
 from ebooklet.services.parts import read_block
@@ -124,7 +124,7 @@ def dictionaries_of(
     new = tuple(
         DictionaryRef(
             each.id,
-            uploader.add_dictionary(bytes(copy.sealer.seal(Kind.DICTIONARY, each.data))),
+            uploader.add_dictionary(bytes(copy.sealer.seal(Content.DICTIONARY, each.data))),
         )
         for each in copy.dictionaries.all
         if each.id not in known
@@ -201,7 +201,7 @@ def _fetched(copy: WorkingCopy, head: Head) -> Iterable[Dictionary]:
         if not copy.dictionaries.has(row.id):
             sealer = copy.keyring.sealer_of(head)
             data = read_block(
-                *(copy.segments, copy.db_key, row.block, sealer, Kind.DICTIONARY),
+                *(copy.segments, copy.db_key, row.block, sealer, Content.DICTIONARY),
                 limit=MAX_DICTIONARY_BYTES,
             )
             yield Dictionary(row.id, data)

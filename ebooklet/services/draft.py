@@ -14,7 +14,7 @@ from ebooklet.core.index.update import update
 from ebooklet.core.names import sid_ms
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import BlockRef, NodeRef
-from ebooklet.core.sealing import Kind, Sealer
+from ebooklet.core.sealing import Content, Sealer
 from ebooklet.ports.local_store import LocalStore
 from ebooklet.services.nodes import NodeReader
 from ebooklet.services.snapshot import Snapshot
@@ -146,7 +146,7 @@ class Draft:
                 return known._replace(timestamp=timestamp)
         if len(value) <= self._params.inline_max:
             return Entry(key, len(value), digest, timestamp, value, None)
-        place = self._uploader.add_value(self._sealer.seal(Kind.VALUE, value))
+        place = self._uploader.add_value(self._sealer.seal(Content.VALUE, value))
         entry = Entry(key, len(value), digest, timestamp, None, place)
         self._placed[key] = entry
         return entry
@@ -167,7 +167,7 @@ class Draft:
                 yield entry
 
     def _place_node(self, data: bytes) -> BlockRef:
-        stored = bytes(self._sealer.seal(Kind.NODE, data))
+        stored = bytes(self._sealer.seal(Content.NODE, data))
         block = self._uploader.add_node(stored)
         self.live.add_node(block)
         self._node_bytes += len(stored)

@@ -10,7 +10,7 @@ from ebooklet.core.entry import Entry, Place
 from ebooklet.core.index.limits import MAX_VALUE_BYTES
 from ebooklet.core.names import segment_key
 from ebooklet.core.plan import plan_ranges
-from ebooklet.core.sealing import Kind, Sealer
+from ebooklet.core.sealing import Content, Sealer
 from ebooklet.errors import EBookletError, ObjectNotFound, RemoteIntegrityError
 from ebooklet.ports.remote_store import ByteRange
 from ebooklet.services.parts import read_again
@@ -80,7 +80,7 @@ def _cut(
 
 def _opened(entry: Entry, stored: bytes, sealer: Sealer) -> bytes | EBookletError:
     try:
-        value = sealer.open(Kind.VALUE, stored)
+        value = sealer.open(Content.VALUE, stored)
     except EBookletError as exc:
         exc.op, exc.key = "get", entry.key
         return exc

@@ -79,8 +79,8 @@ class Journal:
         """Replay what earlier sessions left pending."""
         data = self._local.read_log(PENDING_LOG)
         state, intact, _ = replay(data)
-        for key, (kind, base, timestamp) in state.keys.items():
-            if kind == "delete":
+        for key, (op, base, timestamp) in state.keys.items():
+            if op == "delete":
                 pending.mark_deleted(key, timestamp, base)
             else:
                 pending.mark_set(key, base)

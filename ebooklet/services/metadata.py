@@ -7,7 +7,7 @@ from typing import Any, Final
 import orjson
 
 from ebooklet.core.head import Head
-from ebooklet.core.sealing import Kind, Sealer
+from ebooklet.core.sealing import Content, Sealer
 from ebooklet.errors import RemoteIntegrityError
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.parts import read_block
@@ -89,9 +89,9 @@ def metadata_of(
     """
     timestamp = head.metadata_timestamp or 0
     if head.metadata is not None:
-        return bytes(sealer.open(Kind.METADATA, head.metadata)), timestamp
+        return bytes(sealer.open(Content.METADATA, head.metadata)), timestamp
     ref = head.metadata_ref
     if ref is None:
         return None
-    block = read_block(remote, db_key, ref, sealer, Kind.METADATA, limit=MAX_METADATA_BYTES)
+    block = read_block(remote, db_key, ref, sealer, Content.METADATA, limit=MAX_METADATA_BYTES)
     return block, timestamp

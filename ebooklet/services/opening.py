@@ -28,7 +28,7 @@ from ebooklet.ports.clock import Clock
 from ebooklet.ports.local_store import LocalStore
 from ebooklet.ports.lock_service import Lease, LockService
 from ebooklet.ports.remote_store import RemoteStore
-from ebooklet.services.attaching import attach, attach_anew, stored_kind
+from ebooklet.services.attaching import attach, attach_anew, stored_type
 from ebooklet.services.clashes import check_above, check_below, clashes_named
 from ebooklet.services.fencing import raise_fence
 from ebooklet.services.heads import HeadStore
@@ -93,7 +93,7 @@ class Request:
         falls_back: offline, where the remote cannot be reached.
         explicit_serializer: the only one that will do; None goes by what is stored.
         accept_serializer: raises for a stored name whose values are not to be read.
-        only: the only kind of database that will do; None takes either.
+        only: the only type of database that will do; None takes either.
         keyring: opens encrypted databases.
         group_bytes: an option of EBooklet 0.11, see `ebooklet.services.packing`.
         owns_local: the local half is opened for this handle, and closed with it.
@@ -366,7 +366,7 @@ def check_head(request: Request, current: Snapshot | None) -> None:
     """Refuse a remote that is not what the caller asks for, or cannot be opened this way.
 
     Raises:
-        TypeError: it is stored as the other kind, and `only` one will do.
+        TypeError: it is stored as the other type, and `only` one will do.
         ValueError: another serializer is asked for than it has.
         UnsupportedFormatError: this version may not write it.
         SerializationError: its values may not be read.
@@ -374,7 +374,7 @@ def check_head(request: Request, current: Snapshot | None) -> None:
     """
     if current is None:
         return
-    check_kind(request, current.head.type)
+    check_type(request, current.head.type)
     request.keyring.sealer_of(current.head)
     stored = current.head.value_serializer
     if request.explicit_serializer is not None and request.explicit_serializer != stored:
@@ -391,13 +391,13 @@ def check_head(request: Request, current: Snapshot | None) -> None:
         )
 
 
-def check_kind(request: Request, kind: DatabaseType) -> None:
+def check_type(request: Request, found: DatabaseType) -> None:
     """Raise `TypeError` if a database is found where a group is asked for, or the reverse."""
-    if request.only is None or request.only == kind:
+    if request.only is None or request.only == found:
         return
     raise TypeError(
         "this is a connection group; open it with open_rcg"
-        if kind == "group"
+        if found == "group"
         else "this is an ordinary database; open it with open_ebooklet"
     )
 
@@ -422,15 +422,15 @@ def _settle_settings(request: Request, local: LocalStore, current: Snapshot | No
         check_same(request, local, current)
         return replace(
             settings,
-            kind=current.head.type,
+            type=current.head.type,
             key_serializer=current.head.key_serializer,
             value_serializer=current.head.value_serializer,
         )
     settings = replace(settings, value_serializer=_stored_serializer(request, local))
-    kind = stored_kind(local)
-    if kind is not None and request.flag != "n":
-        check_kind(request, kind)
-        settings = replace(settings, kind=kind)
+    stored = stored_type(local)
+    if stored is not None and request.flag != "n":
+        check_type(request, stored)
+        settings = replace(settings, type=stored)
     return settings
 
 

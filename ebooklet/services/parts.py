@@ -7,13 +7,13 @@ from typing import Final, TypeVar
 
 from ebooklet.core.names import segment_key
 from ebooklet.core.refs import BlockRef
-from ebooklet.core.sealing import MAX_OVERHEAD, Kind, Sealer
+from ebooklet.core.sealing import MAX_OVERHEAD, Content, Sealer
 from ebooklet.core.segment import check_block
 from ebooklet.errors import EBookletError, RemoteIntegrityError
 from ebooklet.ports.remote_store import ByteRange, RemoteStore
 
 T = TypeVar("T")
-_CALLED: Final = {Kind.METADATA: "the metadata are", Kind.DICTIONARY: "a dictionary is"}
+_CALLED: Final = {Content.METADATA: "the metadata are", Content.DICTIONARY: "a dictionary is"}
 
 
 def checked(
@@ -54,7 +54,7 @@ def read_again(remote: RemoteStore, part: ByteRange) -> bytes | EBookletError:
 
 
 def read_block(
-    remote: RemoteStore, db_key: str, ref: BlockRef, sealer: Sealer, kind: Kind, *, limit: int
+    remote: RemoteStore, db_key: str, ref: BlockRef, sealer: Sealer, content: Content, *, limit: int
 ) -> bytes:
     """One block that a head points to, opened.
 
@@ -63,7 +63,7 @@ def read_block(
         db_key: whose they are.
         ref: where it lies.
         sealer: of the database.
-        kind: what it holds.
+        content: what it holds.
         limit: most bytes that it may have in the clear.
 
     Raises:
@@ -72,12 +72,14 @@ def read_block(
     """
     key = segment_key(db_key, ref.sid)
     if ref.length > limit + MAX_OVERHEAD:
-        raise RemoteIntegrityError(f"{_CALLED[kind]} above the limit; run fsck", op="get", key=key)
+        raise RemoteIntegrityError(
+            f"{_CALLED[content]} above the limit; run fsck", op="get", key=key
+        )
     part = ByteRange(key, ref.offset, ref.offset + ref.length)
     (body,) = remote.get_ranges([part])
 
     def check(data: bytes) -> bytes:
         check_block(data, ref, key)
-        return bytes(sealer.open(kind, data))
+        return bytes(sealer.open(content, data))
 
     return checked(remote, part, body, check)

@@ -16,7 +16,7 @@ from ebooklet.core.index.diff import diff
 from ebooklet.core.index.lookup import scan
 from ebooklet.core.names import sid_ms
 from ebooklet.core.refs import NodeRef
-from ebooklet.core.sealing import Kind
+from ebooklet.core.sealing import Content
 from ebooklet.errors import EBookletError, RemoteIntegrityError, ReplaceConflict
 from ebooklet.services.attempts import Outcome, PushResult, Write
 from ebooklet.services.committing import stored_metadata
@@ -78,7 +78,7 @@ def _moved(
         if entry.key not in values:
             yield entry
             continue
-        stored = copy.sealer.seal(Kind.VALUE, values.pop(entry.key))
+        stored = copy.sealer.seal(Content.VALUE, values.pop(entry.key))
         yield entry._replace(place=uploader.add_value(stored))
 
 

@@ -98,7 +98,7 @@ class SegmentUploader:
         sizes = {sid: size for sid, (size, _) in self._sent.items()}
         return sizes | {writer.sid: writer.finished_size() for writer in self._open_writers()}
 
-    def kinds(self) -> dict[bytes, int]:
+    def segment_kinds(self) -> dict[bytes, int]:
         """Kind of every segment of this write."""
         kinds = {sid: int(kind) for sid, (_, kind) in self._sent.items()}
         return kinds | {writer.sid: int(writer.kind) for writer in self._open_writers()}

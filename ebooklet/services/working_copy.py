@@ -79,7 +79,7 @@ def check_policy(policy: object) -> None:
 class Settings:
     """What the caller chose at open, as far as services need it."""
 
-    kind: DatabaseType = "database"
+    type: DatabaseType = "database"
     key_serializer: str = "str"
     value_serializer: str = "pickle"
     writable: bool = False

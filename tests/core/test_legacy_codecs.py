@@ -295,12 +295,12 @@ class TestDescription:
     def test_it_is_read(self) -> None:
         """Identity, kind, serializer, layout and time; names in any spelling."""
         found = read_description(described(), "db")
-        assert (found.uuid.hex, found.kind, found.layout) == (UUID, "database", "grouped")
+        assert (found.uuid.hex, found.type, found.layout) == (UUID, "database", "grouped")
         assert (found.value_serializer, found.timestamp) == ("json", 1795564529476433)
         other = [(name.title().replace("_", "-"), value) for name, value in described()]
         assert read_description(other, "db") == found
         assert read_description(described(format_version="2"), "db").layout == "per key"
-        assert read_description(described(type="RemoteConnGroup"), "db").kind == "group"
+        assert read_description(described(type="RemoteConnGroup"), "db").type == "group"
 
     @pytest.mark.parametrize(
         ("changes", "says"),

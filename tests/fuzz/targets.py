@@ -68,7 +68,7 @@ from ebooklet.core.names import check_db_key, is_segment_key, owner_of, parse_si
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import BlockRef, NodeRef
 from ebooklet.core.resident import Gone, Resident, encode_resident, replay_resident
-from ebooklet.core.sealing import KeyedSealer, Kind
+from ebooklet.core.sealing import Content, KeyedSealer
 from ebooklet.core.segment import (
     TRAILER_BYTES,
     BlockType,
@@ -249,7 +249,7 @@ _SEALER: Final = KeyedSealer(
 
 
 def _unsealed(data: bytes) -> object:
-    return _SEALER.open(Kind.VALUE, data)
+    return _SEALER.open(Content.VALUE, data)
 
 
 # What lies beside the local file.
@@ -431,7 +431,7 @@ def _refusal(data: bytes) -> object:
     code = s3failures.code_of(data)
     for status in (0, 400, 403, 404, 409, 412, 503):
         error = s3failures.refused(
-            status, code, op="get", key="db", where="b", kind=s3failures.Kind.READ
+            status, code, op="get", key="db", where="b", effect=s3failures.Effect.READ
         )
         assert isinstance(error, StoreError)
         assert str(error).isprintable()
@@ -562,7 +562,10 @@ def targets(folder: Path) -> dict[str, Target]:
         Target(
             "sealed block",
             _plain(_unsealed),
-            (bytes(_SEALER.seal(Kind.VALUE, b"hi")), bytes(_SEALER.seal(Kind.VALUE, b"hi" * 99))),
+            (
+                bytes(_SEALER.seal(Content.VALUE, b"hi")),
+                bytes(_SEALER.seal(Content.VALUE, b"hi" * 99)),
+            ),
             (RemoteIntegrityError, EncryptionError),
         ),
         Target(

@@ -33,7 +33,7 @@ from ebooklet.core.index.limits import (
 from ebooklet.core.index.node import NO_SID, InnerNode, LeafNode, Node
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import NodeRef
-from ebooklet.core.sealing import PLAIN, Kind, Sealer
+from ebooklet.core.sealing import PLAIN, Content, Sealer
 from ebooklet.core.timestamps import MAX_TIMESTAMP
 from ebooklet.errors import EncryptionError, InvalidKeyError, RemoteIntegrityError
 
@@ -233,7 +233,7 @@ def decode_node(data: bytes, ref: NodeRef, params: TreeParams, sealer: Sealer = 
             op="index",
         )
     try:
-        return _decode(bytes(sealer.open(Kind.NODE, data)), ref, params)
+        return _decode(bytes(sealer.open(Content.NODE, data)), ref, params)
     except (UnicodeDecodeError, OverflowError) as exc:
         raise _damaged("its columns do not decode") from exc
 

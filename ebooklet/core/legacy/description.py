@@ -1,4 +1,4 @@
-"""What the user metadata of a database's object say of it: identity, kind, serializer, layout."""
+"""What the user metadata of a database's object say of it: identity, type, serializer, layout."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Description:
     """A database of 0.11 as its object describes it."""
 
     uuid: UUID
-    kind: DatabaseType
+    type: DatabaseType
     value_serializer: str  # our name; "custom" for a class of the user's own
     layout: Layout
     timestamp: int  # µs since the Unix epoch, of the last commit
@@ -76,8 +76,8 @@ def read_description(user_metadata: Iterable[tuple[str, str]], key: str) -> Desc
             op="migrate",
             key=key,
         )
-    kind = _TYPES.get(said["type"])
-    if kind is None:
+    database_type = _TYPES.get(said["type"])
+    if database_type is None:
         raise damaged(f"its type is {said['type'][:_MAX_SHOWN]!r}", key)
     if not _UUID.fullmatch(said["uuid"]) or not _TIMESTAMP.fullmatch(said["timestamp"]):
         raise damaged("its uuid or its timestamp cannot be read", key)
@@ -86,7 +86,9 @@ def read_description(user_metadata: Iterable[tuple[str, str]], key: str) -> Desc
     if header[49:65] != uuid.bytes:
         raise damaged("the header of its local file has another uuid", key)
     number = int.from_bytes(header[29:31], "little")
-    return Description(uuid, kind, serializer_name(number, key), layout, int(said["timestamp"]))
+    return Description(
+        uuid, database_type, serializer_name(number, key), layout, int(said["timestamp"])
+    )
 
 
 def serializer_name(number: int, key: str) -> str:

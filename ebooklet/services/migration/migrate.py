@@ -201,7 +201,7 @@ def _report(
     return MigrationReport(
         old_uuid=old.uuid,
         new_uuid=copy.uuid,
-        kind=copy.settings.kind,
+        kind=copy.settings.type,
         value_serializer=copy.settings.value_serializer,
         commit=base.head.branch.commit.id.hex(),
         keys=base.count,

@@ -39,9 +39,9 @@ class OldDatabase:
         return self._file.uuid
 
     @property
-    def kind(self) -> DatabaseType | None:
+    def type(self) -> DatabaseType | None:
         """What it is; None where only its remote could tell."""
-        return self.remote.description.kind if self.remote else None
+        return self.remote.description.type if self.remote else None
 
     @property
     def value_serializer(self) -> str:

@@ -14,7 +14,7 @@ from ebooklet.adapters.pools import Pools
 from ebooklet.adapters.remote.boto3.client import Client, MakeClient
 from ebooklet.adapters.retry import Retry
 from ebooklet.adapters.s3bucket import S3Bucket
-from ebooklet.adapters.s3failures import Kind
+from ebooklet.adapters.s3failures import Effect
 from ebooklet.adapters.s3parameters import S3Parameters
 from ebooklet.ports.remote_store import (
     Condition,
@@ -59,7 +59,7 @@ class Boto3Requests:
 
     def get(self, key: str, start: int, stop: int | None) -> StoredObject:
         """GetObject."""
-        with self._translated("get", key, Kind.READ):
+        with self._translated("get", key, Effect.READ):
             client = self._client.s3
             if start == 0 and stop is None:
                 return part_of(key, client.get_object(Bucket=self._bucket, Key=key), 0, None)
@@ -69,7 +69,7 @@ class Boto3Requests:
 
     def head(self, key: str) -> ObjectMeta:
         """HeadObject."""
-        with self._translated("head", key, Kind.READ):
+        with self._translated("head", key, Effect.READ):
             answer = self._client.s3.head_object(Bucket=self._bucket, Key=key)
             return described(key, answer, "head")
 
@@ -80,7 +80,7 @@ class Boto3Requests:
             return self._repeated(
                 "list",
                 prefix,
-                Kind.READ,
+                Effect.READ,
                 lambda: self._client.s3.list_objects_v2(Bucket=self._bucket, **wanted),  # type: ignore[arg-type] # all are strings
             )
 
@@ -99,13 +99,13 @@ class Boto3Requests:
         }
         if cache_control is not None:
             target["CacheControl"] = cache_control
-        kind = Kind.WRITE
+        effect = Effect.WRITE
         if isinstance(condition, IfAbsent):
             target["IfNoneMatch"] = "*"
         elif condition is not None:
             target["IfMatch"] = etag_header(condition, key)
-            kind = Kind.CONDITIONAL
-        with self._translated("put", key, kind):
+            effect = Effect.CONDITIONAL
+        with self._translated("put", key, effect):
             answer = self._client.s3.put_object(**target)
             return ObjectMeta(key, body.size, etag_of(answer), 0)
 
@@ -120,19 +120,19 @@ class Boto3Requests:
                 )
                 return answer
 
-            return self._repeated("put", key, Kind.WRITE, request)
+            return self._repeated("put", key, Effect.WRITE, request)
 
         send_in_parts(ask, key, body, self._pools["put"], headers)
 
     def delete(self, key: str) -> None:
         """DeleteObject."""
-        with self._translated("delete", key, Kind.WRITE):
+        with self._translated("delete", key, Effect.WRITE):
             self._client.s3.delete_object(Bucket=self._bucket, Key=key)
 
     def delete_many(self, keys: Sequence[str]) -> None:
         """DeleteObjects."""
         objects = [{"Key": key} for key in keys]
-        with self._translated("delete", keys[0], Kind.WRITE):
+        with self._translated("delete", keys[0], Effect.WRITE):
             answer = self._client.s3.delete_objects(
                 Bucket=self._bucket,
                 Delete={"Objects": objects, "Quiet": True},  # type: ignore[typeddict-item] # a plain dict is one
@@ -141,7 +141,7 @@ class Boto3Requests:
 
     def copy(self, source: str, target: str, container: str | None) -> None:
         """CopyObject."""
-        with self._translated("copy", source, Kind.WRITE):
+        with self._translated("copy", source, Effect.WRITE):
             self._client.s3.copy_object(
                 Bucket=self._bucket,
                 Key=target,
@@ -158,18 +158,18 @@ class Boto3Requests:
         self._client.close()
 
     def _endpoint(self) -> str:
-        with translated("open", None, self._where(), Kind.READ):
+        with translated("open", None, self._where(), Effect.READ):
             return self._client.endpoint
 
-    def _repeated(self, op: str, key: str, kind: Kind, request: Callable[[], T]) -> T:
+    def _repeated(self, op: str, key: str, effect: Effect, request: Callable[[], T]) -> T:
         def attempt() -> T:
-            with self._translated(op, key, kind):
+            with self._translated(op, key, effect):
                 return request()
 
         return self._retry.run(attempt)
 
-    def _translated(self, op: str, key: str, kind: Kind) -> AbstractContextManager[None]:
-        return translated(op, key, self._where(), kind)
+    def _translated(self, op: str, key: str, effect: Effect) -> AbstractContextManager[None]:
+        return translated(op, key, self._where(), effect)
 
     def _where(self) -> str:
         return self._parameters.where(self._bucket)

@@ -21,7 +21,7 @@ from fsspec import AbstractFileSystem
 from ebooklet.adapters.keypaths import HIDDEN_FOLDER, decode, encode
 from ebooklet.adapters.objects import no_copy, quoted
 from ebooklet.adapters.outgoing import MAX_PUT_BYTES, PART_BYTES, Outgoing
-from ebooklet.adapters.s3failures import Kind, lost
+from ebooklet.adapters.s3failures import Effect, lost
 from ebooklet.errors import (
     AccessDenied,
     BucketMissingError,
@@ -108,7 +108,7 @@ class FileRequests:
 
     def get(self, key: str, start: int, stop: int | None) -> StoredObject:
         """What the file is, then its bytes: a body may be newer than its ETag, never older."""
-        with self._named("get", key, Kind.READ) as file_system:
+        with self._named("get", key, Effect.READ) as file_system:
             path = self._path(key)
             meta = _meta(key, _file(file_system.info(path)))
             end = meta.size if stop is None else min(stop, meta.size)
@@ -129,7 +129,7 @@ class FileRequests:
 
     def head(self, key: str) -> ObjectMeta:
         """What the file is."""
-        with self._named("head", key, Kind.READ) as file_system:
+        with self._named("head", key, Effect.READ) as file_system:
             return _meta(key, _file(file_system.info(self._path(key))))
 
     def list(self, prefix: str, after: str | None) -> Iterator[ObjectMeta]:
@@ -168,7 +168,7 @@ class FileRequests:
         """Remove the file; folders stay."""
         with (
             contextlib.suppress(ObjectNotFound),
-            self._named("delete", key, Kind.WRITE) as file_system,
+            self._named("delete", key, Effect.WRITE) as file_system,
         ):
             path = self._path(key)
             _file(file_system.info(path))  # never a folder, whatever the library takes
@@ -200,7 +200,7 @@ class FileRequests:
         """What lies right in a folder; nothing where there is none."""
         path = "/".join([self._root, *folder])
         try:
-            with self._named("list", prefix, Kind.READ) as file_system:
+            with self._named("list", prefix, Effect.READ) as file_system:
                 file_system.invalidate_cache()
                 found = file_system.ls(path, detail=True)
                 return [
@@ -210,7 +210,7 @@ class FileRequests:
             return ()
 
     def _write(self, key: str, body: Outgoing) -> None:
-        with self._named("put", key, Kind.WRITE) as file_system:
+        with self._named("put", key, Effect.WRITE) as file_system:
             target = self._path(key)
             if not _renames(file_system):
                 _fill(file_system, target, body)
@@ -241,7 +241,7 @@ class FileRequests:
             act()
 
     @contextmanager
-    def _named(self, op: str, key: str, kind: Kind) -> Iterator[AbstractFileSystem]:
+    def _named(self, op: str, key: str, effect: Effect) -> Iterator[AbstractFileSystem]:
         """The file system, whose failures become the port's; each library has its own."""
         where = self._location
         try:
@@ -253,7 +253,7 @@ class FileRequests:
             exc.op, exc.key = exc.op or op, exc.key or key
             raise
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as exc:
-            if kind is Kind.WRITE and op == "put":
+            if effect is Effect.WRITE and op == "put":
                 raise StoreError(
                     f"a file or folder in {where} is in the way", op=op, key=key
                 ) from exc
@@ -273,7 +273,7 @@ class FileRequests:
         except Exception as exc:  # of libraries that nobody here has heard of
             self.close()  # a lost connection would stay lost
             what = f"no clear answer ({type(exc).__name__})"
-            raise lost(what, op=op, key=key, where=where, kind=kind) from exc
+            raise lost(what, op=op, key=key, where=where, effect=effect) from exc
 
     def _file_system(self) -> AbstractFileSystem:
         with self._lock:

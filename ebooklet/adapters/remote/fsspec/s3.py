@@ -31,7 +31,7 @@ from ebooklet.adapters.outgoing import Outgoing, etag_header
 from ebooklet.adapters.pools import Pools
 from ebooklet.adapters.retry import CONNECT_TIMEOUT_S, Retry
 from ebooklet.adapters.s3bucket import S3Bucket
-from ebooklet.adapters.s3failures import Kind, code_of, lost, not_reached, refused
+from ebooklet.adapters.s3failures import Effect, code_of, lost, not_reached, refused
 from ebooklet.adapters.s3parameters import S3Parameters
 from ebooklet.adapters.serverclock import ServerClock
 from ebooklet.ports.remote_store import (
@@ -72,7 +72,7 @@ class S3fsRequests:
         wanted = {"Bucket": self._bucket, "Key": key}
         if start or stop is not None:
             wanted["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
-        with self._translated("get", key, Kind.READ):
+        with self._translated("get", key, Effect.READ):
             file_system = self._ready()[0]
 
             async def read() -> StoredObject:
@@ -87,7 +87,7 @@ class S3fsRequests:
 
     def head(self, key: str) -> ObjectMeta:
         """HeadObject."""
-        with self._translated("head", key, Kind.READ):
+        with self._translated("head", key, Effect.READ):
             return described(key, self._call("head_object", Key=key), "head")
 
     def list(self, prefix: str, after: str | None) -> Iterator[ObjectMeta]:
@@ -105,7 +105,7 @@ class S3fsRequests:
         headers = {} if cache_control is None else {"CacheControl": cache_control}
         if condition is not None:
             return self._put_once(key, body.whole(), condition, headers)
-        with self._translated("put", key, Kind.WRITE):
+        with self._translated("put", key, Effect.WRITE):
             answer = self._call("put_object", Key=key, Body=body.whole(), **headers)
             return ObjectMeta(key, body.size, etag_of(answer), 0)
 
@@ -117,20 +117,20 @@ class S3fsRequests:
 
     def delete(self, key: str) -> None:
         """DeleteObject."""
-        with self._translated("delete", key, Kind.WRITE):
+        with self._translated("delete", key, Effect.WRITE):
             self._call("delete_object", Key=key)
 
     def delete_many(self, keys: Sequence[str]) -> None:
         """DeleteObjects, which s3fs sends without the checksum that some servers want."""
         objects = [{"Key": key} for key in keys]
         with one_by_one(self._where(), keys):
-            with self._translated("delete", keys[0], Kind.WRITE):
+            with self._translated("delete", keys[0], Effect.WRITE):
                 answer = self._call("delete_objects", Delete={"Objects": objects, "Quiet": True})
             check_deleted(answer, self._where())
 
     def copy(self, source: str, target: str, container: str | None) -> None:
         """CopyObject."""
-        with self._translated("copy", source, Kind.WRITE):
+        with self._translated("copy", source, Effect.WRITE):
             self._call(
                 "copy_object",
                 Key=target,
@@ -204,14 +204,14 @@ class S3fsRequests:
         """A put with a condition, signed by s3fs and sent once from here."""
         if isinstance(condition, IfAbsent):
             signed, sent = {"IfNoneMatch": "*"}, {"If-None-Match": "*"}
-            kind = Kind.WRITE
+            effect = Effect.WRITE
         else:
             etag = etag_header(condition, key)
             signed, sent = {"IfMatch": etag}, {"If-Match": etag}
-            kind = Kind.CONDITIONAL
+            effect = Effect.CONDITIONAL
         if cache_control := headers.get("CacheControl"):
             sent["Cache-Control"] = cache_control
-        with self._translated("put", key, kind):
+        with self._translated("put", key, effect):
             file_system, connections = self._ready()
             url = file_system.url(
                 f"{self._bucket}/{key}",
@@ -220,7 +220,7 @@ class S3fsRequests:
                 **signed,
                 **headers,
             )
-        failure = partial(lost, op="put", key=key, where=self._where(), kind=kind)
+        failure = partial(lost, op="put", key=key, where=self._where(), effect=effect)
         try:
             answer = connections.request("PUT", url, body=body, headers=sent, redirect=False)
         except (NewConnectionError, ConnectTimeoutError) as exc:
@@ -233,7 +233,7 @@ class S3fsRequests:
             code = code_of(answer.data)
             where = self._where()
             raise refused(
-                answer.status, code, op="put", key=key, where=where, kind=kind
+                answer.status, code, op="put", key=key, where=where, effect=effect
             ) from HTTPError(f"status {answer.status}")
         return ObjectMeta(key, len(body), quoted(answer.headers.get("ETag")), 0)
 
@@ -246,24 +246,24 @@ class S3fsRequests:
         self._clock.note(answer["ResponseMetadata"]["HTTPHeaders"].get("date"))
 
     def _repeated(self, op: str, key: str, method: str, **arguments: object) -> dict[str, Any]:
-        kind = Kind.READ if op == "list" else Kind.WRITE
+        effect = Effect.READ if op == "list" else Effect.WRITE
 
         def attempt() -> dict[str, Any]:
-            with self._translated(op, key, kind):
+            with self._translated(op, key, effect):
                 return self._call(method, **arguments)
 
         return self._retry.run(attempt)
 
     @contextmanager
-    def _translated(self, op: str, key: str, kind: Kind) -> Iterator[None]:
+    def _translated(self, op: str, key: str, effect: Effect) -> Iterator[None]:
         """Name the failure by botocore's error, which s3fs keeps as the cause of its own."""
         where = self._where()
-        with translated(op, key, where, kind):
+        with translated(op, key, where, effect):
             try:
                 yield
             except (aiohttp.ClientError, asyncio.IncompleteReadError) as exc:
                 what = f"no answer ({type(exc).__name__})"
-                raise lost(what, op=op, key=key, where=where, kind=kind) from exc
+                raise lost(what, op=op, key=key, where=where, effect=effect) from exc
             except OSError as exc:
                 if isinstance(exc.__cause__, ClientError):
                     raise exc.__cause__ from exc

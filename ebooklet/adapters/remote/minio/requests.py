@@ -20,7 +20,7 @@ from ebooklet.adapters.remote.minio.client import Clients, Header
 from ebooklet.adapters.remote.minio.transport import answer_lost
 from ebooklet.adapters.retry import Retry
 from ebooklet.adapters.s3bucket import S3Bucket
-from ebooklet.adapters.s3failures import Kind, no_credentials, refused
+from ebooklet.adapters.s3failures import Effect, no_credentials, refused
 from ebooklet.adapters.s3parameters import S3Parameters
 from ebooklet.errors import EBookletError, StoreError
 from ebooklet.ports.remote_store import (
@@ -128,7 +128,7 @@ class MinioRequests:
             code, key = failed.code or "", failed.name
             if code != "NoSuchKey":
                 raise refused(
-                    0, code, op="delete", key=key, where=self._clients.where, kind=Kind.WRITE
+                    0, code, op="delete", key=key, where=self._clients.where, effect=Effect.WRITE
                 )
 
     def copy(self, source: str, target: str, container: str | None) -> None:
@@ -149,7 +149,7 @@ class MinioRequests:
     @contextmanager
     def _translated(self, op: str, key: str) -> Iterator[None]:
         """Name the errors of our transport, and translate what the client adds of its own."""
-        kind = Kind.READ if op in ("get", "head", "list") else Kind.WRITE
+        effect = Effect.READ if op in ("get", "head", "list") else Effect.WRITE
         where = self._clients.where
         try:
             yield
@@ -158,9 +158,9 @@ class MinioRequests:
             raise
         except S3Error as exc:  # in an answer of status 200, as that to the end of an upload
             code = exc.code or ""
-            raise refused(0, code, op=op, key=key, where=where, kind=kind) from exc
+            raise refused(0, code, op=op, key=key, where=where, effect=effect) from exc
         except (HTTPError, OSError) as exc:  # while a body was read
-            failure = answer_lost(exc, where, kind)
+            failure = answer_lost(exc, where, effect)
             failure.op, failure.key = op, key
             raise failure from exc
         except ParseError as exc:

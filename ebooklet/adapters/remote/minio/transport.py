@@ -29,7 +29,7 @@ from urllib3.exceptions import (
 from urllib3.response import BaseHTTPResponse
 
 from ebooklet.adapters.retry import CONNECT_TIMEOUT_S, Retry
-from ebooklet.adapters.s3failures import Kind, code_of, lost, not_reached, refused
+from ebooklet.adapters.s3failures import Effect, code_of, lost, not_reached, refused
 from ebooklet.adapters.s3parameters import S3Parameters
 from ebooklet.adapters.serverclock import ServerClock
 from ebooklet.adapters.tlsfailures import tls_failure
@@ -77,7 +77,7 @@ class Transport(urllib3.PoolManager):
         return attempt() if self._retry is None else self._retry.run(attempt)
 
     def _attempt(self, method: str, url: str, options: Mapping[str, object]) -> BaseHTTPResponse:
-        kind = _kind(method, options.get("headers"))
+        effect = _effect(method, options.get("headers"))
         try:
             answer = super().urlopen(method, url, redirect=False, retries=False, **options)
             self._clock.note(answer.headers.get("Date"))
@@ -89,7 +89,7 @@ class Transport(urllib3.PoolManager):
                 else (answer.data)
             )
         except (HTTPError, OSError) as exc:
-            raise answer_lost(exc, self._where, kind) from exc
+            raise answer_lost(exc, self._where, effect) from exc
         answer.close()
         raise refused(
             answer.status,
@@ -97,11 +97,11 @@ class Transport(urllib3.PoolManager):
             op="",
             key=None,
             where=self._where,
-            kind=kind,
+            effect=effect,
         ) from _minios_own(answer, body)
 
 
-def answer_lost(exc: BaseException, where: str, kind: Kind) -> StoreError:
+def answer_lost(exc: BaseException, where: str, effect: Effect) -> StoreError:
     """The error for a request that urllib3 could not finish."""
     what = type(exc).__name__
     if isinstance(exc, SSLError) and isinstance(exc.args[0] if exc.args else None, ssl.SSLError):
@@ -113,15 +113,15 @@ def answer_lost(exc: BaseException, where: str, kind: Kind) -> StoreError:
         slowly = not isinstance(exc, NewConnectionError)
         return not_reached(what, op="", key=None, where=where, slowly=slowly)
     closed = isinstance(exc, ProtocolError)
-    return lost(f"no answer ({what})", op="", key=None, where=where, kind=kind, closed=closed)
+    return lost(f"no answer ({what})", op="", key=None, where=where, effect=effect, closed=closed)
 
 
-def _kind(method: str, headers: object) -> Kind:
+def _effect(method: str, headers: object) -> Effect:
     if method in ("GET", "HEAD"):
-        return Kind.READ
+        return Effect.READ
     if isinstance(headers, Mapping) and "If-Match" in headers:
-        return Kind.CONDITIONAL
-    return Kind.WRITE
+        return Effect.CONDITIONAL
+    return Effect.WRITE
 
 
 def _minios_own(answer: BaseHTTPResponse, body: bytes | None) -> MinioException:

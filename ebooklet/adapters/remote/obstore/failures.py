@@ -14,7 +14,7 @@ from typing import Final
 
 from obstore.exceptions import BaseError, NotSupportedError
 
-from ebooklet.adapters.s3failures import Kind, lost, not_reached, refused
+from ebooklet.adapters.s3failures import Effect, lost, not_reached, refused
 from ebooklet.adapters.tlsfailures import no_tls, not_accepted
 from ebooklet.errors import (
     EBookletError,
@@ -44,36 +44,36 @@ class PartRefused(StoreError):
 
 
 @contextmanager
-def translated(op: str, key: str, where: str, kind: Kind) -> Iterator[None]:
+def translated(op: str, key: str, where: str, effect: Effect) -> Iterator[None]:
     """Raise the port's error in place of obstore's, which stays as its `__cause__`.
 
     Args:
         op: operation, for the error's attribute.
         key: object, for the error's attribute.
         where: bucket and endpoint, for the message.
-        kind: what the request does.
+        effect: what the request does.
     """
     try:
         yield
     except EBookletError:
         raise
     except (BaseError, OSError, ValueError, NotImplementedError) as exc:
-        raise _named(exc, op, key, where, kind) from exc
+        raise _named(exc, op, key, where, effect) from exc
 
 
-def _named(exc: Exception, op: str, key: str, where: str, kind: Kind) -> EBookletError:
+def _named(exc: Exception, op: str, key: str, where: str, effect: Effect) -> EBookletError:
     text = str(exc)
     if status := _STATUS.search(text):
         code = _CODE.search(text)
         return refused(
-            int(status[1]), code[1] if code else "", op=op, key=key, where=where, kind=kind
+            int(status[1]), code[1] if code else "", op=op, key=key, where=where, effect=effect
         )
     if _OTHER_PART.search(text):
         return RemoteIntegrityError(f"{where} sent another part than was asked for", op=op, key=key)
     if _NOT_A_PART.search(text):
         return PartRefused(f"{where} sent a part as if it were the whole", op=op, key=key)
     if _REDIRECT in text:
-        return refused(301, "", op=op, key=key, where=where, kind=kind)
+        return refused(301, "", op=op, key=key, where=where, effect=effect)
     if _NEVER_SENT.search(text) and _NO_TLS.search(text):
         return no_tls(op=op, key=key, where=where)
     if _NEVER_SENT.search(text) and _NOT_ACCEPTED.search(text):
@@ -87,4 +87,4 @@ def _named(exc: Exception, op: str, key: str, where: str, kind: Kind) -> EBookle
     if isinstance(exc, (NotSupportedError, NotImplementedError)):
         return UnsupportedOperation(f"obstore cannot ask this of {where}", op=op, key=key)
     what, closed = f"no answer ({type(exc).__name__})", _CLOSED.search(text) is not None
-    return lost(what, op=op, key=key, where=where, kind=kind, closed=closed)
+    return lost(what, op=op, key=key, where=where, effect=effect, closed=closed)

@@ -17,7 +17,7 @@ from ebooklet.adapters.remote.obstore.client import Clients
 from ebooklet.adapters.remote.obstore.failures import PartRefused, translated
 from ebooklet.adapters.retry import Retry
 from ebooklet.adapters.s3bucket import S3Bucket
-from ebooklet.adapters.s3failures import Kind
+from ebooklet.adapters.s3failures import Effect
 from ebooklet.adapters.s3parameters import S3Parameters
 from ebooklet.errors import RemoteIntegrityError
 from ebooklet.ports.remote_store import (
@@ -68,7 +68,7 @@ class ObstoreRequests:
 
     def head(self, key: str) -> ObjectMeta:
         """HeadObject."""
-        with self._translated("head", key, Kind.READ):
+        with self._translated("head", key, Effect.READ):
             return _meta(key, obstore.head(self._clients.single, key))
 
     def list(self, prefix: str, after: str | None) -> Iterator[ObjectMeta]:
@@ -93,13 +93,13 @@ class ObstoreRequests:
     ) -> ObjectMeta:
         """PutObject."""
         mode: PutMode = "overwrite"
-        kind = Kind.WRITE
+        effect = Effect.WRITE
         if isinstance(condition, IfAbsent):
             mode = "create"
         elif condition is not None:
             mode = {"e_tag": etag_header(condition, key)}
-            kind = Kind.CONDITIONAL
-        with self._translated("put", key, kind):
+            effect = Effect.CONDITIONAL
+        with self._translated("put", key, effect):
             done = obstore.put(
                 self._clients.single,
                 key,
@@ -112,7 +112,7 @@ class ObstoreRequests:
 
     def put_in_parts(self, key: str, body: Outgoing, cache_control: str | None) -> None:
         """A multipart upload."""
-        with self._translated("put", key, Kind.WRITE):
+        with self._translated("put", key, Effect.WRITE):
             obstore.put(
                 self._clients.patient,
                 key,
@@ -125,20 +125,20 @@ class ObstoreRequests:
 
     def delete(self, key: str) -> None:
         """DeleteObject."""
-        with self._translated("delete", key, Kind.WRITE):
+        with self._translated("delete", key, Effect.WRITE):
             obstore.delete(self._clients.single, key)
 
     def delete_many(self, keys: Sequence[str]) -> None:
         """DeleteObjects."""
         with (
             one_by_one(self.place.location, keys),
-            self._translated("delete", keys[0], Kind.WRITE),
+            self._translated("delete", keys[0], Effect.WRITE),
         ):
             obstore.delete(self._clients.patient, keys)
 
     def copy(self, source: str, target: str, container: str | None) -> None:
         """CopyObject."""
-        with self._translated("copy", source, Kind.WRITE):
+        with self._translated("copy", source, Effect.WRITE):
             obstore.copy(self._clients.single, source, target)
 
     def server_time_ms(self) -> int | None:
@@ -151,7 +151,7 @@ class ObstoreRequests:
 
     def _part(self, key: str, start: int, stop: int | None) -> StoredObject:
         options: GetOptions = {"range": {"offset": start} if stop is None else (start, stop)}
-        with self._translated("get", key, Kind.READ):
+        with self._translated("get", key, Effect.READ):
             answer = obstore.get(self._clients.single, key, options=options)
             meta = _meta(key, answer.meta)
             end = meta.size if stop is None else min(stop, meta.size)
@@ -166,7 +166,7 @@ class ObstoreRequests:
         return _complete(StoredObject(body, meta), end - start)
 
     def _whole(self, key: str, start: int, stop: int | None) -> StoredObject:
-        with self._translated("get", key, Kind.READ):
+        with self._translated("get", key, Effect.READ):
             answer = obstore.get(self._clients.single, key)
             meta = _meta(key, answer.meta)
             end = meta.size if stop is None else min(stop, meta.size)
@@ -178,7 +178,7 @@ class ObstoreRequests:
         return _complete(StoredObject(body, meta), end - start)
 
     def _listed(self, folder: str) -> ListResult[Sequence[TheirMeta]]:
-        with self._translated("list", folder, Kind.READ):
+        with self._translated("list", folder, Effect.READ):
             return obstore.list_with_delimiter(self._clients.patient, folder or None)
 
     def _below(self, folder: str, after: str | None) -> Iterator[ObjectMeta]:
@@ -187,7 +187,7 @@ class ObstoreRequests:
 
         def next_page() -> Sequence[TheirMeta] | None:
             nonlocal pages
-            with self._translated("list", folder, Kind.READ):
+            with self._translated("list", folder, Effect.READ):
                 if pages is None:
                     pages = obstore.list(self._clients.patient, folder or None, offset=after)
                 try:
@@ -201,8 +201,8 @@ class ObstoreRequests:
                 after = theirs["path"]
                 yield _meta(after, theirs)
 
-    def _translated(self, op: str, key: str, kind: Kind) -> AbstractContextManager[None]:
-        return translated(op, key, f"bucket {self._bucket!r} at {self._clients.endpoint}", kind)
+    def _translated(self, op: str, key: str, effect: Effect) -> AbstractContextManager[None]:
+        return translated(op, key, f"bucket {self._bucket!r} at {self._clients.endpoint}", effect)
 
 
 def _meta(key: str, theirs: TheirMeta) -> ObjectMeta:

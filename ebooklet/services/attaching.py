@@ -17,7 +17,7 @@ from ebooklet.services.rebasing import rebase_unknown
 from ebooklet.services.reconcile import reconcile, verify
 from ebooklet.services.removal import let_go
 from ebooklet.services.snapshot import Snapshot
-from ebooklet.services.working_copy import BORROW_TIMEOUT_S, WorkingCopy
+from ebooklet.services.working_copy import WorkingCopy
 
 _TYPE_SLOT: Final = "kind"
 _ENCRYPTED_SLOT: Final = "encrypted"  # what is made here is to be sealed when it is pushed
@@ -65,7 +65,7 @@ def _take_over(
     # Without a base nothing says that what is stored here is fresh, however orderly the end was.
     baseless = copy.base is None and current is not None and condition != "new"
     if baseless or condition in ("edited", "crashed"):
-        with local.exclusive(BORROW_TIMEOUT_S):
+        with local.exclusive(copy.lock_timeout):
             copy.reload()
             if baseless and current is not None:
                 check_advance(copy, current)

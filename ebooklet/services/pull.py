@@ -21,7 +21,7 @@ from ebooklet.services.metadata import committed_metadata
 from ebooklet.services.rebasing import leave_base
 from ebooklet.services.settling import has_rules, settle_pulled
 from ebooklet.services.snapshot import Snapshot
-from ebooklet.services.working_copy import BORROW_TIMEOUT_S, WorkingCopy
+from ebooklet.services.working_copy import WorkingCopy
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def take_in(copy: WorkingCopy, current: Snapshot, settle: Settle = report_all) -
         with copy.lock:
             copy.set_base(current)
         return PullResult(updated=False, seq=current.commit.seq)
-    with copy.local.exclusive(BORROW_TIMEOUT_S):
+    with copy.local.exclusive(copy.lock_timeout):
         copy.reload()
         return advance_base(copy, current, settle)
 

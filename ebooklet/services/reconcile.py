@@ -20,7 +20,7 @@ from ebooklet.services.conflicts import UNRELATED
 from ebooklet.services.entries import entries_of
 from ebooklet.services.metadata import committed_metadata
 from ebooklet.services.snapshot import Snapshot
-from ebooklet.services.working_copy import BORROW_TIMEOUT_S, WorkingCopy
+from ebooklet.services.working_copy import WorkingCopy
 
 _BATCH_KEYS: Final = 10_000
 
@@ -80,7 +80,7 @@ def verify(copy: WorkingCopy) -> None:
     """Compare with the base what `reconcile` took for pending unseen, and drop what is equal."""
     if not copy.journal.unverified:
         return
-    with copy.local.exclusive(BORROW_TIMEOUT_S):
+    with copy.local.exclusive(copy.lock_timeout):
         with suppress(SnapshotExpired):  # the base is gone: moving on from it compares every key
             _drop_equal(copy)
         copy.journal.unverified = False

@@ -57,7 +57,7 @@ def _offline(op: str, key: str) -> EBookletError:
 
 
 MAX_FETCHED_BYTES: Final = 4 * 1024 * 1024  # values a reader holds back before it stores them
-BORROW_TIMEOUT_S: Final = 5.0
+BORROW_TIMEOUT_S: Final = 5.0  # longest wait to store copies, which can be fetched again
 
 ConflictPolicy: TypeAlias = Literal["error", "ours", "theirs"]
 

@@ -11,6 +11,7 @@ import pytest
 
 from ebooklet.bootstrap import open as open_database
 from ebooklet.errors import LockTimeout
+from ebooklet.testing.clock import ManualClock
 
 pytestmark = pytest.mark.usefixtures("lean_processes")
 
@@ -75,6 +76,23 @@ def test_an_open_reader_lets_a_writer_in(tmp_path: Path) -> None:
         assert reader["v00"] == 0
         assert reader.get("new") == 1
         assert len(reader) == 42
+
+
+def test_a_reader_takes_in_a_commit_however_long_a_writer_is_at_work(tmp_path: Path) -> None:
+    """A pull, as an open, waits for the local file as long as `lock_timeout` says."""
+    url = make(tmp_path)
+    path = tmp_path / "reader.blt"
+    clock = ManualClock()
+    reader = open_database(url, path, "r", clock=clock)
+    with open_database(url, tmp_path / "writer.blt", "w") as db:
+        db["new"] = 1
+        db.push()
+    writer = open_database(None, path, "w")
+    clock.on_sleep = lambda _: writer.close() if clock.monotonic() > 60 else None
+    assert reader.pull().updated
+    assert clock.monotonic() > 60
+    assert reader["new"] == 1
+    reader.close()
 
 
 def test_a_second_writer_waits_and_names_the_first(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from typing import Final
 
 import pytest
 
-from ebooklet.adapters.local.booklet import open_store
+from ebooklet.adapters.local.booklet import BookletLocalStore, open_store
 from ebooklet.errors import LockTimeout
 from ebooklet.testing.children import in_child
+from ebooklet.testing.clock import ManualClock
 from ebooklet.testing.local_store import everything
 from tests.adapters.local.conftest import CLOCK, OpenBooklet
 
@@ -142,7 +143,7 @@ def test_readers_and_a_writer_in_processes(open_booklet: OpenBooklet) -> None:
     store.close()
 
     def read() -> None:
-        reader = open_booklet(mode="read", lock_timeout=20)
+        reader = open_booklet(mode="read", lock_timeout=300)  # no load makes it as long as that
         chance = random.Random(os.getpid())
         last = 0
         while last < 4:
@@ -161,7 +162,7 @@ def test_readers_and_a_writer_in_processes(open_booklet: OpenBooklet) -> None:
     for thread in readers:
         thread.start()
     for round_ in range(1, 5):
-        store = open_booklet(lock_timeout=20)
+        store = open_booklet(lock_timeout=300)
         store.set_many((f"k{i}", b"%d" % round_ * 300, round_) for i in range(50))
         if round_ == 2:
             store.compact()
@@ -169,6 +170,32 @@ def test_readers_and_a_writer_in_processes(open_booklet: OpenBooklet) -> None:
     for thread in readers:
         thread.join()
     assert codes == [0, 0, 0]
+
+
+def test_a_reader_that_writes_waits_like_any_other(tmp_path: Path) -> None:
+    """For a writer that stays for a minute too: the only limit is the `lock_timeout` it was given."""
+    path = tmp_path / "db.blt"
+    open_store(path, clock=CLOCK).close()
+    clock = ManualClock()
+    reader = open_store(path, mode="read", clock=clock, lock_timeout=100)
+    for step in (lambda: reader.set("k", b"v", 1), lambda: reader.write_slot("s", b"1")):
+        writer = open_store(path, clock=CLOCK, lock_timeout=20)
+        began = clock.monotonic()
+
+        def leave(_: float, writer: BookletLocalStore = writer, until: float = began + 60) -> None:
+            if clock.monotonic() > until:
+                writer.close()
+
+        clock.on_sleep = leave
+        step()
+        assert clock.monotonic() - began > 60
+    clock.on_sleep = None
+    writer = open_store(path, clock=CLOCK, lock_timeout=20)
+    assert (writer.get("k"), writer.read_slot("s")) == (b"v", b"1")
+    with pytest.raises(LockTimeout, match=f"process {os.getpid()}"):
+        reader.set("k", b"w", 2)
+    writer.close()
+    reader.close()
 
 
 def test_writers_queue(open_booklet: OpenBooklet) -> None:

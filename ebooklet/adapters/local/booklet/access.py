@@ -34,7 +34,6 @@ _Write: TypeAlias = Callable[[str, bytes, int, bool], None]
 
 # One write moves less than 2 GiB, and Booklet takes what was not written for written.
 _MAX_VALUE: Final = (2 << 30) - (1 << 20)
-_BORROW_S: Final = 2.0  # longest wait of a reader that wants to write
 _OPEN: weakref.WeakSet[SharedFile]
 
 
@@ -381,7 +380,7 @@ class SharedFile:
                 self._session.soil()
                 yield self._opened()
                 return
-            with self.exclusive(_BORROW_S):
+            with self.exclusive(self._lock_timeout):
                 self._session.soil()
                 yield self._opened()
 
@@ -392,7 +391,7 @@ class SharedFile:
             if self._owns():
                 yield
                 return
-            with self._session.borrowed_sidecar(Waiting(self._clock, _BORROW_S)):
+            with self._session.borrowed_sidecar(Waiting(self._clock, self._lock_timeout)):
                 yield
 
 

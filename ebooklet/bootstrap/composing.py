@@ -8,10 +8,8 @@ from pathlib import Path
 
 import ebooklet
 from ebooklet.adapters.keyrings import keyring_of
-from ebooklet.adapters.probecache import ProbeCache
-from ebooklet.adapters.remote.probe import prober
 from ebooklet.bootstrap.arguments import Arguments
-from ebooklet.bootstrap.locking import locks_for
+from ebooklet.bootstrap.locking import locks_for, probe_of
 from ebooklet.bootstrap.remotes import Remote
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
@@ -49,9 +47,7 @@ def compose(
         exclusive_locks=locks_for(
             "exclusive" if options.lock == "optimistic" else options.lock, remote, clock, registry
         ),
-        probe=None
-        if remote is None
-        else prober(remote.store, remote.db_key, clock, cache=ProbeCache()),
+        probe=None if remote is None else probe_of(remote, clock),
         mirror=None if remote is None else remote.mirror,
         lock_timeout=options.lock_timeout,
         force_lock=options.force_lock,

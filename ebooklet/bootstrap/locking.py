@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
+from ebooklet.adapters.probecache import ProbeCache
+from ebooklet.adapters.remote.probe import prober
 from ebooklet.bootstrap.arguments import Lock
 from ebooklet.bootstrap.remotes import Remote
 from ebooklet.core.head import Proto
@@ -49,6 +52,11 @@ def check_lock(lock: object, registry: Registry, *, held: bool = False) -> None:
 def lock_elsewhere(lock: Lock) -> str:
     """The lock of other places that its caller names: a built one locks its own place only."""
     return lock if isinstance(lock, str) and lock not in _BY_VERDICT else "exclusive"
+
+
+def probe_of(remote: Remote, clock: Clock) -> Callable[[], Proto]:
+    """How it is found out in which way heads can be moved there; remembered for each server."""
+    return prober(remote.store, remote.db_key, clock, cache=ProbeCache())
 
 
 def locks_for(lock: Lock, remote: Remote | None, clock: Clock, registry: Registry) -> ChooseLock:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from ebooklet.adapters.keyrings import keyring_of
-from ebooklet.adapters.probecache import ProbeCache
-from ebooklet.adapters.remote.probe import prober
 from ebooklet.bootstrap.arguments import Lock
-from ebooklet.bootstrap.locking import locks_for
+from ebooklet.bootstrap.locking import locks_for, probe_of
 from ebooklet.bootstrap.remotes import resolve_remote
 from ebooklet.core.encryption import EncryptionLike
 from ebooklet.plugins.registry import Registry
@@ -39,7 +37,7 @@ def place_opener(
             db_key=remote.db_key,
             clock=clock,
             locks=locks_for(lock, remote, clock, registry),
-            probe=prober(remote.store, remote.db_key, clock, cache=ProbeCache()),
+            probe=probe_of(remote, clock),
             keyring=keyring,
             owned=remote.owned,
         )

@@ -12,6 +12,8 @@ from ebooklet.bootstrap.locking import check_lock
 from ebooklet.bootstrap.places import place_opener
 from ebooklet.core.encryption import EncryptionLike
 from ebooklet.core.numbers import check_seconds
+from ebooklet.plugins.registry import Registry
+from ebooklet.ports.clock import Clock
 from ebooklet.services.fsck.examining import DEFAULT_MIN_AGE_MS, examine
 from ebooklet.services.fsck.report import FsckReport
 from ebooklet.services.fsck.sweeping import sweep
@@ -31,6 +33,8 @@ def fsck(
     *,
     lock: Lock = "exclusive",
     encryption: EncryptionLike | None = None,
+    clock: Clock | None = None,
+    registry: Registry | None = None,
 ) -> FsckReport:
     """Compare a remote database with its objects, and sweep those that nothing needs.
 
@@ -48,6 +52,8 @@ def fsck(
         lock: the write lock, as for `open`, if writers name one; "optimistic" is none.
         encryption: the key of an encrypted database, as for `open`. Without it the report names in
             `not_checked` what could not be looked at, and nothing is deleted.
+        clock: time and randomness, for tests and embedding.
+        registry: where names and schemes are looked up.
 
     Raises:
         ReadOnlyError: `delete_orphans` without credentials.
@@ -69,8 +75,9 @@ def fsck(
     check_seconds("min_age", seconds)
     check_seconds("lock_timeout", lock_timeout)
     min_age_ms = round(min(seconds, _LONGEST_AGE_S) * 1000)
-    check_lock(lock, INSTALLED, held=True)
-    with place_opener(SystemClock(), INSTALLED, lock, encryption)(remote_conn) as place:
+    clock, registry = clock or SystemClock(), registry or INSTALLED
+    check_lock(lock, registry, held=True)
+    with place_opener(clock, registry, lock, encryption)(remote_conn) as place:
         if not delete_orphans:
             return examine(place, min_age_ms=min_age_ms, check_objects=check_objects)
         return sweep(

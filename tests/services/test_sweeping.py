@@ -24,6 +24,7 @@ from ebooklet.services.fsck.report import FsckReport
 from ebooklet.services.fsck.sweeping import sweep
 from ebooklet.services.opening import Flag
 from ebooklet.services.place import RemotePlace
+from ebooklet.testing.clock import ManualClock
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 
 LEFT = segment_key("db", mint_sid(1_000_000, b"0123456789"))
@@ -231,8 +232,14 @@ def test_a_store_without_a_clock(inner: MemoryRemoteStore) -> None:
 
 
 def test_the_writer_in_hand_is_waited_for(inner: MemoryRemoteStore) -> None:
-    """`ebooklet.fsck` of a store in hand takes the same lock as its writers do."""
+    """`ebooklet.fsck` of a store in hand takes the same lock as its writers do.
+
+    It waits for it by the clock it is given, for a minute if nothing else is said.
+    """
     inner.put(LEFT, b"left")
+    clock = ManualClock()
+    start = clock.monotonic()
     with open_database(inner, None, "w"), pytest.raises(LockTimeout):
-        ebooklet.fsck(inner, delete_orphans=True, lock_timeout=0)
+        ebooklet.fsck(inner, delete_orphans=True, clock=clock)
+    assert 60 <= clock.monotonic() - start < 70
     assert ebooklet.fsck(inner, delete_orphans=True, lock_timeout=0).swept == (LEFT,)

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from ebooklet.testing.clock_contract import ClockContract
     from ebooklet.testing.contract import Contract
     from ebooklet.testing.counting_proxy import CountingProxy
-    from ebooklet.testing.durable_local_store import DurableLocalStoreContract
+    from ebooklet.testing.durable_local_store_contract import DurableLocalStoreContract
     from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
-    from ebooklet.testing.local_store import LocalStoreContract, OpenLocalStore
-    from ebooklet.testing.lock_service import LockServiceContract, OpenService, Traces
-    from ebooklet.testing.remote_store import RemoteStoreContract, Wire
-    from ebooklet.testing.s3_contract import S3StoreContract
-    from ebooklet.testing.serializer import JSON_VALUES, SerializerContract
+    from ebooklet.testing.local_store_contract import LocalStoreContract, OpenLocalStore
+    from ebooklet.testing.lock_service_contract import LockServiceContract, OpenService, Traces
+    from ebooklet.testing.remote_store_contract import RemoteStoreContract, Wire
+    from ebooklet.testing.s3_store_contract import S3StoreContract
+    from ebooklet.testing.serializer_contract import JSON_VALUES, SerializerContract
     from ebooklet.testing.servers import S3Server
 
 __all__ = [
@@ -48,26 +48,26 @@ __all__ = [
 ]
 
 _HOMES = {
-    "JSON_VALUES": "serializer",
+    "JSON_VALUES": "serializer_contract",
     "ClockContract": "clock_contract",
     "Contract": "contract",
     "CountingProxy": "counting_proxy",
-    "DurableLocalStoreContract": "durable_local_store",
+    "DurableLocalStoreContract": "durable_local_store_contract",
     "FaultyRemoteStore": "faulty",
-    "LocalStoreContract": "local_store",
-    "LockServiceContract": "lock_service",
+    "LocalStoreContract": "local_store_contract",
+    "LockServiceContract": "lock_service_contract",
     "ManualClock": "clock",
-    "OpenLocalStore": "local_store",
-    "OpenService": "lock_service",
-    "RemoteStoreContract": "remote_store",
+    "OpenLocalStore": "local_store_contract",
+    "OpenService": "lock_service_contract",
+    "RemoteStoreContract": "remote_store_contract",
     "S3Server": "servers",
-    "S3StoreContract": "s3_contract",
-    "SerializerContract": "serializer",
+    "S3StoreContract": "s3_store_contract",
+    "SerializerContract": "serializer_contract",
     "SkewedClock": "clock",
     "StoreFault": "faulty",
     "StoreRule": "faulty",
-    "Traces": "lock_service",
-    "Wire": "remote_store",
+    "Traces": "lock_service_contract",
+    "Wire": "remote_store_contract",
 }
 _OF_THE_EXTRA = ("hypothesis", "pytest")
 

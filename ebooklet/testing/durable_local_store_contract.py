@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ebooklet.errors import EBookletError, LockTimeout
 from ebooklet.ports.local_store import LocalStore, LocalValue
 from ebooklet.testing.children import in_child, killed_child
-from ebooklet.testing.local_store import (
+from ebooklet.testing.local_store_contract import (
     LocalStoreContract,
     OpenLocalStore,
     everything,

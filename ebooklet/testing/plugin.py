@@ -36,12 +36,12 @@ _REMEDY: Final = (
 
 pytest.register_assert_rewrite(
     "ebooklet.testing.clock_contract",
-    "ebooklet.testing.durable_local_store",
-    "ebooklet.testing.local_store",
-    "ebooklet.testing.lock_service",
-    "ebooklet.testing.remote_store",
-    "ebooklet.testing.s3_contract",
-    "ebooklet.testing.serializer",
+    "ebooklet.testing.durable_local_store_contract",
+    "ebooklet.testing.local_store_contract",
+    "ebooklet.testing.lock_service_contract",
+    "ebooklet.testing.remote_store_contract",
+    "ebooklet.testing.s3_store_contract",
+    "ebooklet.testing.serializer_contract",
 )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.testing.counting_proxy import CountingProxy
-from ebooklet.testing.remote_store import RemoteStoreContract, Wire
+from ebooklet.testing.remote_store_contract import RemoteStoreContract, Wire
 from ebooklet.testing.servers import S3Server
 
 __all__ = ["S3StoreContract"]

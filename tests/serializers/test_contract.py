@@ -34,7 +34,7 @@ from ebooklet.serializers.raw import BYTES
 from ebooklet.serializers.text import STR
 from ebooklet.serializers.wkb import WKB
 from ebooklet.serializers.zstd import TrainedZstdSerializer, ZstdSerializer
-from ebooklet.testing.serializer import JSON_VALUES, SerializerContract
+from ebooklet.testing.serializer_contract import JSON_VALUES, SerializerContract
 
 CYCLE: list[object] = []
 CYCLE.append(CYCLE)

@@ -14,7 +14,7 @@ from ebooklet.errors import (
 )
 from ebooklet.ports.remote_store import ByteRange, IfAbsent, IfMatch, RemoteStore
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
-from ebooklet.testing.remote_store import RemoteStoreContract
+from ebooklet.testing.remote_store_contract import RemoteStoreContract
 
 
 class TestFaultyRemoteStore(RemoteStoreContract):

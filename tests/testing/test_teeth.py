@@ -346,7 +346,7 @@ class WorksOnAfterItsEnd(MemoryLocalStore):
 
 class OneUuidForAll(MemoryLocalStore):
     def __init__(self, *, uuid: Any, **options: Any) -> None:
-        from ebooklet.testing.local_store import UUID_GIVEN
+        from ebooklet.testing.local_store_contract import UUID_GIVEN
 
         super().__init__(uuid=uuid or UUID_GIVEN, **options)
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ebooklet.adapters.local.booklet.store import BookletLocalStore
-from ebooklet.testing.durable_local_store import DurableLocalStoreContract
-from ebooklet.testing.local_store import OpenLocalStore
+from ebooklet.testing.durable_local_store_contract import DurableLocalStoreContract
+from ebooklet.testing.local_store_contract import OpenLocalStore
 from tests.adapters.local.conftest import OpenBooklet
 
 

@@ -18,7 +18,7 @@ from ebooklet.adapters.local.booklet.inspection import Salvage, is_sound
 from ebooklet.adapters.local.booklet.layout import HEADER_BYTES, parse_header
 from ebooklet.errors import LocalFileError
 from ebooklet.testing.children import in_child
-from ebooklet.testing.local_store import everything
+from ebooklet.testing.local_store_contract import everything
 from tests.adapters.local.conftest import CLOCK, OpenBooklet
 
 KEYS: Final = [f"key{i:02}" for i in range(40)]

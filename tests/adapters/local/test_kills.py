@@ -23,7 +23,7 @@ import pytest
 from ebooklet.adapters.local.booklet import BookletLocalStore, open_store
 from ebooklet.ports.local_store import LocalValue
 from ebooklet.testing.children import in_child
-from ebooklet.testing.local_store import everything
+from ebooklet.testing.local_store_contract import everything
 from tests.adapters.local.conftest import CLOCK
 
 POINTS: Final = int(os.environ.get("EBK_POINTS", "14"))  # kills of each operation

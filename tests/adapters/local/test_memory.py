@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ebooklet.adapters.local.memory import MemoryLocalStore, open_store
-from ebooklet.testing.local_store import LocalStoreContract
+from ebooklet.testing.local_store_contract import LocalStoreContract
 
 
 class TestMemoryLocalStore(LocalStoreContract):

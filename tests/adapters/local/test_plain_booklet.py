@@ -17,7 +17,7 @@ from ebooklet.adapters.local.booklet import open_store
 from ebooklet.errors import LocalFileError, LockTimeout, ReadOnlyError, UnsupportedOperation
 from ebooklet.ports.local_store import LocalValue
 from ebooklet.testing.children import in_child
-from ebooklet.testing.local_store import everything
+from ebooklet.testing.local_store_contract import everything
 from tests.adapters.local.conftest import CLOCK, OpenBooklet
 
 

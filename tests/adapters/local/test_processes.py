@@ -17,7 +17,7 @@ from ebooklet.adapters.local.booklet import BookletLocalStore, open_store
 from ebooklet.errors import LockTimeout
 from ebooklet.testing.children import in_child
 from ebooklet.testing.clock import ManualClock
-from ebooklet.testing.local_store import everything
+from ebooklet.testing.local_store_contract import everything
 from tests.adapters.local.conftest import CLOCK, OpenBooklet
 
 pytestmark = pytest.mark.usefixtures("lean_processes")

@@ -18,7 +18,7 @@ from ebooklet.core.names import lock_key
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.lock_service import LockService
 from ebooklet.ports.remote_store import RemoteStore
-from ebooklet.testing.lock_service import LockServiceContract, OpenService, Traces
+from ebooklet.testing.lock_service_contract import LockServiceContract, OpenService, Traces
 
 CLOCK = SystemClock()
 LEASE = LeaseTiming(poll_first_s=0.01, poll_max_s=0.05)

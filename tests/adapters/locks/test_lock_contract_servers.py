@@ -19,7 +19,7 @@ from ebooklet.ports.clock import Clock
 from ebooklet.ports.lock_service import LockService
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.testing.counting_proxy import CountingProxy
-from ebooklet.testing.lock_service import LockServiceContract, OpenService, Traces
+from ebooklet.testing.lock_service_contract import LockServiceContract, OpenService, Traces
 from ebooklet.testing.servers import S3Server
 
 CLOCK = SystemClock()

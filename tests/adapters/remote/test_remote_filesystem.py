@@ -25,7 +25,7 @@ from ebooklet.errors import (
     StoreError,
 )
 from ebooklet.ports.remote_store import IfAbsent, IfMatch, RemoteStore
-from ebooklet.testing.remote_store import RemoteStoreContract
+from ebooklet.testing.remote_store_contract import RemoteStoreContract
 
 spawn = multiprocessing.get_context("spawn")
 

@@ -20,7 +20,7 @@ from ebooklet.errors import (
     UnknownNameError,
 )
 from ebooklet.ports.remote_store import RemoteStore
-from ebooklet.testing.remote_store import RemoteStoreContract
+from ebooklet.testing.remote_store_contract import RemoteStoreContract
 from tests.sftp_server import Sftp
 
 FOLDERS = "a folder cannot hold `a` beside `a/b`"

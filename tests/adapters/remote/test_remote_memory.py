@@ -8,7 +8,7 @@ from ebooklet.adapters.remote.memory import MemoryRemoteStore, open_store
 from ebooklet.connection import RemoteAddress
 from ebooklet.errors import ObjectNotFound
 from ebooklet.ports.remote_store import RemoteStore
-from ebooklet.testing.remote_store import RemoteStoreContract
+from ebooklet.testing.remote_store_contract import RemoteStoreContract
 
 
 @pytest.mark.matrix("contract", "memory", "(memory)")

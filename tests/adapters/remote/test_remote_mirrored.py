@@ -24,7 +24,7 @@ from ebooklet.errors import (
 )
 from ebooklet.ports.remote_store import ByteRange, IfAbsent, RemoteStore
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
-from ebooklet.testing.remote_store import RemoteStoreContract
+from ebooklet.testing.remote_store_contract import RemoteStoreContract
 from ebooklet.testing.servers import S3Server
 from tests.adapters.remote.test_remote_http import published
 from tests.odd_servers import playing, saying

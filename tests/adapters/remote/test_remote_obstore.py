@@ -6,7 +6,7 @@ from ebooklet.adapters.remote.obstore import ObstoreRemoteStore
 from ebooklet.adapters.retry import Retry
 from ebooklet.adapters.s3parameters import S3Parameters
 from ebooklet.ports.remote_store import RemoteStore
-from ebooklet.testing.s3_contract import S3StoreContract
+from ebooklet.testing.s3_store_contract import S3StoreContract
 from ebooklet.testing.servers import S3Server
 
 

@@ -165,6 +165,10 @@ class NameClashError(EBookletError, ValueError):
         self.other = other
 
 
+class UnknownVersionError(EBookletError, ValueError):
+    """No branch, tag or commit answers to this; the message says what there is."""
+
+
 class SnapshotExpired(EBookletError):
     """The snapshot in use is no longer retained by the remote: pull, then repeat."""
 

@@ -71,30 +71,32 @@ def next_head(
     current: Head,
     *,
     tip_ref: CommitRef,
+    branch: str,
     recent: tuple[Recent, ...],
     log: NodeRef | None,
     log_sids: Iterable[bytes],
     **changes: object,
 ) -> Head:
-    """The head that follows `current` when its default branch moves to a new commit.
+    """The head that follows `current` when a branch moves to a new commit.
 
     Args:
         current: the head being replaced, or the first one without a commit.
         tip_ref: where the new commit record lies.
+        branch: which one moves.
         recent: the newest commits, the new one included, at most 64.
         log: root of the tree of older rows.
         log_sids: segments that hold that tree's nodes.
-        changes: further fields of `Head` to set.
+        changes: further fields of `Head` to set; for the default branch, `tip` is one.
     """
-    branch = current.branches.get(current.default_branch)
+    line = current.branches.get(branch)
     moved = (
-        replace(branch, commit=tip_ref)
-        if branch
+        replace(line, commit=tip_ref)
+        if line
         else Branch(tip_ref, tip_ref.seq, DEFAULT_KEEP_COMMITS, DEFAULT_KEEP_MS)
     )
     return replace(
         current,
-        branches={**current.branches, current.default_branch: moved},
+        branches={**current.branches, branch: moved},
         recent=recent,
         log=log,
         hsegs=tuple(sorted(log_sids)),
@@ -131,18 +133,19 @@ def as_of(head: Head, row: Recent, tip: Commit) -> Head:
     head's, or left out.
 
     Args:
-        head: a later head whose default branch is the row's.
+        head: a later head that has the row's branch.
         row: one of its writes.
         tip: the commit that the row names.
     """
     branch = replace(head.branches[row.branch], commit=row.commit)
+    is_default = row.branch == head.default_branch
     return replace(
         head,
         seq=row.seq,
         write_id=row.write_id,
         branches={**head.branches, row.branch: branch},
-        tip=tip,
-        tip_root=None,
+        tip=tip if is_default else head.tip,
+        tip_root=None if is_default else head.tip_root,
         recent=tuple(other for other in head.recent if other.seq <= row.seq),
         ms=row.ms,
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from ebooklet.core import cbor
+from ebooklet.core.commit import Commit
 from ebooklet.core.derivedkeys import DerivedKeys
 from ebooklet.core.encryption import MAX_KEY_IDS, check_key, check_key_id
 from ebooklet.core.headfields import params_row
@@ -43,8 +44,12 @@ class Keyring:
     def __repr__(self) -> str:
         return f"<Keyring, {'with keys' if self.wanted else 'without keys'}>"
 
-    def sealer_of(self, head: Head) -> DatabaseSealer:
+    def sealer_of(self, head: Head, record: Commit | None = None) -> DatabaseSealer:
         """The sealer of a head's database; says so if it cannot be opened by these keys.
+
+        Args:
+            head: what it says of keys counts.
+            record: the tip of the branch that is read, if that is not the head's default one.
 
         Raises:
             EncryptionError: it is encrypted and there are no keys, or the wrong ones, or one that
@@ -53,12 +58,12 @@ class Keyring:
             UnsupportedFormatError: it is encrypted in a way that is not known.
         """
         try:
-            return self._sealer_of(head)
+            return self._sealer_of(head, (head.tip,) if record is None else (head.tip, record))
         except EncryptionError as exc:
             exc.key = exc.key or head.name
             raise
 
-    def _sealer_of(self, head: Head) -> DatabaseSealer:
+    def _sealer_of(self, head: Head, tips: Iterable[Commit]) -> DatabaseSealer:
         if not head.encrypted:
             if self.wanted:
                 raise EncryptionError(
@@ -75,9 +80,10 @@ class Keyring:
                 op="open",
             )
         sealer = self._sealer(head, table)
-        for key_id in head.tip.key_ids:
-            sealer.require(key_id)
-        check_record(head.tip, sealer)
+        for tip in tips:
+            for key_id in tip.key_ids:
+                sealer.require(key_id)
+            check_record(tip, sealer)
         return sealer
 
     def renew(self) -> None:

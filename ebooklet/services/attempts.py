@@ -167,7 +167,8 @@ class Write(ABC):
         check_fence(current, copy.lease, copy.db_key)
         settle_landed(copy, current)
         base = copy.base
-        moved = base is None or base.head.write_id != current.head.write_id
+        # Another branch, or a tag, is no part of what is to be replaced.
+        moved = base is None or base.ref.id != current.ref.id
         if moved and copy.pending.replace and not self.force:
             raise ReplaceConflict(
                 "the database is to be replaced, but another commit landed since it was opened; "
@@ -326,7 +327,10 @@ class Write(ABC):
 
     def _kept_keys(self, last: Head | None) -> Sequence[str]:
         """Ids of the keys that what is kept of the last head may lie under."""
-        return () if last is None else last.tip.key_ids
+        base = self.copy.base
+        if last is None or base is None:
+            return ()
+        return tuple({*last.tip.key_ids, *base.commit.key_ids})
 
     def _metadata_fields(self, uploader: SegmentUploader) -> Mapping[str, object]:
         """What the head says of the user's metadata, where that is to change."""

@@ -48,6 +48,7 @@ class Attempt:
     kept_keys: Sequence[str]  # ids of keys that what is kept of the base may lie under
     lengths: Mapping[bytes, int]  # of the segments of earlier attempts, in bytes
     segment_kinds: Mapping[bytes, int]  # and what they hold
+    merged: Sequence[bytes] = ()  # ids of commits it takes in, parents beside the base's
 
 
 def stored_metadata(
@@ -81,7 +82,8 @@ def compose_head(attempt: Attempt) -> Head:
     former = copy.former.head if last is None and copy.former is not None else None
     known = last or former
     seq = known.seq + 1 if known else 1
-    branch_name = last.default_branch if last else "main"
+    branch = attempt.base.branch if attempt.base else "main"
+    moves_default = last is None or branch == last.default_branch
     # The new row names the commit's record, which comes after the log's nodes: these are laid
     # down once it is known what spills, and the row needs its place before it is there.
     kept, spilled = spill(known.recent if known else (), coming=1)
@@ -100,7 +102,7 @@ def compose_head(attempt: Attempt) -> Head:
     log_sids.update(row.block.sid for row in dictionaries)
     commit = Commit(
         seq=seq,
-        parents=(last.branch.commit.id,) if last else (),
+        parents=(attempt.base.ref.id, *attempt.merged) if attempt.base else (),
         ms=now_ms,
         author=copy.settings.author,
         message=attempt.message,
@@ -113,18 +115,19 @@ def compose_head(attempt: Attempt) -> Head:
         write_id=attempt.write_id,
     )
     commit, commit_ref = _lay_commit(commit, attempt)
-    recent = (*kept, Recent(attempt.write_id, seq, now_ms, branch_name, commit_ref))
+    copy.heads.know(commit_ref, commit)
+    recent = (*kept, Recent(attempt.write_id, seq, now_ms, branch, commit_ref))
     fields = {
         "seq": seq,
         "write_id": attempt.write_id,
         "fence": max(known.fence if known else 0, copy.lease.token if copy.lease else 0),
-        "tip": commit,
-        "tip_root": _inline_root(root, draft, last),
         "ms": now_ms,
         "version": copy.settings.version,
         **attempt.metadata,
         "dictionaries": dictionaries,
     }
+    if moves_default:
+        fields |= {"tip": commit, "tip_root": _inline_root(root, draft, last)}
     if last is None:
         last = first_head(
             uuid=copy.uuid,
@@ -138,9 +141,17 @@ def compose_head(attempt: Attempt) -> Head:
             former=former,
         )
     elif attempt.replacing:
-        dropped = Trash(branch_name, last.branch.commit, now_ms)
+        dropped = Trash(branch, last.branches[branch].commit, now_ms)
         fields["trash"] = (*last.trash, dropped)
-    head = next_head(last, tip_ref=commit_ref, recent=recent, log=log, log_sids=log_sids, **fields)
+    head = next_head(
+        last,
+        tip_ref=commit_ref,
+        branch=branch,
+        recent=recent,
+        log=log,
+        log_sids=log_sids,
+        **fields,
+    )
     return copy.sealer.protect(head)
 
 

@@ -8,16 +8,14 @@ covered is then settled as if the answer had come, however many others have comm
 from __future__ import annotations
 
 from ebooklet.core.advance import as_of
-from ebooklet.core.commit import decode_commit
 from ebooklet.core.entry import Entry
 from ebooklet.core.head import Head, Recent, encode_head
 from ebooklet.core.journal import UNKNOWN
-from ebooklet.core.names import segment_key
-from ebooklet.core.segment import check_block
 from ebooklet.errors import ObjectNotFound
 from ebooklet.services.log import find_row
 from ebooklet.services.metadata import committed_metadata
 from ebooklet.services.rebasing import leave_base
+from ebooklet.services.records import read_record
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -93,25 +91,25 @@ def _find(copy: WorkingCopy, head: Head, seq: int, write_id: bytes) -> Recent | 
 def _snapshot(copy: WorkingCopy, current: Snapshot, row: Recent) -> Snapshot | None:
     """The snapshot that a write of ours made; None when it cannot be told any more."""
     head = current.head
+    if row.branch != current.branch:
+        return None
     if head.write_id == row.write_id:
         return current
-    if row.branch != head.default_branch:
-        return None
-    ref = row.commit.block
-    key = segment_key(copy.db_key, ref.sid)
     try:
-        found = copy.reachable_remote().get(key, start=ref.offset, stop=ref.offset + ref.length)
+        record = read_record(copy.reachable_remote(), copy.db_key, row.commit)
     except ObjectNotFound:
         return None  # no longer retained, and neither is the base: every key is compared
-    check_block(found.body, ref, key)
-    then = as_of(head, row, decode_commit(found.body, row.commit.id))
-    return Snapshot(then, encode_head(then), "")
+    then = as_of(head, row, record)
+    data = encode_head(then)
+    if current.other is None:
+        return Snapshot(then, data, "")
+    return Snapshot(then, data, "", current.other, record)
 
 
 def _settle(copy: WorkingCopy, landed: Snapshot) -> None:
     """Take over what a push would have, had its answer come."""
     base, pending = copy.base, copy.pending
-    again = base is not None and base.head.write_id == landed.head.write_id
+    again = base is not None and base.is_as(landed)
     with copy.moving():
         if not again:
             leave_base(copy, base, landed)

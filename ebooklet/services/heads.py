@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 from uuid import UUID
 
+from ebooklet.core.commit import Commit
 from ebooklet.core.head import MAX_HEAD_BYTES, Head, decode_head
 from ebooklet.core.names import alternate_key
+from ebooklet.core.refs import CommitRef
 from ebooklet.errors import (
     AccessDenied,
     EBookletError,
@@ -26,6 +28,7 @@ from ebooklet.ports.lock_service import Lease
 from ebooklet.ports.remote_store import Condition, IfAbsent, IfMatch, RemoteStore, StoredObject
 from ebooklet.services.backoff import chance
 from ebooklet.services.clashes import check_below, check_name
+from ebooklet.services.records import find_branch, read_record
 from ebooklet.services.snapshot import Snapshot
 
 HEAD_CACHE_CONTROL: Final = "no-cache"
@@ -66,6 +69,7 @@ class HeadStore:
         clock: for the waits between attempts.
         in_log: whether a (seq, write_id) stands in the older log of a head; asked only when a
             lost answer was followed by more than 64 other commits.
+        branch: that its snapshots are of; None takes each head's default one.
     """
 
     def __init__(
@@ -74,11 +78,40 @@ class HeadStore:
         db_key: str,
         clock: Clock,
         in_log: Callable[[Head, int, bytes], bool],
+        branch: str | None = None,
     ) -> None:
         self._remote = remote
         self._key = db_key
         self._clock = clock
         self._in_log = in_log
+        self._branch = branch
+        self._record: tuple[bytes, Commit] | None = None  # the last that was read or written
+
+    def know(self, ref: CommitRef, record: Commit) -> None:
+        """Take in the record of a commit just laid down, so that it need not be read."""
+        self._record = ref.id, record
+
+    def of_branch(self, snapshot: Snapshot) -> Snapshot:
+        """The same head, seen from the branch of this store's snapshots.
+
+        Costs a request if the branch is another than the head's default one, and has moved.
+
+        Raises:
+            UnknownVersionError: the branch is not there, or no longer.
+            EBookletError: the record of its tip cannot be read.
+        """
+        head, name = snapshot.head, self._branch
+        if name is None or name == head.default_branch:
+            return Snapshot(head, snapshot.data, snapshot.etag)
+        ref = find_branch(head, name, self._key).commit
+        if ref.id == head.branch.commit.id:
+            record = head.tip
+        elif self._record is not None and self._record[0] == ref.id:
+            record = self._record[1]
+        else:
+            record = read_record(self._remote, self._key, ref)
+            self.know(ref, record)
+        return Snapshot(head, snapshot.data, snapshot.etag, name, record)
 
     def read(self) -> Snapshot | None:
         """Return the head that stands now, or None when there is no database.
@@ -90,8 +123,10 @@ class HeadStore:
             UnsupportedFormatError: the object is not ours, or of a newer format.
             RemoteIntegrityError: it is damaged and there is no second copy.
             NameClashError: it is another database's, which the server takes for this one.
+            UnknownVersionError: the branch is not there, or no longer.
         """
-        return self._read_copies().best
+        best = self._read_copies().best
+        return None if best is None else self.of_branch(best)
 
     def _read_copies(self) -> _Copies:
         damage: EBookletError | None = None
@@ -159,7 +194,7 @@ class HeadStore:
             except OutcomeUnknown as exc:
                 trouble = exc  # whatever the others say: this one may yet arrive
             else:
-                return Snapshot(new, data, meta.etag)
+                return self.of_branch(Snapshot(new, data, meta.etag))
             current = self._settle(new, data, expected)
             if current is not None:
                 return current
@@ -178,7 +213,7 @@ class HeadStore:
 
     def _settle(self, new: Head, data: bytes, expected: Snapshot | None) -> Snapshot | None:
         """Find out what became of a put: landed (a snapshot), not yet (None), or lost (raises)."""
-        current = self.read()
+        current = self._read_copies().best
         if current is None:
             if expected is None:
                 return None
@@ -186,11 +221,11 @@ class HeadStore:
         self.check_same(current, new.uuid)
         if self.landed(current.head, new.seq, new.write_id):
             stands = current.head.write_id == new.write_id
-            return Snapshot(new, data, current.etag if stands else "")
+            return self.of_branch(Snapshot(new, data, current.etag if stands else ""))
         # The seq alone does not tell: after a deletion another copy may have counted on to it.
         if expected is not None and current.head.write_id == expected.head.write_id:
             return None
-        raise HeadMoved(current)
+        raise HeadMoved(self.of_branch(current))
 
     def landed(self, head: Head, seq: int, write_id: bytes) -> bool:
         """Whether a logical write is part of the history that `head` tells."""
@@ -232,7 +267,7 @@ class HeadStore:
         ):
             if current is None:
                 raise deleted_meanwhile(self._key)
-            raise HeadMoved(current)
+            raise HeadMoved(self.of_branch(current))
         if current is not None and (first is None or first.data != current.data):
             # Only the second copy has it, and that is the one which the next write may damage.
             self._put_copies([self._key], current.data, lease)
@@ -241,7 +276,7 @@ class HeadStore:
             check_below(self._remote, self._key, self._clock)
             keys.reverse()  # nothing to keep yet, and a server that takes no such head leaves none
         etags = self._put_copies(keys, data, lease)
-        return Snapshot(new, data, etags[self._key])
+        return self.of_branch(Snapshot(new, data, etags[self._key]))
 
     def put_back(self, lost: Snapshot, current: Snapshot, lease: Lease) -> Snapshot:
         """In mode lock, write a head again that came after `current` and stands in no copy.
@@ -255,7 +290,7 @@ class HeadStore:
         lease.verify()
         first, found = self._read_copies()
         if found is None or found.head.write_id != current.head.write_id:
-            return found or current
+            return current if found is None else self.of_branch(found)
         keys = [alternate_key(self._key), self._key]
         if first is None or first.data != found.data:
             keys.reverse()  # the second copy alone holds it

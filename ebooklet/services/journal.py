@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
+from ebooklet.core.cbor import Malformed
 from ebooklet.core.entry import Entry
-from ebooklet.core.head import decode_head
 from ebooklet.core.journal import (
     JournalRecord,
     Pending,
@@ -33,6 +33,7 @@ from ebooklet.errors import EBookletError
 from ebooklet.ports.local_store import LocalStore
 from ebooklet.services.lastplace import LastPlace
 from ebooklet.services.pending import PendingChanges
+from ebooklet.services.remembered import decode_base, encode_base
 from ebooklet.services.snapshot import Snapshot
 
 PENDING_LOG: Final = "pending"
@@ -293,7 +294,7 @@ class Journal:
 
     def write_base(self, snapshot: Snapshot) -> None:
         """Remember the head this copy is in step with."""
-        self._local.write_slot(HEAD_SLOT, snapshot.data)
+        self._local.write_slot(HEAD_SLOT, encode_base(snapshot))
         self.place.note()
 
     def read_base(self) -> Snapshot | None:
@@ -306,7 +307,7 @@ class Journal:
         It counts once there is no base. Written before the deletion, so that a crash after it does
         not lose how far the numbers of the commits had come.
         """
-        self._local.write_slot(FORMER_SLOT, snapshot.data)
+        self._local.write_slot(FORMER_SLOT, encode_base(snapshot))
 
     def read_former(self) -> Snapshot | None:
         """The last head of a deleted remote, as far as this copy knows it."""
@@ -342,15 +343,15 @@ class Journal:
 
     def base_is(self, snapshot: Snapshot) -> bool:
         """Whether `snapshot` is still what is remembered; another process may have moved on."""
-        return self._local.read_slot(HEAD_SLOT) == snapshot.data
+        return self._local.read_slot(HEAD_SLOT) == encode_base(snapshot)
 
     def _read_head(self, slot: str) -> Snapshot | None:
         data = self._local.read_slot(slot)
         if data is None:
             return None
         try:
-            return Snapshot(decode_head(data, key=self._local.location), data, "")
-        except EBookletError:
+            return decode_base(data, self._local.location)
+        except (EBookletError, Malformed):
             return None
 
     def _append(self, *records: JournalRecord) -> None:

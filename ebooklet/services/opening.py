@@ -237,6 +237,8 @@ def _open(request: Request, undo: ExitStack) -> WorkingCopy:
     copy.proto = claim.proto
     copy.lease = claim.lease
     copy.exclusive_locks, copy.lock_timeout = request.exclusive_locks, request.lock_timeout
+    if current is not None:
+        current = copy.heads.of_branch(current)
     if request.flag == "n":
         attach_anew(copy, current)
     else:

@@ -107,7 +107,7 @@ def take_in(copy: WorkingCopy, current: Snapshot, settle: Settle = report_all) -
     base = copy.base
     if copy.local.writable:
         return advance_base(copy, current, settle)
-    if base is not None and base.head.write_id == current.head.write_id:
+    if base is not None and base.is_as(current):
         check_advance(copy, current)
         with copy.lock:
             copy.set_base(current)
@@ -138,7 +138,7 @@ def advance_base(
     settle_landed(copy, current)
     lost = confirm_writes(copy, current)
     base = copy.base
-    if base is not None and base.head.write_id == current.head.write_id:
+    if base is not None and base.is_as(current):
         with copy.lock:
             copy.set_base(current)
         take_dictionaries(copy, current)

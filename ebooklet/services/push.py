@@ -109,7 +109,7 @@ class Push(Write):
         result = PushResult(
             updated=True,
             seq=head.seq,
-            commit=head.branch.commit.id.hex(),
+            commit=snapshot.ref.id.hex(),
             n_set=draft.n_set,
             n_deleted=draft.n_deleted,
             bytes_up=uploader.bytes_sent,

@@ -131,7 +131,7 @@ class Rewrite(Write):
         result = PushResult(
             updated=True,
             seq=head.seq,
-            commit=head.branch.commit.id.hex(),
+            commit=snapshot.ref.id.hex(),
             bytes_up=uploader.bytes_sent,
         )
         return Outcome({}, result, snapshot)

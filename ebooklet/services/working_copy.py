@@ -29,6 +29,7 @@ from ebooklet.errors import (
     RemoteIntegrityError,
     RemoteMissingError,
     SnapshotExpired,
+    UnknownVersionError,
 )
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.hooks import DatabaseHooks
@@ -86,6 +87,7 @@ class Settings:
     offline: bool = False
     exclusive: bool = True
     conflict: ConflictPolicy = "error"
+    branch: str | None = None  # None: the head's default one
     author: str = ""
     version: str = ""  # of the library, written into heads
     group_bytes: int = DEFAULT_GROUP_BYTES  # shown to older programs; has no effect
@@ -176,7 +178,7 @@ class WorkingCopy:
             self.segments = UnreachableRemoteStore(source.location, self._not_here)
         self.nodes = NodeReader(self.segments, self.db_key, self.local)
         self.log_nodes = NodeReader(self.segments, self.db_key, self.local)
-        self.heads = HeadStore(source, self.db_key, self.clock, self._in_log)
+        self.heads = HeadStore(source, self.db_key, self.clock, self._in_log, self.settings.branch)
 
     def stand_off(self, elsewhere: str | None) -> None:
         """Read nothing at this place, as the database is elsewhere; None: it is here."""
@@ -317,7 +319,7 @@ class WorkingCopy:
 
     def adopt(self, snapshot: Snapshot) -> DatabaseSealer:
         """Have the nodes of a head read as it says, and return the sealer of its blocks."""
-        sealer = self.keyring.sealer_of(snapshot.head)
+        sealer = self.keyring.sealer_of(snapshot.head, snapshot.record)
         self.nodes.adopt(snapshot, sealer)
         self.log_nodes.params = log_params(snapshot.head.params)
         return sealer
@@ -330,7 +332,9 @@ class WorkingCopy:
                 self.journal.flush(self.pending)
             base = self.journal.read_base()
             same_base = base is self.base or (
-                base is not None and self.base is not None and base.data == self.base.data
+                base is not None
+                and self.base is not None
+                and (base.data, base.other) == (self.base.data, self.base.other)
             )
             left = self.pending.clear()
             self.journal.load(self.pending)
@@ -393,17 +397,15 @@ class WorkingCopy:
             base = self.base
             if base is None or self.settings.offline:
                 raise
-            current = self.heads.read()
+            try:
+                current = self.heads.read()
+            except UnknownVersionError as gone:
+                raise SnapshotExpired(str(gone.args[0]), op="read", key=self.db_key) from exc
             if current is None:
                 raise RemoteDeleted(
                     "the remote database was deleted while it was open", op="read", key=self.db_key
                 ) from exc
-            branch = current.head.branches.get(current.head.default_branch)
-            if (
-                current.head.uuid != base.head.uuid
-                or branch is None
-                or base.commit.seq < branch.oldest_seq
-            ):
+            if current.head.uuid != base.head.uuid or base.commit.seq < current.line.oldest_seq:
                 raise SnapshotExpired(
                     "this snapshot is no longer retained by the remote; call pull() and repeat",
                     op="read",

@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from ebooklet.group import RemoteConnGroup
     from ebooklet.services.attempts import PushResult
     from ebooklet.services.fsck.report import FsckReport
+    from ebooklet.services.history import CommitInfo
     from ebooklet.services.migration.report import MigrationReport
     from ebooklet.services.packing import DEFAULT_GROUP_BYTES
     from ebooklet.services.pull import PullResult
@@ -80,6 +81,7 @@ __all__ = [
     "DEFAULT_GROUP_BYTES",
     "AccessDenied",
     "BucketMissingError",
+    "CommitInfo",
     "ConcurrentCompactionError",
     "ConflictError",
     "Database",
@@ -141,6 +143,7 @@ __all__ = [
 
 # Every public name that is not an error: the module it lives in, and its name there if another.
 _HOMES = {
+    "CommitInfo": "ebooklet.services.history",
     "DEFAULT_GROUP_BYTES": "ebooklet.services.packing",
     "Database": "ebooklet.embedding",
     "EBooklet": "ebooklet.database",

@@ -11,7 +11,6 @@ from uuid import UUID
 from ebooklet.core.closeable import Closeable
 from ebooklet.core.timestamps import Timestamp, to_microseconds
 from ebooklet.errors import EBookletError
-from ebooklet.mapping import MappedCopy
 from ebooklet.ports.lock_service import Lease
 from ebooklet.ports.serializer import Serializer
 from ebooklet.services import writing
@@ -31,12 +30,13 @@ from ebooklet.services.rotation import rotate
 from ebooklet.services.transfer import copy_database
 from ebooklet.services.workers import map_items
 from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy
+from ebooklet.versioned import VersionedCopy
 
 V = TypeVar("V")
 Result = TypeVar("Result")
 
 
-class EBooklet(MappedCopy[V], Closeable, Generic[V]):
+class EBooklet(VersionedCopy[V], Closeable, Generic[V]):
     """A `MutableMapping[str, V]` in one local file, kept in step with a remote database.
 
     Made by `ebooklet.open`. Reads and writes are local; `push` and `pull` move data, and reading

@@ -9,7 +9,17 @@ from ebooklet.core.head import Head
 from ebooklet.core.refs import CommitRef
 from ebooklet.errors import RemoteIntegrityError
 
-__all__ = ["RetainedCommits", "RetainedSegments"]
+__all__ = ["RetainedCommits", "RetainedSegments", "has_expired"]
+
+
+def has_expired(head: Head, ref: CommitRef) -> bool:
+    """Whether a commit that cannot be read has expired, as far as a head tells without a request.
+
+    So it has if nothing names it, and some branch, which may have been its own, is past it.
+    """
+    if any(named.id == ref.id for named in head.commits()):
+        return False
+    return any(ref.seq < branch.oldest_seq for branch in head.branches.values())
 
 
 class RetainedCommits:

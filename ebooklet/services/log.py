@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Final
 
 from ebooklet.core.digest import value_digest
 from ebooklet.core.entry import Entry
 from ebooklet.core.head import Head, Recent, decode_log_row, encode_log_row, log_key
+from ebooklet.core.index.lookup import scan
 from ebooklet.core.index.node import InnerNode
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import BlockRef, NodeRef
 from ebooklet.services.nodes import NodeReader
+
+_FIRST_WINDOW: Final = 128  # rows of the older history; a reader that stops soon has read little
+_MAX_WINDOW: Final = 8192
 
 
 def log_params(params: TreeParams) -> TreeParams:
@@ -43,6 +48,28 @@ def find_row(nodes: NodeReader, head: Head, seq: int, write_id: bytes) -> Recent
         return None
     row = decode_log_row(entry.inline)
     return row if row.write_id == write_id else None
+
+
+def rows_back(nodes: NodeReader, head: Head) -> Iterator[Recent]:
+    """Yield the logical writes that a head tells of, newest first, all branches mixed.
+
+    Those that stand in the head cost nothing. Older ones are read by windows that double, so that
+    the requests grow as the logarithm of how far back the caller goes.
+    """
+    yield from reversed(head.recent)
+    stop = min((row.seq for row in head.recent), default=head.seq + 1)
+    left = 0 if head.log is None else head.log.count
+    window = _FIRST_WINDOW
+    while left > 0 and stop > 0:
+        start = max(0, stop - window)
+        rows = [
+            decode_log_row(entry.inline or b"", entry.key)
+            for entries in nodes.scan(scan(head.log, log_key(start), log_key(stop)))
+            for entry in entries
+        ]
+        yield from reversed(rows)
+        left -= len(rows)
+        stop, window = start, min(2 * window, _MAX_WINDOW)
 
 
 def log_segments(

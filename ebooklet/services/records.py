@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from ebooklet.core.commit import MAX_COMMIT_BYTES, Commit, decode_commit
+from ebooklet.core.commit import Commit
 from ebooklet.core.head import Branch, Head
-from ebooklet.core.names import segment_key
 from ebooklet.core.refs import CommitRef
-from ebooklet.core.segment import check_block
-from ebooklet.errors import RemoteIntegrityError, UnknownVersionError
-from ebooklet.ports.remote_store import ByteRange, RemoteStore
-from ebooklet.services.parts import checked
+from ebooklet.errors import EBookletError, UnknownVersionError
+from ebooklet.ports.remote_store import RemoteStore
+from ebooklet.services.commits import CommitReader
 
 
 def read_record(remote: RemoteStore, db_key: str, ref: CommitRef) -> Commit:
@@ -25,25 +23,10 @@ def read_record(remote: RemoteStore, db_key: str, ref: CommitRef) -> Commit:
         RemoteIntegrityError: it is damaged, or not the one that is named.
         EBookletError: it cannot be fetched.
     """
-    block = ref.block
-    key = segment_key(db_key, block.sid)
-    if block.length > MAX_COMMIT_BYTES:
-        raise RemoteIntegrityError(
-            f"the record of commit {ref.seq} is above the size limit; run fsck", op="read", key=key
-        )
-    part = ByteRange(key, block.offset, block.offset + block.length)
-    (body,) = remote.get_ranges([part])
-
-    def decoded(data: bytes) -> Commit:
-        check_block(data, block, key)
-        return decode_commit(data, ref.id)
-
-    commit = checked(remote, part, body, decoded)
-    if commit.seq != ref.seq:
-        raise RemoteIntegrityError(
-            f"the record of commit {ref.seq} says seq {commit.seq}; run fsck", op="read", key=key
-        )
-    return commit
+    (found,) = CommitReader(remote, db_key).read_many((ref,))
+    if isinstance(found, EBookletError):
+        raise found
+    return found
 
 
 def find_branch(head: Head, name: str, db_key: str) -> Branch:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Final
 
-from ebooklet.core.commit import MAX_COMMIT_BYTES, Commit, decode_commit
+from ebooklet.core.commit import Commit
 from ebooklet.core.head import Head, decode_log_row
 from ebooklet.core.index.lookup import scan
 from ebooklet.core.names import segment_key
@@ -15,10 +15,10 @@ from ebooklet.core.retention import RetainedCommits, RetainedSegments
 from ebooklet.core.sealing import PLAIN, Sealer
 from ebooklet.core.segment import check_block, split_sids
 from ebooklet.errors import EBookletError, RemoteIntegrityError
-from ebooklet.ports.remote_store import ByteRange, RemoteStore
+from ebooklet.ports.remote_store import RemoteStore
+from ebooklet.services.commits import CommitReader
 from ebooklet.services.log import log_params, log_segments
 from ebooklet.services.nodes import NodeReader
-from ebooklet.services.parts import checked
 
 _BATCH: Final = 256  # records asked for at once; they are far smaller than their limit
 
@@ -46,6 +46,7 @@ class HistoryReader:
         self._remote = remote
         self._db_key = db_key
         self._head = head
+        self._commits = CommitReader(remote, db_key)
         self.nodes = NodeReader(remote, db_key)
         self.nodes.params, self.nodes.sealer = head.params, sealer
         self.log_nodes = NodeReader(remote, db_key)
@@ -127,46 +128,9 @@ class HistoryReader:
     def _records(self, refs: list[CommitRef]) -> Iterator[Commit | EBookletError]:
         """The records of these commits, in order; each that cannot be read as its error."""
         tip = self._head.branch.commit.id  # the head brings its record along
-        asked = [
-            self._part(ref)
-            for ref in refs
-            if ref.id != tip and ref.block.length <= MAX_COMMIT_BYTES
-        ]
-        bodies = iter(self._remote.get_ranges(asked))
+        read = self._commits.read_many([ref for ref in refs if ref.id != tip])
         for ref in refs:
-            if ref.id == tip:
-                yield self._head.tip
-            elif ref.block.length > MAX_COMMIT_BYTES:
-                yield self._unreadable(ref, "it is above the size limit")
-            else:
-                yield self._record(ref, next(bodies))
-
-    def _part(self, ref: CommitRef) -> ByteRange:
-        block = ref.block
-        key = segment_key(self._db_key, block.sid)
-        return ByteRange(key, block.offset, block.offset + block.length)
-
-    def _record(self, ref: CommitRef, body: bytes | EBookletError) -> Commit | EBookletError:
-        part = self._part(ref)
-
-        def decoded(data: bytes) -> Commit:
-            check_block(data, ref.block, part.key)
-            return decode_commit(data, ref.id)
-
-        try:
-            commit = checked(self._remote, part, body, decoded)
-        except EBookletError as exc:
-            return exc
-        if commit.seq != ref.seq:
-            return self._unreadable(ref, f"it says seq {commit.seq}")
-        return commit
-
-    def _unreadable(self, ref: CommitRef, why: str) -> RemoteIntegrityError:
-        return RemoteIntegrityError(
-            f"the record of commit {ref.seq} cannot be read: {why}; run fsck",
-            op="read",
-            key=segment_key(self._db_key, ref.block.sid),
-        )
+            yield self._head.tip if ref.id == tip else next(read)
 
 
 def retained_segments(remote: RemoteStore, db_key: str, head: Head) -> RetainedSegments:

@@ -14,7 +14,8 @@ from ebooklet.core.head import DatabaseType, Head, Proto
 from ebooklet.core.keyring import Keyring
 from ebooklet.core.minting import SidMinter
 from ebooklet.core.params import TreeParams
-from ebooklet.core.refs import NodeRef
+from ebooklet.core.refs import CommitRef, NodeRef
+from ebooklet.core.retention import has_expired
 from ebooklet.core.sealing import PLAIN, DatabaseSealer
 from ebooklet.core.walks import Walks
 from ebooklet.errors import (
@@ -389,8 +390,12 @@ class WorkingCopy:
     # Failures that need a second look at the head
 
     @contextmanager
-    def explaining(self) -> Iterator[None]:
-        """Tell an expired snapshot from a damaged remote when a segment is missing (FORMAT §5)."""
+    def explaining(self, commit: CommitRef | None = None) -> Iterator[None]:
+        """Tell an expired snapshot from a damaged remote when a segment is missing (FORMAT §5).
+
+        Args:
+            commit: whose segments are read; None: the base's.
+        """
         try:
             yield
         except ObjectNotFound as exc:
@@ -405,9 +410,11 @@ class WorkingCopy:
                 raise RemoteDeleted(
                     "the remote database was deleted while it was open", op="read", key=self.db_key
                 ) from exc
-            if current.head.uuid != base.head.uuid or base.commit.seq < current.line.oldest_seq:
+            read = base.ref if commit is None else commit
+            if current.head.uuid != base.head.uuid or has_expired(current.head, read):
                 raise SnapshotExpired(
-                    "this snapshot is no longer retained by the remote; call pull() and repeat",
+                    f"commit {read.seq} is no longer retained by the remote; call pull() and "
+                    "repeat with what is",
                     op="read",
                     key=self.db_key,
                 ) from exc

@@ -1,0 +1,63 @@
+"""Reading commit records where a head, or another record, says that they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ebooklet.core.commit import MAX_COMMIT_BYTES, Commit, decode_commit
+from ebooklet.core.names import segment_key
+from ebooklet.core.refs import CommitRef
+from ebooklet.core.segment import check_block
+from ebooklet.errors import EBookletError, RemoteIntegrityError
+from ebooklet.ports.remote_store import ByteRange, RemoteStore
+from ebooklet.services.parts import checked
+
+
+class CommitReader:
+    """Reads the records of one database.
+
+    Args:
+        remote: where its segments are.
+        db_key: its key.
+    """
+
+    def __init__(self, remote: RemoteStore, db_key: str) -> None:
+        self._remote = remote
+        self._db_key = db_key
+
+    def read_many(self, refs: Sequence[CommitRef]) -> Iterator[Commit | EBookletError]:
+        """The records of these commits, in order; each that cannot be read as its error."""
+        sound = [ref for ref in refs if ref.block.length <= MAX_COMMIT_BYTES]
+        bodies = iter(self._remote.get_ranges([self._part(ref) for ref in sound]))
+        for ref in refs:
+            if ref.block.length > MAX_COMMIT_BYTES:
+                yield self._unreadable(ref, "it is above the size limit")
+            else:
+                yield self._record(ref, next(bodies))
+
+    def _part(self, ref: CommitRef) -> ByteRange:
+        block = ref.block
+        key = segment_key(self._db_key, block.sid)
+        return ByteRange(key, block.offset, block.offset + block.length)
+
+    def _record(self, ref: CommitRef, body: bytes | EBookletError) -> Commit | EBookletError:
+        part = self._part(ref)
+
+        def decoded(data: bytes) -> Commit:
+            check_block(data, ref.block, part.key)
+            return decode_commit(data, ref.id)
+
+        try:
+            commit = checked(self._remote, part, body, decoded)
+        except EBookletError as exc:
+            return exc
+        if commit.seq != ref.seq:
+            return self._unreadable(ref, f"it says seq {commit.seq}")
+        return commit
+
+    def _unreadable(self, ref: CommitRef, why: str) -> RemoteIntegrityError:
+        return RemoteIntegrityError(
+            f"the record of commit {ref.seq} cannot be read: {why}; run fsck",
+            op="read",
+            key=segment_key(self._db_key, ref.block.sid),
+        )

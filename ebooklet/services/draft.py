@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final
 
@@ -25,6 +26,29 @@ _SMALL_PUSH_KEYS: Final = 1_000
 _CACHED_NODE_BYTES: Final = 64 * 1024 * 1024
 
 Edit = tuple[str, Entry | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """What has to be written again so that segments are no longer needed.
+
+    Attributes:
+        sids: of the segments.
+        entries: in key order: those whose values lie there, and those that lead to nodes there.
+        n_bytes: that this adds to a commit, but for inner nodes.
+    """
+
+    sids: frozenset[bytes]
+    entries: Sequence[Entry]
+    n_bytes: int
+
+    def moves(self, entry: Entry) -> bool:
+        """Whether the value of one of the entries is to lie elsewhere."""
+        return entry.place is not None and entry.place.sid in self.sids
+
+    def leads(self) -> dict[str, Entry]:
+        """The entries that stay as they are, by key."""
+        return {entry.key: entry for entry in self.entries if not self.moves(entry)}
 
 
 class Draft:
@@ -77,6 +101,7 @@ class Draft:
         )
         self.node_data: dict[BlockRef, bytes] = {}
         self.log_data: dict[BlockRef, bytes] = {}
+        self._leads: Mapping[str, Entry] = {}
         self._node_bytes = 0
         self.n_set = 0
         self.n_deleted = 0
@@ -109,8 +134,15 @@ class Draft:
                         self.n_deleted += 1
                         yield key, None
 
-    def build(self, edits: Iterable[Edit]) -> NodeRef | None:
-        """Work the edits into the index and lay down its new nodes; return the new root."""
+    def build(self, edits: Iterable[Edit], leave: Leave | None = None) -> NodeRef | None:
+        """Work the edits into the index and lay down its new nodes; return the new root.
+
+        Args:
+            edits: in key order, those of `leave` among them.
+            leave: segments in which no node is to stay that an edit leads to.
+        """
+        if leave is not None:
+            self._leads = leave.leads()
         edits = iter(edits)
         # Values of a small push come first, so that they lie together, before the nodes.
         edits = chain(list(islice(edits, _SMALL_PUSH_KEYS)), edits)
@@ -123,6 +155,7 @@ class Draft:
                 self._params,
                 self._place_node,
                 discard=self._count_out,
+                leaving=() if leave is None else leave.sids,
             )
         )
         for ref in result.dropped_nodes:
@@ -153,7 +186,8 @@ class Draft:
 
     def _counting(self, edits: Iterable[Edit]) -> Iterator[Edit]:
         for key, entry in edits:
-            if entry is not None:
+            # One that only leads to a node changes nothing, so that nothing is counted out for it.
+            if entry is not None and self._leads.get(key) is not entry:
                 self.live.add_entry(entry)
             yield key, entry
 

@@ -10,6 +10,8 @@ from ebooklet.core.commit import MAX_MESSAGE_BYTES
 from ebooklet.errors import ReadOnlyError, RemoteMissingError
 from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
 from ebooklet.services.hooking import asked_before_push, check_reentry, telling_evictions
+from ebooklet.services.maintenance.leaving import with_moves
+from ebooklet.services.maintenance.merging import prepare_merging
 from ebooklet.services.settling import settle_conflicts
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy, check_policy
@@ -100,7 +102,13 @@ class Push(Write):
             first = next(edits, None)
             if first is None and not (metadata or replacing or self.force or base is None):
                 return Outcome(draft.covered, PushResult(updated=False), None)
-            root = draft.build(chain(() if first is None else (first,), edits))
+            edits = chain(() if first is None else (first,), edits)
+            merging = None if copy.view_root is None else prepare_merging(copy, base)
+            if merging is None:
+                root = draft.build(edits)
+            else:
+                moves = merging.edits(copy, uploader)
+                root = draft.build(with_moves(edits, moves), merging.leave)
             head = self._next_head(base, draft, root, uploader, replacing=replacing)
             self._finish(uploader)
         finally:

@@ -9,7 +9,7 @@ but the keys since the last one, the result is the tree that `build` makes of th
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic
 
@@ -48,8 +48,9 @@ class Update:
 
 @dataclass(slots=True)
 class _Tally:
-    """What all levels of one update add to."""
+    """What all levels of one update know, and add to."""
 
+    leaving: Collection[bytes]
     added: int = 0
     dropped: list[NodeRef] = field(default_factory=list)
     known: dict[NodeRef, InnerNode] = field(default_factory=dict)
@@ -62,6 +63,7 @@ def update(
     place: Placer,
     *,
     discard: Discard | None = None,
+    leaving: Collection[bytes] = (),
 ) -> TreeOp[Update]:
     """Apply edits to a tree.
 
@@ -76,6 +78,8 @@ def update(
         params: of the tree.
         place: called with each new node, children before parents.
         discard: takes the replaced entries as they occur, for edits too many to hold.
+        leaving: sids of segments in which no node is to stay that an edit leads to, whether or not
+            it changes anything.
 
     Raises:
         ValueError: the edits are not in order, or an entry does not fit the format.
@@ -83,7 +87,7 @@ def update(
         RemoteIntegrityError: the old tree contradicts itself.
     """
     check_params(params)
-    tally = _Tally()
+    tally = _Tally(leaving)
     replaced: list[Entry] = []
     leaves = _Level(0, root, Edits(edits), params, leaf_encoder(params, place), tally)
     yield from leaves.run(_leaf_items, replaced.extend if discard is None else discard)
@@ -148,7 +152,9 @@ class _Level(Generic[ItemT]):
         # A key that came between two nodes can let a cut fall where the old one was, and the
         # items after it be those of the old node.
         if self._passing is not None and items == self._passing[1]:
-            return Child(items[-1][0], self._passing[0])
+            ref = self._passing[0]
+            if ref.block.sid not in self._tally.leaving:
+                return Child(items[-1][0], ref)
         self._tally.added += 1
         return self._encode(items)
 
@@ -259,6 +265,7 @@ class _Level(Generic[ItemT]):
         """Pass one old node through the writer, with the edits that belong to it."""
         writer = self._writer
         bound = None if final else node.last
+        stays = ref.block.sid not in self._tally.leaving
         untouched = not writer.pending  # the last cut is where this node begins
         lo = 0
         while True:
@@ -267,10 +274,12 @@ class _Level(Generic[ItemT]):
             new = splice(node.keys[lo:hi], items[lo:hi], chunk.keys, chunk.items)
             if new.old and discard is not None:
                 discard(new.old)
-            if untouched and new.first is None:
+            if untouched and new.first is None and (stays or not chunk.complete):
                 if not chunk.complete:
                     continue
                 self._frontier.kept = True
+                if self._tally.leaving:
+                    self.outcome[node.last] = Child(node.last, ref)  # leads to those above it
                 return
             whole = untouched and chunk.complete and not new.reshaped
             if whole and not (self.number and len(new.items) == 1):

@@ -1,0 +1,66 @@
+"""Merging: a commit lays small segments down anew in its own, so that they stay few (FORMAT §4).
+
+Tables of segments and histories of a million small commits would otherwise grow without end. A
+commit that meets a segment it cannot read leaves it where it is: merging is never needed to push.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ebooklet.core.sealing import Content
+from ebooklet.core.tiers import EXTRA_BYTES, crowded, worth_reading
+from ebooklet.errors import EBookletError
+from ebooklet.services.draft import Edit, Leave
+from ebooklet.services.fetching import fetch_values
+from ebooklet.services.maintenance.leaving import find_leave
+from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.upload import SegmentUploader
+from ebooklet.services.working_copy import WorkingCopy
+
+logger = logging.getLogger("ebooklet.push")
+
+_FEWEST: Final = 2  # fewer segments make no difference
+
+
+@dataclass(frozen=True, slots=True)
+class Merging:
+    """What a commit lays down beside its own changes: the segments to leave, and their values."""
+
+    leave: Leave
+    values: Mapping[str, bytes]
+
+    def edits(self, copy: WorkingCopy, uploader: SegmentUploader) -> Iterator[Edit]:
+        """Yield the edits, in key order, laying down values on the way."""
+        for entry in self.leave.entries:
+            value = self.values.get(entry.key)
+            if value is None:
+                yield entry.key, entry
+            else:
+                place = uploader.add_value(copy.sealer.seal(Content.VALUE, value))
+                yield entry.key, entry._replace(place=place)
+
+
+def prepare_merging(copy: WorkingCopy, base: Snapshot | None) -> Merging | None:
+    """Choose and fetch what the next commit on `base` merges; None for nothing."""
+    if base is None or not worth_reading(base.commit.segs, base.count):
+        return None
+    sids = crowded(base.commit.segs, max_bytes=EXTRA_BYTES)
+    if not sids:
+        return None
+    try:
+        leave = find_leave(copy.nodes, base.root, sids, max_bytes=EXTRA_BYTES)
+        if leave is None or len(leave.sids) < _FEWEST:
+            return None
+        values: dict[str, bytes] = {}
+        for entry, found in fetch_values(copy, filter(leave.moves, leave.entries)):
+            if isinstance(found, EBookletError):
+                raise found
+            values[entry.key] = found
+    except EBookletError as exc:
+        logger.warning("small segments were not merged: %s", exc)
+        return None
+    return Merging(leave, values)

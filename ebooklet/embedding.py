@@ -29,11 +29,12 @@ from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.ports.serializer import Serializer
 from ebooklet.services.closing import close_copy
 from ebooklet.services.hooking import set_hooks
-from ebooklet.services.localhalf import BuiltHalf, LocalHalf
+from ebooklet.services.localhalf import BuiltHalf, LocalHalf, OpenHalf
 from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S
-from ebooklet.services.opening import FLAGS, Flag, OpenLocal, Request, check_flag, open_copy
+from ebooklet.services.opening import open_copy
 from ebooklet.services.place import OpenPlace, RemoteLike, RemotePlace
 from ebooklet.services.reopening import reopen_copy
+from ebooklet.services.request import FLAGS, Flag, Request, check_flag
 from ebooklet.services.working_copy import ConflictPolicy, Settings, check_policy
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Database(EBooklet[V], Generic[V]):
         hooks = _hooks(plugins)
         request = Request(
             flag=flag,
-            open_local=_half(local, serializer),
+            open_half=_half(local, serializer),
             clock=clock,
             remote=remote,
             db_key=db_key,
@@ -179,7 +180,7 @@ def _hooks(plugins: Sequence[object]) -> Hooks | None:
     return hooks_of(plugins)
 
 
-def _half(local: LocalStore | LocalHalf, serializer: Serializer) -> OpenLocal:
+def _half(local: LocalStore | LocalHalf, serializer: Serializer) -> OpenHalf:
     if isinstance(local, LocalHalf):
         return replace(local, serializer=serializer.name)
     return BuiltHalf(local)

@@ -19,9 +19,9 @@ from ebooklet.ports.clock import Clock
 from ebooklet.ports.local_store import LocalStore
 from ebooklet.ports.lock_service import LockService
 from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S
-from ebooklet.services.opening import FLAGS, Flag, check_flag
 from ebooklet.services.packing import UNSET, GroupBytes, check_packing
 from ebooklet.services.place import RemoteLike
+from ebooklet.services.request import FLAGS, Flag, check_flag
 from ebooklet.services.working_copy import ConflictPolicy, check_policy
 
 PathLike: TypeAlias = str | os.PathLike[str]

@@ -13,8 +13,8 @@ from ebooklet.bootstrap.locking import locks_for, probe_of
 from ebooklet.bootstrap.remotes import Remote
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
-from ebooklet.services.localhalf import DEFAULT_SERIALIZER, BuiltHalf, LocalHalf
-from ebooklet.services.opening import OpenLocal, Request
+from ebooklet.services.localhalf import DEFAULT_SERIALIZER, BuiltHalf, LocalHalf, OpenHalf
+from ebooklet.services.request import Request
 from ebooklet.services.working_copy import Settings
 
 
@@ -39,7 +39,7 @@ def compose(
     options = given.options
     return Request(
         flag=given.flag,
-        open_local=_local_half(given, explicit, clock, registry),
+        open_half=_local_half(given, explicit, clock, registry),
         clock=clock,
         remote=remote.store if remote else None,
         db_key=remote.db_key if remote else "local",
@@ -74,7 +74,7 @@ def compose(
 
 def _local_half(
     given: Arguments, explicit: str | None, clock: Clock, registry: Registry
-) -> OpenLocal:
+) -> OpenHalf:
     local = given.options.local
     if not isinstance(local, str):
         return BuiltHalf(local)

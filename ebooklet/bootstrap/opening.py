@@ -20,9 +20,10 @@ from ebooklet.plugins.hooks import load_hooks
 from ebooklet.services.closing import close_copy
 from ebooklet.services.hooking import set_hooks
 from ebooklet.services.localhalf import DEFAULT_BUFFER_SIZE, DEFAULT_N_BUCKETS
-from ebooklet.services.opening import Flag, open_copy
+from ebooklet.services.opening import open_copy
 from ebooklet.services.place import RemoteLike
 from ebooklet.services.reopening import Mode, reopen_copy
+from ebooklet.services.request import Flag
 from ebooklet.services.working_copy import WorkingCopy
 
 

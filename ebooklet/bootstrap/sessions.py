@@ -14,8 +14,8 @@ from ebooklet.core.numbers import check_seconds
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
 from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S
-from ebooklet.services.opening import FLAGS, Flag, check_flag
 from ebooklet.services.place import RemoteLike
+from ebooklet.services.request import FLAGS, Flag, check_flag
 from ebooklet.session import RemoteSession
 
 

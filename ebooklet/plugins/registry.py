@@ -27,14 +27,13 @@ from ebooklet.plugins.groups import (
     SERIALIZERS,
 )
 from ebooklet.plugins.guarding import failed, guarded
-from ebooklet.ports.local_store import LocalStore
+from ebooklet.ports.local_store import LocalOpener
 from ebooklet.ports.lock_service import LockService
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.ports.serializer import Serializer
 
 __all__ = [
     "EntryPointSource",
-    "LocalOpener",
     "LockOpener",
     "Plugin",
     "Registry",
@@ -45,7 +44,6 @@ __all__ = [
 EntryPointSource: TypeAlias = Callable[[], Iterable[EntryPoint]]
 RemoteOpener: TypeAlias = Callable[[RemoteAddress], tuple[RemoteStore, str]]
 """Opens an address: the store, and the database's key in it."""
-LocalOpener: TypeAlias = Callable[..., LocalStore]
 LockOpener: TypeAlias = Callable[..., LockService]
 
 _OURS: Final = "ebooklet"

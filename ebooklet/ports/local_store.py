@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 from uuid import UUID
@@ -197,3 +197,7 @@ class LocalStore(Protocol):
     def close(self) -> None:
         """`sync`, release locks and files; idempotent."""
         ...
+
+
+LocalOpener: TypeAlias = Callable[..., LocalStore]
+"""Opens a store of one kind, as the entry points of `ebooklet.local_stores` name it."""

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
+from uuid import UUID
 
 from ebooklet.ports.clock import Clock
-from ebooklet.ports.local_store import LocalStore
+from ebooklet.ports.local_store import LocalOpener, LocalStore
 from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S
-from ebooklet.services.opening import LocalPlan
 
 DEFAULT_N_BUCKETS: Final = 12_007  # Booklet's own
 DEFAULT_BUFFER_SIZE: Final = 1 << 22  # bytes
 DEFAULT_SERIALIZER: Final = "pickle"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPlan:
+    """What the local half has to be, once the remote has been looked at."""
+
+    uuid: UUID | None  # None: whatever the file has, or a new one
+    value_serializer: str | None  # of the remote; None: whatever the file has, or the caller's
+    replace: bool  # start from an empty file
+    create: bool  # a missing file is made
+    writable: bool
+    expected_keys: int
+
+
+class OpenHalf(Protocol):
+    """Opens the local half; `exists` tells whether there is one already."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a local half already."""
+        ...
+
+    def __call__(self, plan: LocalPlan) -> LocalStore:
+        """Open it, or make it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +71,7 @@ class LocalHalf:
         lock_timeout: seconds to wait for the file.
     """
 
-    open_store: Callable[..., LocalStore]
+    open_store: LocalOpener
     path: Path | None
     clock: Clock
     serializer: str = DEFAULT_SERIALIZER

@@ -14,20 +14,13 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from ebooklet.errors import PushInProgressError, RemoteUnavailable
 from ebooklet.services.attaching import attach
+from ebooklet.services.claiming import claim_writing, read_both
 from ebooklet.services.closing import settle_writes
 from ebooklet.services.hooking import telling_evictions
 from ebooklet.services.mirrors import check_mirror
-from ebooklet.services.opening import (
-    Request,
-    check_flag,
-    check_head,
-    check_same,
-    check_writable,
-    claim_writing,
-    offline,
-    read_both,
-    warn_of_fallback,
-)
+from ebooklet.services.opening import warn_of_fallback
+from ebooklet.services.refusals import check_head, check_same, check_writable
+from ebooklet.services.request import Request, check_flag, offline
 from ebooklet.services.working_copy import WorkingCopy
 
 Mode: TypeAlias = Literal["r", "w"]

@@ -18,7 +18,7 @@ from ebooklet.connection import RemoteAddress, S3Connection
 from ebooklet.database import EBooklet
 from ebooklet.plugins.registry import RemoteOpener
 from ebooklet.ports.remote_store import RemoteStore
-from ebooklet.services.opening import Flag
+from ebooklet.services.request import Flag
 from ebooklet.testing.counting_proxy import CountingProxy
 from ebooklet.testing.servers import S3Server
 from tests.contract.metered import Metered

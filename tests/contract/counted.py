@@ -8,7 +8,7 @@ from typing import Any
 import ebooklet
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.database import EBooklet
-from ebooklet.services.opening import Flag
+from ebooklet.services.request import Flag
 from ebooklet.testing.faulty import Call, FaultyRemoteStore, StoreFault, StoreRule
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import ebooklet
 from ebooklet.database import EBooklet
-from ebooklet.services.opening import Flag
+from ebooklet.services.request import Flag
 from ebooklet.testing.counting_proxy import CountingProxy, Counts
 from ebooklet.testing.servers import S3Server
 

@@ -17,7 +17,7 @@ import ebooklet
 import ebooklet.remote
 from ebooklet import S3Connection
 from ebooklet.errors import InvalidURLError, ReadOnlyError, RemoteUnavailable
-from ebooklet.services.opening import Flag
+from ebooklet.services.request import Flag
 from ebooklet.testing.counting_proxy import CountingProxy
 from ebooklet.testing.faults import Fault, FaultRule
 from ebooklet.testing.servers import S3Server

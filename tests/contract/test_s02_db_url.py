@@ -17,7 +17,7 @@ from ebooklet.connection import S3Connection
 from ebooklet.core.head import MAX_HEAD_BYTES
 from ebooklet.database import EBooklet
 from ebooklet.errors import RemoteIntegrityError, UUIDMismatchError
-from ebooklet.services.opening import Flag
+from ebooklet.services.request import Flag
 from ebooklet.testing.counting_proxy import CountingProxy, Exchange
 from ebooklet.testing.servers import S3Server, start_http_server
 from tests.odd_servers import playing, saying

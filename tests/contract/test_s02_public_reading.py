@@ -29,7 +29,7 @@ from ebooklet.errors import (
     SerializationError,
     UnsupportedFormatError,
 )
-from ebooklet.services.opening import Flag
+from ebooklet.services.request import Flag
 from ebooklet.testing.counting_proxy import CountingProxy
 from ebooklet.testing.servers import S3Server, start_http_server
 from tests.odd_servers import playing, saying, showing

@@ -22,7 +22,7 @@ import pytest
 import ebooklet
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.database import EBooklet
-from ebooklet.services.opening import Flag
+from ebooklet.services.request import Flag
 from ebooklet.testing import servers
 from ebooklet.testing.children import in_child
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule

@@ -26,7 +26,7 @@ from ebooklet.adapters.local.booklet import open_store as open_file
 from ebooklet.adapters.local.memory import open_store as open_in_memory
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.database import EBooklet
-from ebooklet.services.opening import FLAGS, Flag
+from ebooklet.services.request import FLAGS, Flag
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 from tests.contract.conftest import Place
 

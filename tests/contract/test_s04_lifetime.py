@@ -30,7 +30,7 @@ from ebooklet.adapters.local.memory import open_store as open_in_memory
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.database import EBooklet
 from ebooklet.ports.local_store import LocalStore
-from ebooklet.services.opening import Flag
+from ebooklet.services.request import Flag
 from ebooklet.testing.children import in_child
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 from tests.adapters.local.test_kills import kill_before, number_of_calls

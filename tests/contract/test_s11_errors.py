@@ -17,7 +17,7 @@ import ebooklet
 from ebooklet import errors
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.ports.remote_store import Body, Condition, ObjectMeta
-from ebooklet.services.opening import FLAGS
+from ebooklet.services.request import FLAGS
 from ebooklet.testing.servers import S3Server
 from tests.contract.conftest import Place
 from tests.contract.counted import Counted

@@ -49,7 +49,7 @@ import pytest
 
 import ebooklet
 from ebooklet.core.keys import RESERVED_KEYS
-from ebooklet.services.opening import FLAGS, Flag
+from ebooklet.services.request import FLAGS, Flag
 from tests.contract.conftest import Place
 
 pytestmark = pytest.mark.usefixtures("lean_processes")

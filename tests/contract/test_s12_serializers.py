@@ -24,7 +24,7 @@ import ebooklet
 from ebooklet.core.serializer_names import BOOKLET_NAMES
 from ebooklet.plugins.groups import SERIALIZERS
 from ebooklet.plugins.registry import Registry, installed_entry_points
-from ebooklet.services.opening import FLAGS, Flag
+from ebooklet.services.request import FLAGS, Flag
 from ebooklet.testing.servers import S3Server
 from tests.contract.conftest import Place
 

@@ -17,7 +17,7 @@ import ebooklet
 from ebooklet.adapters.remote.memory import open_store
 from ebooklet.connection import RemoteAddress, S3Connection
 from ebooklet.database import EBooklet
-from ebooklet.services.opening import Flag
+from ebooklet.services.request import Flag
 from ebooklet.testing.servers import REGION, S3Server
 
 Remote: TypeAlias = str | S3Connection

@@ -12,7 +12,7 @@ import pytest
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.bootstrap import open as open_database
 from ebooklet.database import EBooklet
-from ebooklet.services.opening import Flag
+from ebooklet.services.request import Flag
 
 _names = itertools.count()
 

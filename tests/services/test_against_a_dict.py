@@ -27,7 +27,7 @@ from ebooklet.core.index.lookup import scan
 from ebooklet.core.index.node import InnerNode
 from ebooklet.core.names import sid_text
 from ebooklet.database import EBooklet
-from ebooklet.services.opening import Flag
+from ebooklet.services.request import Flag
 
 KEYS = st.sampled_from([f"k{n:03}" for n in range(60)] + ["", "ü", "a/b"])
 VALUES = st.one_of(st.integers(), st.text(max_size=5), st.just("x" * 300), st.none())

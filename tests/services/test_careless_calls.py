@@ -8,7 +8,7 @@ import booklet
 import pytest
 
 import ebooklet
-from ebooklet.services.opening import Flag
+from ebooklet.services.request import Flag
 from ebooklet.testing.servers import start_http_server
 
 

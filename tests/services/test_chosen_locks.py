@@ -19,7 +19,7 @@ from ebooklet.core.head import decode_head
 from ebooklet.errors import LockLostError, LockTimeout, UnknownNameError
 from ebooklet.ports.lock_service import Lease, LockInfo
 from ebooklet.ports.remote_store import RemoteStore
-from ebooklet.services.opening import Flag
+from ebooklet.services.request import Flag
 
 
 class ElsewhereLocks:

@@ -18,7 +18,7 @@ from ebooklet.adapters.clock import SystemClock
 from ebooklet.adapters.locks.null import NullLockService
 from ebooklet.adapters.remote.probe import Verdict
 from ebooklet.database import EBooklet
-from ebooklet.services.opening import Flag
+from ebooklet.services.request import Flag
 
 from .conftest import kinds
 

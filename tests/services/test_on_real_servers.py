@@ -19,7 +19,7 @@ from ebooklet.errors import (
     LockTimeout,
     RemoteUnavailable,
 )
-from ebooklet.services.opening import Flag
+from ebooklet.services.request import Flag
 from ebooklet.testing.counting_proxy import CountingProxy
 from ebooklet.testing.servers import S3Server
 

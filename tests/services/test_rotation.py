@@ -15,7 +15,7 @@ from ebooklet.core.head import Head, KeyTable, decode_head
 from ebooklet.core.keyring import forget_keys
 from ebooklet.core.sealing import key_tag
 from ebooklet.database import EBooklet
-from ebooklet.services.opening import Flag
+from ebooklet.services.request import Flag
 from ebooklet.testing.records import example_head
 
 KEYS = {"old": bytes(range(32)), "new": bytes(range(1, 33))}

@@ -22,8 +22,8 @@ from ebooklet.services import draft
 from ebooklet.services.fsck.examining import examine
 from ebooklet.services.fsck.report import FsckReport
 from ebooklet.services.fsck.sweeping import sweep
-from ebooklet.services.opening import Flag
 from ebooklet.services.place import RemotePlace
+from ebooklet.services.request import Flag
 from ebooklet.testing.clock import ManualClock
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 

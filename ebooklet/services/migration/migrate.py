@@ -10,7 +10,9 @@ from typing import Final
 from ebooklet.errors import MigrationIncomplete, RemoteMissingError
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.attempts import PushResult
+from ebooklet.services.claiming import read_remote
 from ebooklet.services.closing import close_copy
+from ebooklet.services.localhalf import LocalPlan
 from ebooklet.services.migration.gathering import Wishes, gather
 from ebooklet.services.migration.olddatabase import OldDatabase
 from ebooklet.services.migration.report import (
@@ -19,9 +21,10 @@ from ebooklet.services.migration.report import (
     decode_slot,
     encode_slot,
 )
-from ebooklet.services.opening import LocalPlan, Request, open_copy, read_remote
+from ebooklet.services.opening import open_copy
 from ebooklet.services.place import RemotePlace
 from ebooklet.services.push import push
+from ebooklet.services.request import Request
 from ebooklet.services.working_copy import WorkingCopy
 
 logger = logging.getLogger("ebooklet.migrate")
@@ -107,7 +110,7 @@ def _source(old: OldDatabase, wishes: Wishes) -> str:
 
 def _begin(request: Request, source: str) -> tuple[WorkingCopy, Findings | None]:
     """Open the new database; with the findings of an earlier call that got as far as its commit."""
-    begun, findings = _look_at_file(request) if request.open_local.exists else (None, None)
+    begun, findings = _look_at_file(request) if request.open_half.exists else (None, None)
     landed = begun == source and findings is not None
     current = read_remote(request)
     if current is not None and not landed:
@@ -144,7 +147,7 @@ def _look_at_file(request: Request) -> tuple[str | None, Findings | None]:
         writable=False,
         expected_keys=0,
     )
-    local = request.open_local(plan)
+    local = request.open_half(plan)
     try:
         slot = local.read_slot(SLOT)
         if slot is not None:

@@ -30,7 +30,7 @@ from ebooklet.errors import (
     UnsupportedOperation,
 )
 from ebooklet.ports.remote_store import ByteRange, RemoteStore
-from ebooklet.services.opening import FLAGS
+from ebooklet.services.request import FLAGS
 from ebooklet.testing.counting_proxy import CountingProxy
 from ebooklet.testing.servers import S3Server, start_rclone_http
 from tests.odd_servers import Answer, playing, saying, self_signed

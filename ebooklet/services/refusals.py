@@ -1,0 +1,105 @@
+"""What is there and is not what an open is asked for, refused before anything is changed."""
+
+from __future__ import annotations
+
+from ebooklet.core.head import DatabaseType
+from ebooklet.errors import (
+    OfflineError,
+    ReadOnlyError,
+    RemoteMissingError,
+    UnsupportedFormatError,
+    UUIDMismatchError,
+)
+from ebooklet.ports.local_store import LocalStore
+from ebooklet.services.request import Request
+from ebooklet.services.snapshot import Snapshot
+
+
+def check_writable(request: Request) -> None:
+    """Raise `ReadOnlyError` if a writer is asked for, and either half can only be read."""
+    remote = request.remote
+    if request.flag != "r" and remote is not None and not remote.capabilities.writable:
+        raise ReadOnlyError(
+            f"{remote.location} can only be read: open it with flag 'r', or by an S3Connection "
+            "with credentials",
+            op="open",
+            key=request.db_key,
+        )
+
+
+def check_exists(request: Request, current: Snapshot | None) -> None:
+    """Refuse to open what is nowhere, unless the flag creates it.
+
+    Raises:
+        OfflineError: there is no local half, and nobody else may be asked.
+        RemoteMissingError: flag r or w, and neither half exists.
+    """
+    if request.open_half.exists:
+        return
+    if request.settings.offline:
+        raise OfflineError(
+            "there is no local file to serve from, and the database was opened offline",
+            op="open",
+            key=request.db_key,
+        )
+    if current is None and request.flag in ("r", "w"):
+        remote = request.remote
+        where = f"{remote.location}/{request.db_key}" if remote else "the given path"
+        can_create = remote is None or remote.capabilities.writable
+        remedy = "flag 'c' creates one" if can_create else "check the URL"
+        raise RemoteMissingError(
+            f"there is no database at {where}, and no local file either; {remedy}",
+            op="open",
+            key=request.db_key,
+        )
+
+
+def check_head(request: Request, current: Snapshot | None) -> None:
+    """Refuse a remote that is not what the caller asks for, or cannot be opened this way.
+
+    Raises:
+        TypeError: it is stored as the other type, and `only` one will do.
+        ValueError: another serializer is asked for than it has.
+        UnsupportedFormatError: this version may not write it.
+        SerializationError: its values may not be read.
+        EncryptionError: it is encrypted and cannot be opened by the caller's keys, or it is not.
+    """
+    if current is None:
+        return
+    check_type(request, current.head.type)
+    request.keyring.sealer_of(current.head)
+    stored = current.head.value_serializer
+    if request.explicit_serializer is not None and request.explicit_serializer != stored:
+        raise ValueError(
+            f"this database's values are serialised with {stored!r}, not "
+            f"{request.explicit_serializer!r}; leave value_serializer out"
+        )
+    request.accept_serializer(stored)
+    if request.flag != "r" and (reason := current.head.read_only_reason):
+        raise UnsupportedFormatError(
+            f"this database can only be opened with flag 'r': {reason}",
+            op="open",
+            key=request.db_key,
+        )
+
+
+def check_type(request: Request, found: DatabaseType) -> None:
+    """Raise `TypeError` if a database is found where a group is asked for, or the reverse."""
+    if request.only is None or request.only == found:
+        return
+    raise TypeError(
+        "this is a connection group; open it with open_rcg"
+        if found == "group"
+        else "this is an ordinary database; open it with open_ebooklet"
+    )
+
+
+def check_same(request: Request, local: LocalStore, current: Snapshot) -> None:
+    """Raise `UUIDMismatchError` if the halves belong to different databases."""
+    if local.uuid != current.head.uuid:
+        raise UUIDMismatchError(
+            f"{local.location} belongs to database {local.uuid}, the remote is "
+            f"{current.head.uuid}; nothing was changed. Use another file_path",
+            op="open",
+            key=request.db_key,
+        )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from ebooklet.connection import S3Connection
     from ebooklet.core.encryption import Encryption
+    from ebooklet.core.merge import ABSENT, UNKNOWN
     from ebooklet.database import EBooklet
     from ebooklet.database import EBooklet as EVariableLengthValue
     from ebooklet.embedding import Database, LocalHalf
@@ -78,7 +79,9 @@ if TYPE_CHECKING:
 __version__ = "1.0.0.dev0"
 
 __all__ = [
+    "ABSENT",
     "DEFAULT_GROUP_BYTES",
+    "UNKNOWN",
     "AccessDenied",
     "BucketMissingError",
     "CommitInfo",
@@ -144,6 +147,7 @@ __all__ = [
 # Every public name that is not an error: the module it lives in, and its name there if another.
 _HOMES = {
     "CommitInfo": "ebooklet.services.history",
+    "ABSENT": "ebooklet.core.merge",
     "DEFAULT_GROUP_BYTES": "ebooklet.services.packing",
     "Database": "ebooklet.embedding",
     "EBooklet": "ebooklet.database",
@@ -159,6 +163,7 @@ _HOMES = {
     "RemoteLock": "ebooklet.session",
     "RemoteSession": "ebooklet.session",
     "S3Connection": "ebooklet.connection",
+    "UNKNOWN": "ebooklet.core.merge",
     "fsck": "ebooklet.bootstrap",
     "migrate": "ebooklet.bootstrap",
     "open": "ebooklet.bootstrap",

@@ -22,6 +22,7 @@ from ebooklet.services.fsck.examining import DEFAULT_MIN_AGE_MS, examine
 from ebooklet.services.fsck.report import FsckReport
 from ebooklet.services.loading import load
 from ebooklet.services.place import OpenPlace, RemoteLike, place_of
+from ebooklet.services.policy import ConflictPolicy
 from ebooklet.services.pull import PullResult, pull
 from ebooklet.services.push import push
 from ebooklet.services.removal import delete_remote
@@ -29,7 +30,7 @@ from ebooklet.services.reopening import Mode
 from ebooklet.services.rotation import rotate
 from ebooklet.services.transfer import copy_database
 from ebooklet.services.workers import map_items
-from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy
+from ebooklet.services.working_copy import WorkingCopy
 from ebooklet.versioned import VersionedCopy
 
 V = TypeVar("V")
@@ -147,14 +148,16 @@ class EBooklet(VersionedCopy[V], Closeable, Generic[V]):
             message: the commit's message, at most 4 KiB of UTF-8.
             force_push: commit even without changes, replace even a head that moved, and create the
                 database here although this copy was last in step with another place.
-            conflict: what to do with keys that changed on both sides, "error", "ours" or
-                "theirs"; None uses what `open` was given.
+            conflict: what to do with keys that changed on both sides, "error", "ours", "theirs",
+                or a function of key, base, ours and theirs (see `open`); None uses what `open` was
+                given.
 
         Raises:
             ConflictError: keys changed on both sides; nothing was committed, all stay pending.
             ReplaceConflict: the database is to be replaced, but its head moved.
             RemoteMissingError: there is no database here, and this copy was last in step elsewhere.
-            Exception: what a hook raised to refuse the push; nothing was committed.
+            Exception: what a hook raised to refuse the push, or the function given as `conflict`;
+                nothing was committed.
             EBookletError: nothing is lost; what is pending stays so, and the next push finds out
                 what happened.
         """

@@ -33,9 +33,10 @@ from ebooklet.services.localhalf import BuiltHalf, LocalHalf, OpenHalf
 from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S
 from ebooklet.services.opening import open_copy
 from ebooklet.services.place import OpenPlace, RemoteLike, RemotePlace
+from ebooklet.services.policy import ConflictPolicy, check_policy
 from ebooklet.services.reopening import reopen_copy
 from ebooklet.services.request import FLAGS, Flag, Request, check_flag
-from ebooklet.services.working_copy import ConflictPolicy, Settings, check_policy
+from ebooklet.services.working_copy import Settings
 
 if TYPE_CHECKING:
     from ebooklet.plugins.hooks import Hooks
@@ -60,7 +61,8 @@ class Database(EBooklet[V], Generic[V]):
         flag: "r" read, "w" write what exists, "c" create it if missing, "n" start anew.
         lock_timeout: seconds to wait for the lock.
         force_lock: take the lock from whoever holds it.
-        conflict: what a push does with keys changed on both sides: "error", "ours", "theirs".
+        conflict: what a push does with keys changed on both sides: "error", "ours", "theirs", or a
+            function, as for `open`.
         encryption: the keys of a database that is encrypted or, where none exists, is to be, as
             `open` takes them: a `KeyFile`, an `Encryption`, or a function from key id to key; or
             a `Keyring`, which brings its own cipher. None for a plain database.

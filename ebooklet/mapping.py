@@ -33,7 +33,7 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
     def __init__(self, copy: WorkingCopy, serializer: Serializer) -> None:
         self._copy = copy
         serializer = bind(copy, serializer)
-        self._serializer = serializer
+        self._serializer = copy.serializer = serializer
         # The hot path, bound once: a warm read or write is to cost little more than Booklet's.
         self._loads: Callable[[bytes], V] = serializer.loads
         self._dumps: Callable[[V], bytes] = serializer.dumps

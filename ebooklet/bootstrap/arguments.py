@@ -21,8 +21,8 @@ from ebooklet.ports.lock_service import LockService
 from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S
 from ebooklet.services.packing import UNSET, GroupBytes, check_packing
 from ebooklet.services.place import RemoteLike
+from ebooklet.services.policy import ConflictPolicy, check_policy
 from ebooklet.services.request import FLAGS, Flag, check_flag
-from ebooklet.services.working_copy import ConflictPolicy, check_policy
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Lock: TypeAlias = str | LockService  # "exclusive", "optimistic", or what is registered so

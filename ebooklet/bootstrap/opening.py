@@ -87,7 +87,9 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
             "w" and "c" what is written then stays pending until the next open that reaches it.
         allow_pickle: whether pickled values are read from a remote opened without credentials.
             None: only if `value_serializer` names them.
-        conflict: what a push does with keys changed on both sides: "error", "ours", "theirs".
+        conflict: what a push does with keys changed on both sides: "error", "ours", "theirs", or a
+            function of key, base, ours and theirs that returns the value to push. `ABSENT` stands
+            for a deletion, in both directions; a base that is not known any more is `UNKNOWN`.
         encryption: the keys of an encrypted database: a `KeyFile`, an `Encryption`, or a function
             from key id to key. Where no database exists yet, one that is encrypted is made. None
             opens and creates plain ones.

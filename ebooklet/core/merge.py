@@ -14,10 +14,13 @@ class Version(NamedTuple):
 
 
 class Special(Enum):
-    """What a key can be beside a value."""
+    """What a key can be beside a value. Both are public names of the package too."""
 
     ABSENT = "absent"  # a deletion is the value "absent"
     UNKNOWN = "unknown"  # nobody remembers what the base said
+
+    def __repr__(self) -> str:
+        return f"ebooklet.{self.name}"
 
 
 ABSENT: Final = Special.ABSENT

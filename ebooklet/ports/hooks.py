@@ -18,11 +18,12 @@ class Conflict:
 
     Attributes:
         key: the key.
-        base: what both sides started from. None: it was absent, or is not known any more.
+        base: what both sides started from. None: it was absent, or `base_known` is false.
         ours: the value stored here; None after a deletion.
         theirs: the value in the remote; None after a deletion.
         ours_timestamp: when ours was written or deleted.
         theirs_timestamp: when theirs was written; None after a deletion.
+        base_known: whether anybody remembers what both sides started from.
     """
 
     key: str
@@ -31,6 +32,7 @@ class Conflict:
     theirs: bytes | None
     ours_timestamp: int | None = None
     theirs_timestamp: int | None = None
+    base_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,11 +27,12 @@ from ebooklet.services.draft import Draft
 from ebooklet.services.fencing import check_fence
 from ebooklet.services.heads import HeadMoved, deleted_meanwhile
 from ebooklet.services.misplacing import begin_here
+from ebooklet.services.policy import ConflictPolicy
 from ebooklet.services.pull import advance_base, report_all, report_none
-from ebooklet.services.settling import has_rules
+from ebooklet.services.resolving import looks_at_values
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.upload import SegmentUploader
-from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy
+from ebooklet.services.working_copy import WorkingCopy
 
 _LOST_RACES: Final = 50
 
@@ -176,8 +177,8 @@ class Write(ABC):
                 op="push",
                 key=copy.db_key,
             )
-        # Where hooks decide, a warning would come too early: they are asked before the commit.
-        settle = report_none if has_rules(copy) else report_all
+        # Where values decide, a warning would come too early: that is done before the commit.
+        settle = report_none if looks_at_values(copy, self.conflict) else report_all
         advance_base(copy, current, settle, over_replacement=True)
 
     def _attempt(self) -> PushResult:

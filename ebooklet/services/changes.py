@@ -9,9 +9,10 @@ from typing import Final, Literal, TypedDict
 from ebooklet.services import writing
 from ebooklet.services.attempts import PushResult
 from ebooklet.services.entries import base_entries, iter_base
+from ebooklet.services.policy import ConflictPolicy
 from ebooklet.services.pull import PullResult, pull
 from ebooklet.services.push import push
-from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy
+from ebooklet.services.working_copy import WorkingCopy
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -6,11 +6,12 @@ is noted where it happens, and told once the work is done.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from typing import Final, Literal
 
-from ebooklet.errors import PluginError
+from ebooklet.errors import PluginError, PushInProgressError
 from ebooklet.ports.hooks import DatabaseHooks, Hook, HookFailure
 from ebooklet.services.closing import close_copy
 from ebooklet.services.working_copy import WorkingCopy
@@ -36,7 +37,19 @@ def set_hooks(copy: WorkingCopy, hooks: DatabaseHooks, flag: str) -> None:
 
 
 def check_reentry(copy: WorkingCopy, op: Literal["push", "pull"]) -> None:
-    """Raise `PluginError` where a hook of this database calls what it is called by."""
+    """Refuse what a hook, or a function for conflicts, of this database is itself called by.
+
+    Raises:
+        PluginError: from inside a hook.
+        PushInProgressError: from inside the function.
+    """
+    if copy.deciding == threading.get_ident():
+        raise PushInProgressError(
+            f"{op}() was called from inside the conflict= function of the same database; call it "
+            "after the push has returned",
+            op=op,
+            key=copy.db_key,
+        )
     if copy.hooks is None:
         return
     inside = copy.hooks.running & _CLOSED_TO[op]

@@ -89,6 +89,19 @@ class PendingChanges:
         if self._since is not None:
             self._since[key] = None
 
+    def become(self, key: str, *, deleted_at: int | None) -> None:
+        """Note what a conflict was decided to be: a value, or a deletion (µs).
+
+        It is part of a push under way, and no change that came after that began.
+        """
+        since, self._since = self._since, None
+        if deleted_at is None:
+            self.mark_set(key, self.sets.get(key, UNKNOWN))
+            self.unwritten[key] = None
+        else:
+            self.mark_deleted(key, deleted_at)
+        self._since = since
+
     def forget(self, key: str) -> None:
         """Drop the change of `key`: pushed, discarded or found to be none."""
         before = self._contribution(key)

@@ -19,7 +19,8 @@ from ebooklet.services.hooking import check_reentry, telling_evictions
 from ebooklet.services.lostheads import is_lost, put_back
 from ebooklet.services.metadata import committed_metadata
 from ebooklet.services.rebasing import leave_base
-from ebooklet.services.settling import has_rules, settle_pulled
+from ebooklet.services.resolving import has_rules
+from ebooklet.services.settling import settle_pulled
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from itertools import chain
+from typing import Final
 
 from ebooklet.core.commit import MAX_MESSAGE_BYTES
 from ebooklet.errors import ReadOnlyError, RemoteMissingError
@@ -12,11 +13,14 @@ from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
 from ebooklet.services.hooking import asked_before_push, check_reentry, telling_evictions
 from ebooklet.services.maintenance.leaving import with_moves
 from ebooklet.services.maintenance.merging import prepare_merging
+from ebooklet.services.policy import ConflictPolicy, check_policy
 from ebooklet.services.settling import settle_conflicts
 from ebooklet.services.snapshot import Snapshot
-from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy, check_policy
+from ebooklet.services.working_copy import WorkingCopy
 
 logger = logging.getLogger("ebooklet.push")
+
+_WRITTEN_AGAIN: Final = "written again while its conflict was decided; push again"
 
 
 def push(
@@ -92,16 +96,18 @@ class Push(Write):
     def _write(self, base: Snapshot | None, *, replacing: bool, metadata: bool) -> Outcome:
         copy = self.copy
         # May drop changes that turn out to be none, so the keys are taken only after it.
-        settle_conflicts(copy, self.conflict, self.before)
+        held_back = settle_conflicts(copy, self.conflict, self.before)
         with copy.lock:
-            sets, deletes = sorted(copy.pending.sets), frozenset(copy.pending.deletes)
+            sets = sorted(copy.pending.sets.keys() - held_back)
+            deletes = frozenset(copy.pending.deletes) - held_back
+        failures = dict.fromkeys(held_back, _WRITTEN_AGAIN)
         uploader = self._uploader(base)
         try:
             draft = self._draft(base, copy.view_root, uploader, self.placed)
             edits = draft.edits(sets, deletes)
             first = next(edits, None)
             if first is None and not (metadata or replacing or self.force or base is None):
-                return Outcome(draft.covered, PushResult(updated=False), None)
+                return Outcome(draft.covered, PushResult(updated=False, failures=failures), None)
             edits = chain(() if first is None else (first,), edits)
             merging = None if copy.view_root is None else prepare_merging(copy, base)
             if merging is None:
@@ -116,6 +122,7 @@ class Push(Write):
         snapshot = self._land(head, base, draft)
         result = PushResult(
             updated=True,
+            failures=failures,
             seq=head.seq,
             commit=snapshot.ref.id.hex(),
             n_set=draft.n_set,

@@ -1,4 +1,4 @@
-"""Conflicts settled: key by key as hooks say, and what they leave open by the policy."""
+"""Conflicts settled: each as `resolving` decides it, once all are decided."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from ebooklet.core import merge
-from ebooklet.core.journal import UNKNOWN
+from ebooklet.core.commit import decode_commit
+from ebooklet.core.journal import ABSENT, UNKNOWN
+from ebooklet.core.names import segment_key
+from ebooklet.core.refs import CommitRef, NodeRef
+from ebooklet.core.segment import check_block
 from ebooklet.errors import (
     ConflictError,
     EBookletError,
@@ -14,64 +18,66 @@ from ebooklet.errors import (
     RemoteIntegrityError,
     SnapshotExpired,
 )
-from ebooklet.ports.hooks import Conflict, Resolution
-from ebooklet.services.conflicts import describe, drop_changes, find_conflicts, ours_of
+from ebooklet.ports.hooks import Conflict
+from ebooklet.services.conflicts import (
+    UNRELATED,
+    describe,
+    drop_changes,
+    find_conflicts,
+    ours_of,
+)
 from ebooklet.services.entries import base_entries
 from ebooklet.services.fetching import fetch_values
+from ebooklet.services.policy import ConflictPolicy
+from ebooklet.services.resolving import Answer, Merged, looks_at_values, resolve
 from ebooklet.services.snapshot import Snapshot
-from ebooklet.services.working_copy import ConflictPolicy, WorkingCopy
+from ebooklet.services.working_copy import WorkingCopy
 
 _BATCH_KEYS: Final = 100  # whose values are held at once
 
 
 class Decision(NamedTuple):
-    """What a hook said of one key, and what the key was here when it said so."""
+    """What one key in conflict is to be, and what it was here when that was decided."""
 
-    answer: Resolution
+    answer: Answer
     ours: merge.State
 
 
 Decisions: TypeAlias = Mapping[str, Decision]
 
 
-def has_rules(copy: WorkingCopy) -> bool:
-    """Whether hooks decide conflicts of this copy; a reader has none to decide."""
-    hooks = copy.hooks
-    return hooks is not None and "on_conflict" in hooks.wanted and copy.settings.writable
+def decide(
+    copy: WorkingCopy,
+    keys: Sequence[str],
+    before: Snapshot | None,
+    policy: ConflictPolicy = "error",
+) -> Decisions:
+    """Ask hooks, and the caller's function, about keys in conflict.
 
-
-def decide(copy: WorkingCopy, keys: Sequence[str], before: Snapshot | None) -> Decisions:
-    """Ask the hooks about keys in conflict; what they raise comes out, and nothing has changed.
+    What they raise comes out, and nothing has changed.
 
     Args:
         copy: the working copy, of whose locks none is held but the one on the base.
         keys: which, sorted.
         before: a snapshot that was the base before these keys came into conflict, if there is one.
+        policy: what decides where no hook does.
 
     Returns:
-        Those that a hook decided, by key.
+        Those that were decided, by key.
     """
-    hooks = copy.hooks
     decided: dict[str, Decision] = {}
-    if hooks is None or not has_rules(copy):
+    if not looks_at_values(copy, policy):
         return decided
     for at in range(0, len(keys), _BATCH_KEYS):
         for conflict, ours in _conflicts(copy, keys[at : at + _BATCH_KEYS], before):
-            answer = hooks.on_conflict(conflict)
-            copy.require_writable("settle conflicts")  # a hook may have closed it
+            answer = resolve(copy, conflict, policy)
             if answer is not None:
                 decided[conflict.key] = Decision(answer, ours)
     return decided
 
 
-def take_theirs(copy: WorkingCopy, decided: Decisions) -> None:
-    """Drop the changes decided for the remote, but for those changed again since."""
-    with copy.lock:
-        drop_changes(copy, _unchanged(copy, decided, "theirs"))
-
-
 def settle_pulled(copy: WorkingCopy, keys: Sequence[str], before: Snapshot | None) -> list[str]:
-    """Ask about conflicts that a pull met, and do as the hooks say.
+    """Ask hooks about conflicts that a pull met, and do as they say.
 
     What is kept stays pending as a change of what the remote has now, and is no conflict any more.
 
@@ -80,23 +86,29 @@ def settle_pulled(copy: WorkingCopy, keys: Sequence[str], before: Snapshot | Non
     """
     decided = decide(copy, keys, before)
     with copy.lock:
-        kept = _unchanged(copy, decided, "ours")
+        standing = _standing(copy, decided)
+        kept = [key for key, answer in standing.items() if answer == "ours"]
         copy.pending.set_bases(kept, UNKNOWN)
         copy.journal.rebased(copy.pending, kept)
-        take_theirs(copy, decided)
+        _take_theirs(copy, standing)
     return [key for key in keys if key not in decided]
 
 
 def settle_conflicts(
     copy: WorkingCopy, policy: ConflictPolicy, before: Snapshot | None = None
-) -> None:
+) -> frozenset[str]:
     """Settle conflicts before a push writes anything: as hooks say, the others by the policy.
+
+    Returns:
+        Keys that were written again while they were decided: pending, in conflict, and not to be
+        pushed now.
 
     Raises:
         ConflictError: the policy is "error" and conflicts are left; everything stays pending.
+        Exception: what a hook, or the caller's function, raised; everything stays pending.
     """
     found = find_conflicts(copy)
-    decided = decide(copy, found, before)
+    decided = decide(copy, found, before, policy if callable(policy) else "error")
     conflicts = [key for key in found if key not in decided]
     if conflicts and policy == "error":
         raise ConflictError(
@@ -106,18 +118,56 @@ def settle_conflicts(
             keys=conflicts,
             op="push",
         )
-    take_theirs(copy, decided)
+    with copy.lock:
+        standing = _standing(copy, decided)
+        _take_theirs(copy, standing)
+        _keep_merged(
+            copy,
+            {key: answer.value for key, answer in standing.items() if isinstance(answer, Merged)},
+        )
     if policy == "theirs":
         drop_changes(copy, conflicts)
+    return frozenset(decided.keys() - standing.keys())
 
 
-def _unchanged(copy: WorkingCopy, decided: Decisions, answer: Resolution) -> list[str]:
+def _standing(copy: WorkingCopy, decided: Decisions) -> dict[str, Answer]:
+    """The answers about keys that are still what they were when these were given."""
     copy.pending.absorb()
-    return [
-        key
+    return {
+        key: decision.answer
         for key, decision in decided.items()
-        if decision.answer == answer and key in copy.pending and ours_of(copy, key) == decision.ours
-    ]
+        if key in copy.pending and ours_of(copy, key) == decision.ours
+    }
+
+
+def _take_theirs(copy: WorkingCopy, answers: Mapping[str, Answer]) -> None:
+    drop_changes(copy, [key for key, answer in answers.items() if answer == "theirs"])
+
+
+def _keep_merged(copy: WorkingCopy, merged: Mapping[str, bytes | None]) -> None:
+    """Store what was made of both sides (None = absent) as a change of what the remote has now.
+
+    A crash on the way must not leave ours on the new base, which would give up theirs without a
+    word, nor the merged value on the old one, to be merged with theirs a second time. In between
+    the base is nobody's, and what is stored a conflict.
+    """
+    if not merged:
+        return
+    keys = list(merged)
+    copy.pending.set_bases(keys, UNRELATED)
+    copy.journal.rebased(copy.pending, keys)
+    copy.sync()
+    moment = copy.clock.now_us()
+    gone = [key for key, value in merged.items() if value is None]
+    for key, value in merged.items():
+        copy.pending.become(key, deleted_at=moment if value is None else None)
+    if gone:
+        copy.journal.deleted(copy.pending, gone)
+        copy.local.delete(gone)
+    copy.local.set_many((key, value, moment) for key, value in merged.items() if value is not None)
+    copy.sync()
+    copy.pending.set_bases(keys, UNKNOWN)
+    copy.journal.rebased(copy.pending, keys)
 
 
 def _conflicts(
@@ -143,23 +193,56 @@ def _conflicts(
             theirs=theirs.get(key),
             ours_timestamp=found.timestamp if found is not None else deleted,
             theirs_timestamp=entries[key].timestamp if key in entries else None,
+            base_known=key in bases,
         )
         yield conflict, state
 
 
-def _bases(copy: WorkingCopy, keys: Sequence[str], before: Snapshot | None) -> dict[str, bytes]:
-    """What both sides started from, as far as the snapshot `before` still tells."""
-    if before is None:
-        return {}
+def _bases(
+    copy: WorkingCopy, keys: Sequence[str], before: Snapshot | None
+) -> dict[str, bytes | None]:
+    """What both sides started from, None = absent, as far as it can still be told."""
     with copy.lock:
         digests = {k: copy.pending.sets.get(k, copy.pending.deletes.get(k)) for k in keys}
-    try:
-        entries = [
-            entry
-            for entry in copy.nodes.lookup(before.root, keys).values()
-            if entry.digest == digests[entry.key]
-        ]
-        values = list(fetch_values(copy, entries))
-    except (ObjectNotFound, RemoteIntegrityError, SnapshotExpired):
-        return {}  # swept since
-    return {entry.key: value for entry, value in values if isinstance(value, bytes)}
+    bases: dict[str, bytes | None] = {k: None for k, digest in digests.items() if digest == ABSENT}
+    sought = {k for k, digest in digests.items() if digest not in (ABSENT, UNKNOWN, UNRELATED)}
+    for root in _earlier_roots(copy, before):
+        if not sought:
+            break
+        try:
+            entries = [
+                entry
+                for entry in copy.nodes.lookup(root, sorted(sought)).values()
+                if entry.digest == digests[entry.key]
+            ]
+            values = list(fetch_values(copy, entries))
+        except (ObjectNotFound, RemoteIntegrityError, SnapshotExpired):
+            continue  # swept since
+        bases.update((entry.key, value) for entry, value in values if isinstance(value, bytes))
+        sought -= bases.keys()
+    return bases
+
+
+def _earlier_roots(copy: WorkingCopy, before: Snapshot | None) -> Iterator[NodeRef | None]:
+    """Roots of snapshots that keys may have been based on, the likeliest first.
+
+    Those of the head's recent commits cost a request each, so they are asked for one by one.
+    """
+    if before is not None:
+        yield before.root
+    if copy.base is None:
+        return
+    head = copy.base.head
+    for row in sorted(head.recent, key=lambda row: row.seq, reverse=True):
+        if row.branch == head.default_branch and row.commit != head.branch.commit:
+            try:
+                yield _root(copy, row.commit)
+            except (ObjectNotFound, RemoteIntegrityError):
+                continue  # swept since
+
+
+def _root(copy: WorkingCopy, ref: CommitRef) -> NodeRef | None:
+    key, block = segment_key(copy.db_key, ref.block.sid), ref.block
+    data = copy.reachable_remote().get(key, start=block.offset, stop=block.offset + block.length)
+    check_block(data.body, block, key)
+    return decode_commit(data.body, ref.id).root

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final
 from uuid import UUID
 
 from ebooklet.core.dictionaries import Dictionaries
@@ -37,7 +37,7 @@ from ebooklet.ports.hooks import DatabaseHooks
 from ebooklet.ports.local_store import LocalStore, LocalValue
 from ebooklet.ports.lock_service import Lease
 from ebooklet.ports.remote_store import RemoteStore
-from ebooklet.ports.serializer import TrainedSerializer
+from ebooklet.ports.serializer import Serializer, TrainedSerializer
 from ebooklet.services.heads import HeadStore
 from ebooklet.services.journal import Journal
 from ebooklet.services.lastplace import LastPlace
@@ -46,6 +46,7 @@ from ebooklet.services.log import find_row, log_params
 from ebooklet.services.nodes import NodeReader
 from ebooklet.services.packing import DEFAULT_GROUP_BYTES
 from ebooklet.services.pending import PendingChanges
+from ebooklet.services.policy import ConflictPolicy
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.unreachable import UnreachableRemoteStore
 
@@ -61,20 +62,12 @@ def _offline(op: str, key: str) -> EBookletError:
 MAX_FETCHED_BYTES: Final = 4 * 1024 * 1024  # values a reader holds back before it stores them
 BORROW_TIMEOUT_S: Final = 5.0  # longest wait to store copies, which can be fetched again
 
-ConflictPolicy: TypeAlias = Literal["error", "ours", "theirs"]
-
 
 def forked() -> ForkedProcessError:
     """What a handle says in a process that inherited it."""
     return ForkedProcessError(
         "the database was opened before this process was forked: open it again here"
     )
-
-
-def check_policy(policy: object) -> None:
-    """Raise `ValueError` for anything that is no conflict policy: a typo must not decide."""
-    if policy not in get_args(ConflictPolicy):
-        raise ValueError(f"conflict must be 'error', 'ours' or 'theirs', not {policy!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +144,8 @@ class WorkingCopy:
         self._behind = False  # of what another process left in the local store
         self.dictionaries = Dictionaries()
         self.trained: TrainedSerializer | None = None  # writes values with them
+        self.serializer: Serializer | None = None  # of the values, for who decides by them
+        self.deciding: int | None = None  # thread inside the caller's function for conflicts
         self.retrain = False  # whether the next push is to train one
         self.proto: Proto | None = None  # how heads are moved; None until a remote was looked at
         self.params = TreeParams()

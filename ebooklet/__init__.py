@@ -63,12 +63,14 @@ if TYPE_CHECKING:
         SnapshotExpired,
         StoreError,
         UnknownNameError,
+        UnknownVersionError,
         UnsupportedFormatError,
         UnsupportedOperation,
         UUIDMismatchError,
     )
     from ebooklet.group import RemoteConnGroup
     from ebooklet.services.attempts import PushResult
+    from ebooklet.services.differences import Difference
     from ebooklet.services.fsck.report import FsckReport
     from ebooklet.services.history import CommitInfo
     from ebooklet.services.migration.report import MigrationReport
@@ -88,6 +90,7 @@ __all__ = [
     "ConcurrentCompactionError",
     "ConflictError",
     "Database",
+    "Difference",
     "EBooklet",
     "EBookletError",
     "EVariableLengthValue",
@@ -131,6 +134,7 @@ __all__ = [
     "StoreError",
     "UUIDMismatchError",
     "UnknownNameError",
+    "UnknownVersionError",
     "UnsupportedFormatError",
     "UnsupportedOperation",
     "__version__",
@@ -150,6 +154,7 @@ _HOMES = {
     "ABSENT": "ebooklet.core.merge",
     "DEFAULT_GROUP_BYTES": "ebooklet.services.packing",
     "Database": "ebooklet.embedding",
+    "Difference": "ebooklet.services.differences",
     "EBooklet": "ebooklet.database",
     "EVariableLengthValue": "ebooklet.database:EBooklet",
     "Encryption": "ebooklet.core.encryption",

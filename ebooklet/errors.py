@@ -43,6 +43,7 @@ __all__ = [
     "StoreError",
     "UUIDMismatchError",
     "UnknownNameError",
+    "UnknownVersionError",
     "UnsupportedFormatError",
     "UnsupportedOperation",
 ]

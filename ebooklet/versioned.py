@@ -7,7 +7,9 @@ from typing import Generic, TypeVar
 
 from ebooklet.mapping import MappedCopy
 from ebooklet.services import history
+from ebooklet.services.differences import Difference, differences
 from ebooklet.services.history import CommitInfo
+from ebooklet.services.versions import VersionLike
 
 V = TypeVar("V")
 
@@ -38,3 +40,35 @@ class VersionedCopy(MappedCopy[V], Generic[V]):
             [(2, 'one more', 2), (1, 'the first', 1)]
         """
         return history.log(self._copy)
+
+    def diff(self, a: VersionLike, b: VersionLike | None = None) -> Iterator[Difference]:
+        """Yield what leads from one version to another, key by key, in order.
+
+        The cost follows what differs: index nodes that both versions share are not read, and no
+        value is.
+
+        Args:
+            a: a tag, a branch, the id of a commit or its beginning, its seq, or a moment.
+            b: another one; None takes what this handle stands on, without what is pending.
+
+        Returns:
+            A dict for each key: `key`, `kind` ("added", "modified" or "deleted"),
+            `old_timestamp` and `new_timestamp` (None where the key is not there).
+
+        Raises:
+            UnknownVersionError: nothing is called so; the message says what there is.
+            SnapshotExpired: a version is no longer retained.
+            RemoteMissingError: nothing was pushed yet.
+
+        Example:
+            >>> import ebooklet
+            >>> with ebooklet.open("memory://diff", flag="c", value_serializer="json") as db:
+            ...     db.update({"a": 1, "b": 2})
+            ...     _ = db.push()
+            ...     db["b"] = 3
+            ...     del db["a"]
+            ...     _ = db.push()
+            ...     [(change["key"], change["kind"]) for change in db.diff(1)]
+            [('a', 'deleted'), ('b', 'modified')]
+        """
+        return differences(self._copy, a, b)

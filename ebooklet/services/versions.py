@@ -1,0 +1,165 @@
+"""Versions: whatever names a commit, and the commit that it names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final, TypeAlias
+
+from ebooklet.core.commit import Commit
+from ebooklet.core.head import Head, Recent
+from ebooklet.core.notes import check_record
+from ebooklet.core.refs import CommitRef
+from ebooklet.core.retention import has_expired
+from ebooklet.core.sealing import Sealer
+from ebooklet.core.timestamps import to_datetime, to_microseconds
+from ebooklet.errors import SnapshotExpired, UnknownVersionError
+from ebooklet.ports.remote_store import RemoteStore
+from ebooklet.services.log import rows_back
+from ebooklet.services.nodes import NodeReader
+from ebooklet.services.records import read_record
+
+VersionLike: TypeAlias = str | int | datetime
+"""A tag, a branch, an id or the beginning of one, a seq, or a moment."""
+
+_ID: Final = re.compile(r"[0-9a-fA-F]{4,64}")
+_LISTED: Final = 10  # names, or ids, in a message
+
+
+def check_version(version: object) -> None:
+    """Refuse what can name no commit.
+
+    Raises:
+        TypeError: it is no str, int or datetime.
+        ValueError: it is a datetime without a zone.
+    """
+    if isinstance(version, bool) or not isinstance(version, str | int | datetime):
+        raise TypeError(
+            "a version is a tag, a branch, the id of a commit or its beginning, its seq, or a "
+            f"datetime, not {type(version).__name__}"
+        )
+    if isinstance(version, datetime):
+        to_microseconds(version, 0)
+
+
+def find_commit(log_nodes: NodeReader, head: Head, version: VersionLike) -> CommitRef:
+    """The commit that a version names, by what a head and its log tell.
+
+    A str is a tag, else a branch, else the beginning of an id, of four digits at least. A moment
+    names the newest commit of the default branch that was made by then. The last 64 commits, and
+    whatever has a name, cost no request.
+
+    Args:
+        log_nodes: reads the tree of the older history.
+        head: whose history to look in.
+        version: checked by `check_version`.
+
+    Raises:
+        UnknownVersionError: nothing is called so, or several commits are; the message says what
+            there is.
+        SnapshotExpired: there was such a commit, and it is no longer retained.
+    """
+    if isinstance(version, str):
+        if version in head.tags:
+            return head.tags[version].commit
+        if version in head.branches:
+            return head.branches[version].commit
+        refs = _by_id(log_nodes, head, version)
+    elif isinstance(version, datetime):
+        refs = _by_time(log_nodes, head, to_microseconds(version, 0) // 1000)
+    else:
+        refs = _by_seq(log_nodes, head, version)
+    kept = [ref for ref in refs if not has_expired(head, ref)]
+    if len(kept) > 1:
+        raise UnknownVersionError(
+            f"{version!r} is the beginning of {len(kept)} commits, "
+            f"{', '.join(ref.id.hex()[:16] for ref in kept[:_LISTED])}: give more of it",
+            op="version",
+            key=head.name,
+        )
+    if kept:
+        return kept[0]
+    if refs:
+        raise SnapshotExpired(
+            f"commit {refs[0].seq} is no longer retained; {_what_there_is(head)}",
+            op="version",
+            key=head.name,
+        )
+    raise UnknownVersionError(
+        f"there is no version {_shown(version)}; {_what_there_is(head)}",
+        op="version",
+        key=head.name,
+    )
+
+
+def load_commit(
+    remote: RemoteStore, db_key: str, head: Head, ref: CommitRef, sealer: Sealer
+) -> Commit:
+    """The record of a commit that a head tells of; the newest costs no request.
+
+    Raises:
+        ObjectNotFound: it has expired, or it is damaged.
+        RemoteIntegrityError: it is damaged, or was not made by who has the key.
+    """
+    if ref.id == head.branch.commit.id:
+        return head.tip
+    commit = read_record(remote, db_key, ref)
+    check_record(commit, sealer)
+    return commit
+
+
+def _commit_rows(log_nodes: NodeReader, head: Head) -> Iterator[Recent]:
+    """The rows that are commits, newest first: others only said something else of the same ones."""
+    return (row for row in rows_back(log_nodes, head) if row.seq == row.commit.seq)
+
+
+def _by_id(log_nodes: NodeReader, head: Head, text: str) -> list[CommitRef]:
+    if _ID.fullmatch(text) is None:
+        return []
+    wanted = text.lower()
+    found: dict[bytes, CommitRef] = {}
+    named = iter(head.commits())
+    for ref in (*named, *(row.commit for row in head.recent)):
+        if ref.id.hex().startswith(wanted):
+            found[ref.id] = ref
+    if len(wanted) == 64 and found:
+        return list(found.values())
+    for row in _commit_rows(log_nodes, head):
+        if row.commit.id.hex().startswith(wanted):
+            found.setdefault(row.commit.id, row.commit)
+    return list(found.values())
+
+
+def _by_time(log_nodes: NodeReader, head: Head, ms: int) -> list[CommitRef]:
+    for row in _commit_rows(log_nodes, head):
+        if row.branch == head.default_branch and row.ms <= ms:
+            return [row.commit]
+    return []
+
+
+def _by_seq(log_nodes: NodeReader, head: Head, seq: int) -> list[CommitRef]:
+    for ref in head.commits():
+        if ref.seq == seq:
+            return [ref]
+    for row in _commit_rows(log_nodes, head):
+        if row.seq <= seq:
+            return [row.commit] if row.seq == seq else []
+    return []
+
+
+def _shown(version: VersionLike) -> str:
+    return version.isoformat() if isinstance(version, datetime) else repr(version)[:80]
+
+
+def _what_there_is(head: Head) -> str:
+    branch = head.branch
+    oldest = min(branch.oldest_seq, branch.commit.seq)
+    parts = [f"branch {head.default_branch!r} has commits from {oldest} to {branch.commit.seq}"]
+    for what, names in (("branches", head.branches), ("tags", head.tags)):
+        listed = sorted(name for name in names if name != head.default_branch)
+        if listed:
+            more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
+            parts.append(f"{what} are {', '.join(map(repr, listed[:_LISTED]))}{more}")
+    newest = to_datetime(head.tip.ms * 1000).isoformat(timespec="seconds")
+    return f"{'; '.join(parts)}; the newest is of {newest}"

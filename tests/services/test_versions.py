@@ -1,0 +1,178 @@
+"""Versions of a database: what names one, what differs between two, and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+import ebooklet
+from ebooklet import Encryption
+from ebooklet.adapters.remote.memory import MemoryRemoteStore
+from ebooklet.core.head import Tag, decode_head, encode_head
+from ebooklet.database import EBooklet
+from ebooklet.errors import RemoteMissingError, SnapshotExpired, UnknownVersionError
+from ebooklet.services.versions import find_commit
+from ebooklet.testing.clock import ManualClock
+from tests.services.test_history import CountedStore, expire
+
+KEYS = Encryption({"a": b"k" * 32}, "a")
+Version = str | int | datetime
+
+
+def kinds(db: EBooklet[Any], a: Version, b: Version | None = None) -> dict[str, str]:
+    """What differs between two versions, by key."""
+    return {change["key"]: change["kind"] for change in db.diff(a, b)}
+
+
+def tag(store: MemoryRemoteStore, name: str, seq: int) -> None:
+    """Give a recent commit a name, as another client would."""
+    head = decode_head(store.get("db").body, key="db")
+    (ref,) = (row.commit for row in head.recent if row.seq == seq)
+    tags = {**head.tags, name: Tag(ref, 0)}
+    head = replace(head, seq=head.seq + 1, write_id=name.encode().ljust(16), tags=tags)
+    store.put("db", encode_head(head))
+
+
+@pytest.fixture(params=[None, KEYS], ids=["plain", "encrypted"])
+def history(request: pytest.FixtureRequest) -> Iterator[tuple[CountedStore, EBooklet[Any]]]:
+    """A reader of 150 commits, an hour apart; the n-th sets k1 to kn, and deletes what came 9 before."""
+    store, clock = CountedStore(), ManualClock()
+    with ebooklet.open(
+        store, None, "c", "json", encryption=request.param, clock=clock, lock="optimistic"
+    ) as db:
+        for n in range(1, 151):
+            db[f"k{n:03}"] = f"{n}" * 50
+            if n > 9:
+                del db[f"k{n - 9:03}"]
+            assert db.push(f"number {n}")
+            clock.advance(3600)
+    tag(store, "middle", 100)
+    with ebooklet.open(store, None, "r", encryption=request.param) as db:
+        yield store, db
+
+
+def test_whatever_names_a_commit(history: tuple[CountedStore, EBooklet[Any]]) -> None:
+    """A tag, a branch, an id and its beginning, a seq and a moment all name one commit each."""
+    _, db = history
+    commits = {commit.seq: commit for commit in db.log()}
+    for seq in (2, 60, 100, 149):
+        commit = commits[seq]
+        expected = {f"k{seq - 8:03}": "deleted"} if seq > 8 else {}
+        expected |= {f"k{seq + 1:03}": "added"}
+        after = timedelta(minutes=59)
+        for name in (commit.id, commit.id[:12], commit.id[:12].upper(), commit.time):
+            assert kinds(db, name, seq + 1) == expected
+            assert list(db.diff(name, seq)) == []
+        assert list(db.diff(seq, commit.time + after)) == []
+    assert list(db.diff("main")) == []
+    assert list(db.diff("middle", 100)) == []
+    assert kinds(db, 1, "middle") == {
+        "k001": "deleted",
+        **{f"k{n:03}": "added" for n in range(92, 101)},
+    }
+
+
+def test_what_names_nothing(history: tuple[CountedStore, EBooklet[Any]]) -> None:
+    """It is a typed error that says what there is, and no other kind of error."""
+    _, db = history
+    first = list(db.log())[-1]
+    for name in ("nothing", "abc", 0, 151, -1, 10**30, "f" * 64, first.time - timedelta(1)):
+        with pytest.raises(UnknownVersionError, match=r"from 1 to 150; tags are 'middle'"):
+            db.diff(name)
+    with pytest.raises(ValueError, match="time zone"):
+        db.diff(datetime(2026, 1, 1))
+    for wrong in (True, None, 1.5, b"main"):
+        with pytest.raises(TypeError, match="a version is"):
+            db.diff(wrong)  # type: ignore[arg-type]
+
+
+def test_an_ambiguous_beginning(history: tuple[CountedStore, EBooklet[Any]]) -> None:
+    """It is refused, with the ids that it may mean; more of one of them, or a name, decides."""
+    _, db = history
+    base = db._copy.base
+    assert base is not None
+    *rows, one, two = base.head.recent
+    one = one._replace(commit=one.commit._replace(id=b"abcd" + bytes(28)))
+    two = two._replace(commit=two.commit._replace(id=b"abce" + bytes(28)))
+    head = replace(base.head, recent=(*rows, one, two))
+    for text in ("6162", "616263"):
+        with pytest.raises(UnknownVersionError, match="6162636400000000, 6162636500000000"):
+            find_commit(db._copy.log_nodes, head, text)
+    assert find_commit(db._copy.log_nodes, head, "61626364") == one.commit
+    head = replace(head, tags={"6162": Tag(two.commit, 0)})
+    assert find_commit(db._copy.log_nodes, head, "6162") == two.commit
+
+
+def test_expired_versions() -> None:
+    """What is no longer retained is said to be so, but for what a tag keeps."""
+    store = CountedStore()
+    with ebooklet.open(store, None, "c", "json") as db:
+        for n in range(1, 9):
+            db["n"] = f"{n}" * 100
+            assert db.push()
+            db[f"k{n}"] = n
+        ids = {commit.seq: commit.id for commit in db.log()}
+    tag(store, "kept", 2)
+    with ebooklet.open(store, None, "r") as behind:
+        expire(store, below=5)
+        with pytest.raises(SnapshotExpired, match="commit 3 is no longer retained"):
+            list(behind.diff(3))
+        behind.pull()
+        for name in (3, ids[3][:20]):
+            with pytest.raises(SnapshotExpired, match=r"commit 3 .* from 5 to 8; tags are 'kept'"):
+                behind.diff(name)
+        for name in ("kept", 2, ids[2][:20]):
+            assert len(kinds(behind, name)) == 1 + 6
+
+
+def test_nothing_pushed_yet() -> None:
+    """Where there is no commit there is nothing to compare, and that is said."""
+    with ebooklet.open(MemoryRemoteStore(), None, "c", "json") as db:
+        db["a"] = 1
+        with pytest.raises(RemoteMissingError):
+            db.diff("main")
+
+
+def test_a_difference_says_when() -> None:
+    """Each key with both of its times; what is pending is no part of it."""
+    clock = ManualClock()
+    with ebooklet.open(
+        MemoryRemoteStore(), None, "c", "json", clock=clock, lock="optimistic"
+    ) as db:
+        db.update({"stays": 1, "changes": 1, "goes": 1, "again": 1})
+        first = datetime.fromtimestamp(clock.now_us() // 1_000_000, UTC)
+        assert db.push()
+        clock.advance(60)
+        del db["goes"]
+        db.update({"changes": 2, "comes": 2, "again": 1})
+        assert db.push()
+        db["pending"] = 3
+        second = first + timedelta(seconds=60)
+        assert list(db.diff(1)) == [
+            {"key": "changes", "kind": "modified", "old_timestamp": first, "new_timestamp": second},
+            {"key": "comes", "kind": "added", "old_timestamp": None, "new_timestamp": second},
+            {"key": "goes", "kind": "deleted", "old_timestamp": first, "new_timestamp": None},
+        ]
+        assert kinds(db, 2, 1) == {"changes": "modified", "comes": "deleted", "goes": "added"}
+
+
+def test_ten_differences_cost_few_requests() -> None:
+    """Between two versions of 20,000 keys only what differs is read, and no value."""
+    store = CountedStore()
+    with ebooklet.open(store, None, "c", "json") as db:
+        db.update({f"key/{n:05}": n for n in range(20_000)})
+        assert db.push()
+        db.update({f"key/{n:05}": "new" * 30 for n in range(0, 20_000, 2_000)})
+        assert db.push()
+        db["another"] = 1
+        assert db.push()
+    with ebooklet.open(store, None, "r") as db:
+        store.batches.clear()
+        assert len(kinds(db, 1, 2)) == 10
+    # Two records and two roots, then one round for the leaves.
+    assert len(store.batches) <= 4
+    assert sum(store.batches) <= 2 + 2 + 2 * 10

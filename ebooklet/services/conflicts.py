@@ -8,6 +8,7 @@ from typing import Final
 from ebooklet.core import merge
 from ebooklet.core.journal import UNKNOWN, Base
 from ebooklet.services.entries import entries_of
+from ebooklet.services.evictions import note_evicted
 from ebooklet.services.working_copy import WorkingCopy
 
 UNRELATED: Final = b"?"  # a base that equals no digest: nothing is known of what this key once was
@@ -62,7 +63,7 @@ def drop_changes(copy: WorkingCopy, keys: list[str]) -> None:
         copy.pending.absorb()
         dropped = [key for key in keys if key in copy.pending]
         stored = [key for key in dropped if key in copy.pending.sets]
-        copy.note_evicted(stored)
+        note_evicted(copy, stored)
         copy.journal.gone(stored)
         copy.local.delete(stored)
         for key in dropped:

@@ -11,6 +11,7 @@ from ebooklet.core.index.diff import Change, diff
 from ebooklet.core.refs import CommitRef, NodeRef
 from ebooklet.core.timestamps import to_datetime
 from ebooklet.errors import RemoteMissingError
+from ebooklet.services.explaining import explaining
 from ebooklet.services.versions import VersionLike, check_version, find_commit, load_commit
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -52,11 +53,11 @@ def _root(copy: WorkingCopy, version: VersionLike | None) -> tuple[CommitRef, No
         )
     if version is None:
         return base.ref, base.root
-    with copy.explaining():
+    with explaining(copy):
         ref = find_commit(copy.log_nodes, base.head, version)
     if ref.id == base.ref.id:
         return ref, base.root
-    with copy.explaining(ref):
+    with explaining(copy, ref):
         return ref, load_commit(copy.segments, copy.db_key, base.head, ref, copy.sealer).root
 
 
@@ -69,7 +70,7 @@ def _differences(
     changes = copy.nodes.scan(diff(old[1], new[1]))
     while True:
         copy.require_open()
-        with copy.explaining(older):
+        with explaining(copy, older):
             page = next(changes, None)
         if page is None:
             return

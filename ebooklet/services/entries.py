@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from ebooklet.core.entry import Entry
 from ebooklet.core.index.lookup import scan
+from ebooklet.services.explaining import explaining
 from ebooklet.services.working_copy import WorkingCopy
 
 
@@ -14,7 +15,7 @@ def entries_of(copy: WorkingCopy, keys: Iterable[str]) -> dict[str, Entry]:
     root = copy.view_root
     if root is None:
         return {}
-    with copy.explaining():
+    with explaining(copy):
         return copy.nodes.lookup(root, keys)
 
 
@@ -23,7 +24,7 @@ def base_entries(copy: WorkingCopy, keys: Iterable[str]) -> dict[str, Entry]:
     base = copy.base
     if base is None:
         return {}
-    with copy.explaining():
+    with explaining(copy):
         return copy.nodes.lookup(base.root, keys)
 
 
@@ -33,12 +34,26 @@ def iter_entries(
     """Yield the base commit's entries in [start, stop), sorted, in lists; ignores pending changes."""
     root = copy.view_root
     if root is not None:
-        with copy.explaining():
+        with explaining(copy):
             yield from copy.nodes.scan(scan(root, start, stop))
 
 
 def iter_base(copy: WorkingCopy) -> Iterator[list[Entry]]:
     """All entries of the base commit, even while a replacement of everything is pending."""
     if copy.base is not None and copy.base.root is not None:
-        with copy.explaining():
+        with explaining(copy):
             yield from copy.nodes.scan(scan(copy.base.root))
+
+
+def resolve_pending(copy: WorkingCopy) -> None:
+    """Learn of every pending key whether the base has it; one batch of node reads at most."""
+    with copy.lock:
+        keys = copy.pending.unresolved()
+        if not keys:
+            return
+        base, root = copy.base, copy.view_root
+    with explaining(copy):
+        entries = copy.nodes.lookup(root, keys)
+    with copy.lock:
+        if copy.base is base and copy.view_root == root:
+            copy.pending.resolve(keys, entries)

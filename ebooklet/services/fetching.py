@@ -13,6 +13,7 @@ from ebooklet.core.plan import plan_ranges
 from ebooklet.core.sealing import Content, Sealer
 from ebooklet.errors import EBookletError, ObjectNotFound, RemoteIntegrityError
 from ebooklet.ports.remote_store import ByteRange
+from ebooklet.services.explaining import explaining
 from ebooklet.services.parts import read_again
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -53,7 +54,7 @@ def fetch_values(
     following = iter(placed)  # the plans' pieces are these places, in the same order
     for plan, part, body in zip(plans, ranges, remote.get_ranges(ranges), strict=True):
         if isinstance(body, ObjectNotFound):
-            with copy.explaining():
+            with explaining(copy):
                 raise body
         pieces = list(islice(following, len(plan.pieces)))
         values = _cut(plan.start, pieces, body, sealer)

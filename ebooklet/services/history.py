@@ -15,6 +15,7 @@ from ebooklet.core.sealing import Sealer
 from ebooklet.core.timestamps import to_datetime
 from ebooklet.errors import EBookletError, RemoteIntegrityError
 from ebooklet.services.commits import CommitReader
+from ebooklet.services.explaining import explaining
 from ebooklet.services.log import rows_back
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
@@ -155,7 +156,7 @@ class _Walk:
         return self._places[commit]
 
     def _next_row(self) -> Recent | None:
-        with self._copy.explaining():
+        with explaining(self._copy):
             return next(self._rows, None)
 
     def _record(self, ref: CommitRef) -> Commit:
@@ -166,7 +167,7 @@ class _Walk:
             )
         found = self._read.pop(ref.id)
         if isinstance(found, EBookletError):
-            with self._copy.explaining(ref):
+            with explaining(self._copy, ref):
                 raise found
         return found
 

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from ebooklet.errors import PluginError, PushInProgressError
 from ebooklet.ports.hooks import DatabaseHooks, Hook, HookFailure
 from ebooklet.services.closing import close_copy
+from ebooklet.services.evictions import take_evicted
 from ebooklet.services.working_copy import WorkingCopy
 
 # From inside these the same call again would wait for itself, or go on for ever.
@@ -80,6 +81,6 @@ def telling_evictions(copy: WorkingCopy) -> Iterator[list[HookFailure]]:
     try:
         yield failures
     finally:
-        keys = copy.take_evicted()
+        keys = take_evicted(copy)
         if keys and copy.hooks is not None:
             failures += copy.hooks.on_evict(keys)

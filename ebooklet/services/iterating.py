@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from ebooklet.core.index.lookup import scan_keys
 from ebooklet.ports.local_store import LocalValue
-from ebooklet.services.entries import iter_entries
+from ebooklet.services.entries import iter_entries, resolve_pending
+from ebooklet.services.explaining import explaining
 from ebooklet.services.streaming import stream
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -87,7 +88,7 @@ def iter_keys(
         if added:
             yield added
         return
-    with copy.explaining():
+    with explaining(copy):
         yield from merge_keys(copy.nodes.scan(scan_keys(root, start, stop)), added, deleted)
 
 
@@ -120,7 +121,7 @@ def length(copy: WorkingCopy) -> int:
     """Exact number of keys, unsynced writes included; O(1) once pending keys are resolved."""
     copy.notice()
     while True:
-        copy.resolve_pending()
+        resolve_pending(copy)
         with copy.lock:
             if not copy.pending.unresolved():
                 return copy.view_count + copy.pending.delta
@@ -129,7 +130,7 @@ def length(copy: WorkingCopy) -> int:
 def shape(copy: WorkingCopy) -> int:
     """A number that changes when the set of keys does; overwriting a key leaves it alone."""
     if copy.pending.touched or copy.pending.undecided:
-        copy.resolve_pending()
+        resolve_pending(copy)
     return copy.pending.shape
 
 
@@ -143,7 +144,7 @@ def _while_unchanged(copy: WorkingCopy, pages: Iterable[Iterable[T]]) -> Iterato
     """
     copy.notice()
     # Before the shape is noted: what is resolved later, by a `len`, changes it without any key.
-    copy.resolve_pending()
+    resolve_pending(copy)
     return _watched(copy, pages, shape(copy))
 
 

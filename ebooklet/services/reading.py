@@ -9,6 +9,7 @@ from ebooklet.core.keys import is_key
 from ebooklet.errors import EBookletError, RemoteIntegrityError, SnapshotExpired
 from ebooklet.ports.local_store import LocalValue
 from ebooklet.services.entries import entries_of
+from ebooklet.services.explaining import explaining
 from ebooklet.services.fetching import fetch_values
 from ebooklet.services.readahead import with_neighbours
 from ebooklet.services.snapshot import Snapshot
@@ -72,7 +73,7 @@ def read_missing(copy: WorkingCopy, key: object) -> LocalValue | None:
     entry = entries_of(copy, (key,)).get(key)
     if entry is None:
         return copy.local.get_entry(key)
-    with copy.explaining():
+    with explaining(copy):
         wanted = with_neighbours(copy, entry)
     try:
         return _fetched_first(copy, base, wanted)

@@ -9,6 +9,7 @@ from ebooklet.core.index.diff import Change, diff
 from ebooklet.core.journal import ABSENT, UNKNOWN, Base
 from ebooklet.errors import ObjectNotFound
 from ebooklet.services.conflicts import UNRELATED
+from ebooklet.services.evictions import note_evicted
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -76,14 +77,14 @@ def _apply(copy: WorkingCopy, changes: list[Change]) -> None:
             copy.pending.base_moved(change)
         copy.journal.rebased(copy.pending, [change.key for change in moved])
         stale = [change for change in changes if change.key not in copy.pending]
-        copy.note_evicted([c.key for c in stale if copy.fetched.pop(c.key, None) is not None])
+        note_evicted(copy, [c.key for c in stale if copy.fetched.pop(c.key) is not None])
         here = [change for change in stale if copy.local.contains(change.key)]
         copy.restamp({c.key: c.new.timestamp for c in here if c.new is not None and c.same_value})
         _drop(copy, [change.key for change in here if not change.same_value])
 
 
 def _drop(copy: WorkingCopy, keys: list[str]) -> None:
-    copy.note_evicted(keys)
+    note_evicted(copy, keys)
     copy.journal.gone(keys)
     copy.local.delete(keys)
 

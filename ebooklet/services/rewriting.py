@@ -21,6 +21,7 @@ from ebooklet.errors import EBookletError, RemoteIntegrityError, ReplaceConflict
 from ebooklet.services.attempts import Outcome, PushResult, Write
 from ebooklet.services.committing import stored_metadata
 from ebooklet.services.draft import Draft, Edit
+from ebooklet.services.explaining import explaining
 from ebooklet.services.fetching import fetch_values
 from ebooklet.services.metadata import committed_metadata
 from ebooklet.services.snapshot import Snapshot
@@ -155,7 +156,7 @@ class Rewrite(Write):
                 {sid: [*row] for sid, row in live.rows.items()}, live.value_bytes
             )
             edits = self._followed(done[0], base.root, uploader)
-        with copy.explaining():
+        with explaining(copy):
             root = draft.build(edits)
         if (root.digest if root else b"") != (base.root.digest if base.root else b""):
             raise RemoteIntegrityError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -14,8 +14,7 @@ from ebooklet.core.head import DatabaseType, Head, Proto
 from ebooklet.core.keyring import Keyring
 from ebooklet.core.minting import SidMinter
 from ebooklet.core.params import TreeParams
-from ebooklet.core.refs import CommitRef, NodeRef
-from ebooklet.core.retention import has_expired
+from ebooklet.core.refs import NodeRef
 from ebooklet.core.sealing import PLAIN, DatabaseSealer
 from ebooklet.core.walks import Walks
 from ebooklet.errors import (
@@ -23,14 +22,9 @@ from ebooklet.errors import (
     EncryptionError,
     ForkedProcessError,
     LockTimeout,
-    ObjectNotFound,
     OfflineError,
     ReadOnlyError,
-    RemoteDeleted,
-    RemoteIntegrityError,
     RemoteMissingError,
-    SnapshotExpired,
-    UnknownVersionError,
 )
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.hooks import DatabaseHooks
@@ -38,6 +32,7 @@ from ebooklet.ports.local_store import LocalStore, LocalValue
 from ebooklet.ports.lock_service import Lease
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.ports.serializer import Serializer, TrainedSerializer
+from ebooklet.services.fetched import FetchedValues
 from ebooklet.services.heads import HeadStore
 from ebooklet.services.journal import Journal
 from ebooklet.services.lastplace import LastPlace
@@ -59,7 +54,6 @@ def _offline(op: str, key: str) -> EBookletError:
     return OfflineError("not stored locally, and the database was opened offline", op=op, key=key)
 
 
-MAX_FETCHED_BYTES: Final = 4 * 1024 * 1024  # values a reader holds back before it stores them
 BORROW_TIMEOUT_S: Final = 5.0  # longest wait to store copies, which can be fetched again
 
 
@@ -135,10 +129,9 @@ class WorkingCopy:
         # For work on the whole remote by a handle that holds no lock.
         self.exclusive_locks: ChooseLock = no_lock
         self.lock_timeout = DEFAULT_LOCK_TIMEOUT_S
-        self.fetched: dict[str, LocalValue] = {}  # a reader's values on their way to the store
-        self._fetched_bytes = 0
+        self.fetched = FetchedValues()
         self.hooks: DatabaseHooks | None = None
-        self._evicted: dict[str, None] = {}  # what `on_evict` has not been told of yet
+        self.evicted: dict[str, None] = {}  # what `on_evict` has not been told of yet
         self.walks = Walks()
         self._moving = False
         self._behind = False  # of what another process left in the local store
@@ -175,6 +168,9 @@ class WorkingCopy:
         self.nodes = NodeReader(self.segments, self.db_key, self.local)
         self.log_nodes = NodeReader(self.segments, self.db_key, self.local)
         self.heads = HeadStore(source, self.db_key, self.clock, self._in_log, self.settings.branch)
+
+    def _in_log(self, head: Head, seq: int, write_id: bytes) -> bool:
+        return find_row(self.log_nodes, head, seq, write_id) is not None
 
     def stand_off(self, elsewhere: str | None) -> None:
         """Read nothing at this place, as the database is elsewhere; None: it is here."""
@@ -336,7 +332,7 @@ class WorkingCopy:
             self.journal.load(self.pending)
             if not self.pending.resume(left, same_base=same_base):
                 # What was fetched belongs to the state left behind.
-                self.fetched, self._fetched_bytes = {}, 0
+                self.fetched.take()
             self.set_base(self.base if same_base else base)
             if self.base is None and (former := self.journal.read_former()) is not None:
                 self.follow(former)
@@ -369,59 +365,6 @@ class WorkingCopy:
             with self.lock:
                 self._moving = False
 
-    def resolve_pending(self) -> None:
-        """Learn of every pending key whether the base has it; one batch of node reads at most."""
-        with self.lock:
-            keys = self.pending.unresolved()
-            if not keys:
-                return
-            base, root = self.base, self.view_root
-        with self.explaining():
-            entries = self.nodes.lookup(root, keys)
-        with self.lock:
-            if self.base is base and self.view_root == root:
-                self.pending.resolve(keys, entries)
-
-    # Failures that need a second look at the head
-
-    @contextmanager
-    def explaining(self, commit: CommitRef | None = None) -> Iterator[None]:
-        """Tell an expired snapshot from a damaged remote when a segment is missing (FORMAT §5).
-
-        Args:
-            commit: whose segments are read; None: the base's.
-        """
-        try:
-            yield
-        except ObjectNotFound as exc:
-            base = self.base
-            if base is None or self.settings.offline:
-                raise
-            try:
-                current = self.heads.read()
-            except UnknownVersionError as gone:
-                raise SnapshotExpired(str(gone.args[0]), op="read", key=self.db_key) from exc
-            if current is None:
-                raise RemoteDeleted(
-                    "the remote database was deleted while it was open", op="read", key=self.db_key
-                ) from exc
-            read = base.ref if commit is None else commit
-            if current.head.uuid != base.head.uuid or has_expired(current.head, read):
-                raise SnapshotExpired(
-                    f"commit {read.seq} is no longer retained by the remote; call pull() and "
-                    "repeat with what is",
-                    op="read",
-                    key=self.db_key,
-                ) from exc
-            raise RemoteIntegrityError(
-                f"segment {exc.key!r} is missing although the head names it; run fsck",
-                op="read",
-                key=self.db_key,
-            ) from exc
-
-    def _in_log(self, head: Head, seq: int, write_id: bytes) -> bool:
-        return find_row(self.log_nodes, head, seq, write_id) is not None
-
     # The local store
 
     def keep_fetched(self, base: Snapshot | None, values: Sequence[tuple[str, LocalValue]]) -> None:
@@ -435,25 +378,9 @@ class WorkingCopy:
                 self.journal.stored(key for key, _ in fresh)
                 self.local.set_many((key, v.value, v.timestamp) for key, v in fresh)
                 return
-            for key, value in fresh:
-                self.fetched[key] = value
-                self._fetched_bytes += len(value.value) + len(key)
-            full = self._fetched_bytes > MAX_FETCHED_BYTES
+            full = self.fetched.add(fresh)
         if full:
             self.flush_fetched()
-
-    def note_evicted(self, keys: Iterable[str]) -> None:
-        """Note that local copies were dropped, for `on_evict`; the caller holds the lock."""
-        if self.hooks is not None and "on_evict" in self.hooks.wanted:
-            self._evicted.update(dict.fromkeys(keys))
-
-    def take_evicted(self) -> tuple[str, ...]:
-        """The keys noted by `note_evicted` since the last call, sorted."""
-        if not self._evicted:
-            return ()
-        with self.lock:
-            keys, self._evicted = self._evicted, {}
-        return tuple(sorted(keys))
 
     def restamp(self, times: Mapping[str, int]) -> None:
         """Give values stored here other timestamps (µs); the caller holds the lock."""
@@ -468,7 +395,7 @@ class WorkingCopy:
         try:
             # The store first, then our own lock: the order of everything that borrows.
             with self.local.exclusive(BORROW_TIMEOUT_S), self.lock:
-                values, self.fetched, self._fetched_bytes = self.fetched, {}, 0
+                values = self.fetched.take()
                 if self.local.changed_elsewhere:
                     return  # another process may have changed these very keys meanwhile
                 if self.base is not None and self.journal.base_is(self.base):
@@ -479,7 +406,7 @@ class WorkingCopy:
         except LockTimeout:
             # Another process is writing. These are copies: keep the memory bounded, and go on.
             with self.lock:
-                self.fetched, self._fetched_bytes = {}, 0
+                self.fetched.take()
 
     def sync(self) -> None:
         """Make local changes durable: journal first, so that no stored change goes unnoticed."""

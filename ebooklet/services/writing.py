@@ -11,6 +11,7 @@ from ebooklet.core.keys import check_keys, is_key
 from ebooklet.errors import PushInProgressError
 from ebooklet.services import reading
 from ebooklet.services.conflicts import drop_changes
+from ebooklet.services.evictions import note_evicted
 from ebooklet.services.hooking import telling_evictions
 from ebooklet.services.iterating import iter_keys
 from ebooklet.services.metadata import committed_metadata
@@ -175,7 +176,7 @@ def prune(copy: WorkingCopy, older_than: int | None) -> int:
         ]
         if copy.base is None or copy.pending.replace:
             evict = []  # nothing is stored anywhere else
-        copy.note_evicted(evict)
+        note_evicted(copy, evict)
         copy.journal.gone(evict)
         removed = copy.local.compact(evict=evict)
         copy.local.sync()

@@ -1,0 +1,54 @@
+"""Failures of reads that a second look at the head explains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ebooklet.core.refs import CommitRef
+from ebooklet.core.retention import has_expired
+from ebooklet.errors import (
+    ObjectNotFound,
+    RemoteDeleted,
+    RemoteIntegrityError,
+    SnapshotExpired,
+    UnknownVersionError,
+)
+from ebooklet.services.working_copy import WorkingCopy
+
+
+@contextmanager
+def explaining(copy: WorkingCopy, commit: CommitRef | None = None) -> Iterator[None]:
+    """Tell an expired snapshot from a damaged remote when a segment is missing (FORMAT §5).
+
+    Args:
+        copy: whose remote it is.
+        commit: whose segments are read; None: the base's.
+    """
+    try:
+        yield
+    except ObjectNotFound as exc:
+        base = copy.base
+        if base is None or copy.settings.offline:
+            raise
+        try:
+            current = copy.heads.read()
+        except UnknownVersionError as gone:
+            raise SnapshotExpired(str(gone.args[0]), op="read", key=copy.db_key) from exc
+        if current is None:
+            raise RemoteDeleted(
+                "the remote database was deleted while it was open", op="read", key=copy.db_key
+            ) from exc
+        read = base.ref if commit is None else commit
+        if current.head.uuid != base.head.uuid or has_expired(current.head, read):
+            raise SnapshotExpired(
+                f"commit {read.seq} is no longer retained by the remote; call pull() and "
+                "repeat with what is",
+                op="read",
+                key=copy.db_key,
+            ) from exc
+        raise RemoteIntegrityError(
+            f"segment {exc.key!r} is missing although the head names it; run fsck",
+            op="read",
+            key=copy.db_key,
+        ) from exc

@@ -36,7 +36,7 @@ from ebooklet.services.place import OpenPlace, RemoteLike, RemotePlace
 from ebooklet.services.policy import ConflictPolicy, check_policy
 from ebooklet.services.reopening import reopen_copy
 from ebooklet.services.request import FLAGS, Flag, Request, check_flag
-from ebooklet.services.working_copy import Settings
+from ebooklet.services.settings import Settings
 
 if TYPE_CHECKING:
     from ebooklet.plugins.hooks import Hooks

@@ -15,7 +15,7 @@ from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
 from ebooklet.services.localhalf import DEFAULT_SERIALIZER, BuiltHalf, LocalHalf, OpenHalf
 from ebooklet.services.request import Request
-from ebooklet.services.working_copy import Settings
+from ebooklet.services.settings import Settings
 
 
 def compose(

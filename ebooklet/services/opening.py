@@ -25,8 +25,9 @@ from ebooklet.services.refusals import (
     check_writable,
 )
 from ebooklet.services.request import Request, offline
+from ebooklet.services.settings import Settings
 from ebooklet.services.snapshot import Snapshot
-from ebooklet.services.working_copy import Settings, WorkingCopy
+from ebooklet.services.working_copy import WorkingCopy
 
 logger = logging.getLogger("ebooklet.open")
 

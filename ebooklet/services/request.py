@@ -14,7 +14,7 @@ from ebooklet.services.localhalf import OpenHalf
 from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S, ChooseLock, no_lock
 from ebooklet.services.mirrors import Mirror
 from ebooklet.services.packing import UNSET, GroupBytes
-from ebooklet.services.working_copy import Settings
+from ebooklet.services.settings import Settings
 
 Flag: TypeAlias = Literal["r", "w", "c", "n"]
 FLAGS: Final[tuple[Flag, ...]] = get_args(Flag)

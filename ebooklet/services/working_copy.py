@@ -5,12 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from ebooklet.core.dictionaries import Dictionaries
-from ebooklet.core.head import DatabaseType, Head, Proto
+from ebooklet.core.head import Head, Proto
 from ebooklet.core.keyring import Keyring
 from ebooklet.core.minting import SidMinter
 from ebooklet.core.params import TreeParams
@@ -39,9 +38,8 @@ from ebooklet.services.lastplace import LastPlace
 from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S, ChooseLock, no_lock
 from ebooklet.services.log import find_row, log_params
 from ebooklet.services.nodes import NodeReader
-from ebooklet.services.packing import DEFAULT_GROUP_BYTES
 from ebooklet.services.pending import PendingChanges
-from ebooklet.services.policy import ConflictPolicy
+from ebooklet.services.settings import Settings
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.unreachable import UnreachableRemoteStore
 
@@ -62,23 +60,6 @@ def forked() -> ForkedProcessError:
     return ForkedProcessError(
         "the database was opened before this process was forked: open it again here"
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What the caller chose at open, as far as services need it."""
-
-    type: DatabaseType = "database"
-    key_serializer: str = "str"
-    value_serializer: str = "pickle"
-    writable: bool = False
-    offline: bool = False
-    exclusive: bool = True
-    conflict: ConflictPolicy = "error"
-    branch: str | None = None  # None: the head's default one
-    author: str = ""
-    version: str = ""  # of the library, written into heads
-    group_bytes: int = DEFAULT_GROUP_BYTES  # shown to older programs; has no effect
 
 
 class WorkingCopy:

@@ -1,0 +1,26 @@
+"""What the caller chose at open, as far as services need it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ebooklet.core.head import DatabaseType
+from ebooklet.services.packing import DEFAULT_GROUP_BYTES
+from ebooklet.services.policy import ConflictPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The choices, settled once both halves were looked at; see `ebooklet.services.request`."""
+
+    type: DatabaseType = "database"
+    key_serializer: str = "str"
+    value_serializer: str = "pickle"
+    writable: bool = False
+    offline: bool = False
+    exclusive: bool = True
+    conflict: ConflictPolicy = "error"
+    branch: str | None = None  # None: the head's default one
+    author: str = ""
+    version: str = ""  # of the library, written into heads
+    group_bytes: int = DEFAULT_GROUP_BYTES  # shown to older programs; has no effect

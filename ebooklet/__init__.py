@@ -70,12 +70,15 @@ if TYPE_CHECKING:
     )
     from ebooklet.group import RemoteConnGroup
     from ebooklet.services.attempts import PushResult
+    from ebooklet.services.branches import BranchInfo
     from ebooklet.services.differences import Difference
     from ebooklet.services.fsck.report import FsckReport
     from ebooklet.services.history import CommitInfo
     from ebooklet.services.migration.report import MigrationReport
     from ebooklet.services.packing import DEFAULT_GROUP_BYTES
     from ebooklet.services.pull import PullResult
+    from ebooklet.services.tags import TagInfo
+    from ebooklet.services.trash import DroppedRef
     from ebooklet.session import RemoteLock, RemoteSession
 
 __version__ = "1.0.0.dev0"
@@ -85,12 +88,14 @@ __all__ = [
     "DEFAULT_GROUP_BYTES",
     "UNKNOWN",
     "AccessDenied",
+    "BranchInfo",
     "BucketMissingError",
     "CommitInfo",
     "ConcurrentCompactionError",
     "ConflictError",
     "Database",
     "Difference",
+    "DroppedRef",
     "EBooklet",
     "EBookletError",
     "EVariableLengthValue",
@@ -132,6 +137,7 @@ __all__ = [
     "SerializationError",
     "SnapshotExpired",
     "StoreError",
+    "TagInfo",
     "UUIDMismatchError",
     "UnknownNameError",
     "UnknownVersionError",
@@ -150,11 +156,13 @@ __all__ = [
 
 # Every public name that is not an error: the module it lives in, and its name there if another.
 _HOMES = {
+    "BranchInfo": "ebooklet.services.branches",
     "CommitInfo": "ebooklet.services.history",
     "ABSENT": "ebooklet.core.merge",
     "DEFAULT_GROUP_BYTES": "ebooklet.services.packing",
     "Database": "ebooklet.embedding",
     "Difference": "ebooklet.services.differences",
+    "DroppedRef": "ebooklet.services.trash",
     "EBooklet": "ebooklet.database",
     "EVariableLengthValue": "ebooklet.database:EBooklet",
     "Encryption": "ebooklet.core.encryption",
@@ -169,6 +177,7 @@ _HOMES = {
     "RemoteSession": "ebooklet.session",
     "S3Connection": "ebooklet.connection",
     "UNKNOWN": "ebooklet.core.merge",
+    "TagInfo": "ebooklet.services.tags",
     "fsck": "ebooklet.bootstrap",
     "migrate": "ebooklet.bootstrap",
     "open": "ebooklet.bootstrap",

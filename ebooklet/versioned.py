@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from ebooklet.mapping import MappedCopy
+from ebooklet.branched import BranchedCopy
 from ebooklet.services import history
 from ebooklet.services.differences import Difference, differences
 from ebooklet.services.history import CommitInfo
@@ -14,7 +14,7 @@ from ebooklet.services.versions import VersionLike
 V = TypeVar("V")
 
 
-class VersionedCopy(MappedCopy[V], Generic[V]):
+class VersionedCopy(BranchedCopy[V], Generic[V]):
     """A working copy with the commits that led to it."""
 
     def log(self) -> Iterator[CommitInfo]:

@@ -16,6 +16,7 @@ from ebooklet.core.headtypes import Head, KeyTable
 from ebooklet.core.notes import check_record
 from ebooklet.core.params import TreeParams
 from ebooklet.core.sealing import PLAIN, Content, DatabaseSealer, KeyedSealer, key_tag
+from ebooklet.core.tagnotes import key_tag_of
 from ebooklet.errors import EncryptionError, RemoteIntegrityError, UnsupportedFormatError
 from ebooklet.ports.cipher import KEY_BYTES, Cipher, KeySource
 
@@ -255,13 +256,19 @@ def forget_keys(head: Head, needed: Collection[str]) -> Head:
     Args:
         head: to be written.
         needed: what its retained commits list, each in its `key_ids`: metadata and dictionaries
-            that the head holds lie under keys that its tip lists.
+            that the head holds lie under keys that its tip lists. What the messages of its tags lie
+            under is kept besides.
     """
     table = head.encryption
     if table is None:
         return head
     keep = {*needed, *head.tip.key_ids, table.key_id}
-    checks = tuple((key_id, check) for key_id, check in table.checks if key_id in keep)
+    tagged = {key_tag_of(tag) for tag in head.tags.values()}
+    checks = tuple(
+        (key_id, check)
+        for key_id, check in table.checks
+        if key_id in keep or key_tag(key_id) in tagged
+    )
     return replace(head, encryption=replace(table, checks=checks))
 
 

@@ -54,12 +54,17 @@ class RetainedCommits:
             return False
         return True
 
-    def follow(self, ref: CommitRef, parents: Iterable[bytes]) -> None:
-        """Go on from a retained commit to its parents."""
+    def follow(self, ref: CommitRef, parents: Iterable[bytes]) -> int:
+        """Go on from a retained commit to its parents.
+
+        Returns:
+            The seq down to which the way that led there is retained.
+        """
         floor = self._floors.pop(ref.id)
         if ref.seq > floor:
             for parent in parents:
                 self._want(parent, floor)
+        return floor
 
     @property
     def unmet(self) -> frozenset[bytes]:

@@ -56,6 +56,17 @@ class HistoryReader:
 
     def commits(self) -> Iterator[tuple[CommitRef, Commit]]:
         """Yield every retained commit once, newest first; see `problems` when it is through."""
+        for ref, commit, _ in self._followed():
+            yield ref, commit
+
+    def floor_of(self, ref: CommitRef) -> int | None:
+        """How far back a commit and those it was made on are retained: a seq; None: it is not.
+
+        Reads the records of what is newer, and no more.
+        """
+        return next((floor for each, _, floor in self._followed() if each.id == ref.id), None)
+
+    def _followed(self) -> Iterator[tuple[CommitRef, Commit, int]]:
         history = RetainedCommits(self._head)
         refs = self._refs()
         retainable = sum(ref.seq >= history.lowest_seq for ref in refs)
@@ -69,8 +80,7 @@ class HistoryReader:
                     self.unread.add(ref.block.sid)
                     history.follow(ref, ())
                     continue
-                history.follow(ref, found.parents)
-                yield ref, found
+                yield ref, found, history.follow(ref, found.parents)
         for ref in refs[retainable:]:
             history.retains(ref)  # known, and known to be too old
         unmet = history.unmet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import ebooklet
 from ebooklet import Encryption, EncryptionError, ReadOnlyError, ReplaceConflict
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
-from ebooklet.core.head import Head, KeyTable, decode_head
+from ebooklet.core.head import Head, KeyTable, Tag, decode_head
 from ebooklet.core.keyring import forget_keys
 from ebooklet.core.sealing import key_tag
 from ebooklet.database import EBooklet
@@ -176,6 +177,11 @@ def test_ids_are_forgotten_with_the_last_commit_that_needs_them() -> None:
     assert kept is not None
     assert [key_id for key_id, _ in kept.checks] == ["a", "c", "d"]
     assert forget_keys(replace(head, encryption=None), set()).encryption is None
+    message = b64encode(bytes([1]) + key_tag("b") + bytes(28)).decode()
+    tagged = replace(head, tags={"v": Tag(head.branch.commit, 0, message)})
+    kept = forget_keys(tagged, {"a"}).encryption
+    assert kept is not None
+    assert [key_id for key_id, _ in kept.checks] == ["a", "b", "c", "d"]
 
 
 def test_a_replacement_keeps_metadata_readable() -> None:

@@ -1,0 +1,137 @@
+"""Amending: a head that says something else about the same commits (FORMAT §2).
+
+Branches and tags live in the head and are moved by the same compare-and-swap as commits. So each
+is decided on the very head that it replaces: what gc has let go in the meantime is met there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final, TypeAlias
+
+from ebooklet.core.advance import amended
+from ebooklet.core.head import encode_head
+from ebooklet.core.sealing import DatabaseSealer
+from ebooklet.errors import (
+    PushInProgressError,
+    RemoteMissingError,
+    RemoteUnavailable,
+    UnsupportedFormatError,
+)
+from ebooklet.ports.lock_service import Lease
+from ebooklet.services.backoff import chance
+from ebooklet.services.confirming import confirm_writes
+from ebooklet.services.fencing import check_fence
+from ebooklet.services.heads import HeadMoved
+from ebooklet.services.locking import write_lock
+from ebooklet.services.place import place_of
+from ebooklet.services.push import check_target
+from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.working_copy import WorkingCopy
+
+Amendment: TypeAlias = Callable[[Snapshot, DatabaseSealer], Mapping[str, object] | None]
+"""From the head that stands, and its sealer, to the fields that change; None if none has to."""
+
+_LOST_RACES: Final = 50
+
+
+def amend(copy: WorkingCopy, op: str, amendment: Amendment) -> Snapshot:
+    """Replace the head by one that says something else; what is pending is left alone.
+
+    Args:
+        copy: the working copy, writable.
+        op: what is being done, for messages.
+        amendment: called for each attempt, on the head that this one is to replace. What it raises
+            comes out, and nothing has changed.
+
+    Returns:
+        The head that then stands, or stood a moment ago.
+
+    Raises:
+        RemoteMissingError: nothing was pushed yet.
+        PushInProgressError: another thread writes.
+        LockLostError, RemoteDeleted, RemoteUnavailable, OutcomeUnknown and others: the same call
+            may be repeated.
+    """
+    copy.require_writable(op)
+    copy.require_online(op)
+    check_target(copy)
+    if not copy.push_lock.acquire(blocking=False):
+        raise PushInProgressError(f"cannot {op}: another thread is pushing this database", op=op)
+    try:
+        with copy.base_lock, _lock(copy, op) as lease:
+            return _amend(copy, op, amendment, lease)
+    finally:
+        copy.push_lock.release()
+
+
+def _amend(copy: WorkingCopy, op: str, amendment: Amendment, lease: Lease | None) -> Snapshot:
+    current = copy.heads.read()
+    for attempt in range(_LOST_RACES):
+        if current is None:
+            raise RemoteMissingError(
+                f"cannot {op}: nothing was pushed to {copy.location} yet; push first",
+                op=op,
+                key=copy.db_key,
+            )
+        copy.heads.check_same(current, copy.uuid)
+        check_fence(current, lease, copy.db_key)
+        if reason := current.head.read_only_reason:
+            raise UnsupportedFormatError(
+                f"this database can only be read: {reason}", op=op, key=copy.db_key
+            )
+        confirm_writes(copy, current, moves=False)
+        sealer = copy.keyring.sealer_of(current.head, current.record)
+        fields = amendment(current, sealer)
+        if fields is None:
+            return current
+        if attempt:
+            copy.clock.sleep(min(1.0, 0.02 * 2 ** min(attempt, 5)) * chance(copy.clock))
+        head = sealer.protect(
+            amended(
+                current.head,
+                write_id=copy.clock.token_bytes(16),
+                ms=copy.clock.now_us() // 1000,
+                fence=max(current.head.fence, lease.token if lease is not None else 0),
+                **fields,
+            )
+        )
+        try:
+            landed = copy.heads.commit(head, encode_head(head), current, lease)
+        except HeadMoved as moved:
+            current = moved.current
+            continue
+        _follow(copy, current, landed)
+        return landed
+    raise RemoteUnavailable(
+        "other writers won the race for the head every time; nothing was changed: repeat it",
+        op=op,
+        key=copy.db_key,
+    )
+
+
+@contextmanager
+def _lock(copy: WorkingCopy, op: str) -> Iterator[Lease | None]:
+    """The lock that this copy holds, or in mode lock one taken for the moment."""
+    if copy.lease is not None or copy.proto is None or copy.proto.mode == "cas":
+        if copy.lease is not None:
+            copy.lease.check()
+        yield copy.lease
+        return
+    with write_lock(
+        place_of(copy),
+        copy.proto,
+        fence=0 if copy.base is None else copy.base.head.fence,
+        timeout=copy.lock_timeout,
+        purpose=op,
+    ) as lease:
+        yield lease
+
+
+def _follow(copy: WorkingCopy, replaced: Snapshot, landed: Snapshot) -> None:
+    """Stay in step: a copy that stood on the replaced head stands on this one, with all it has."""
+    if copy.base is not None and copy.base.is_as(replaced):
+        with copy.lock:
+            copy.set_base(landed)
+            copy.journal.write_base(landed)

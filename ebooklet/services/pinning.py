@@ -1,0 +1,72 @@
+"""What a new branch or tag is to name: a commit that the head about to be replaced retains.
+
+Looked at within each attempt to replace a head. So gc, which lets a commit go by a head of its own,
+comes before and is seen, or after and sees the new name (FORMAT §10.5).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ebooklet.core.refs import CommitRef
+from ebooklet.errors import RemoteMissingError, SnapshotExpired
+from ebooklet.services.retained import HistoryReader
+from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.working_copy import WorkingCopy
+
+
+class Pin(NamedTuple):
+    """A commit that can be named, and how far back the way that led to it is retained."""
+
+    ref: CommitRef
+    oldest_seq: int
+
+
+def pinned(copy: WorkingCopy, current: Snapshot, op: str) -> Pin:
+    """The commit that a copy stands on, if the head that stands now retains it.
+
+    Costs no request where a branch, a tag or the trash names it; else the records back to it.
+
+    Raises:
+        RemoteMissingError: the copy stands on none.
+        SnapshotExpired: it is no longer retained.
+        EBookletError: part of the history cannot be read, so that it cannot be told.
+    """
+    if copy.base is None:
+        raise RemoteMissingError(
+            f"cannot {op}: this copy stands on no commit yet; push first", op=op, key=copy.db_key
+        )
+    ref = copy.base.ref
+    head = current.head
+    floors = [
+        min(branch.oldest_seq, ref.seq)
+        for branch in head.branches.values()
+        if branch.commit.id == ref.id
+    ]
+    if not floors and any(named.id == ref.id for named in head.commits()):
+        floors = [ref.seq]
+    if floors:
+        return Pin(ref, min(floors))
+    history = HistoryReader(copy.reachable_remote(), copy.db_key, head)
+    floor = history.floor_of(ref)
+    if floor is not None:
+        return Pin(ref, floor)
+    for problem in history.problems:
+        raise problem
+    raise SnapshotExpired(
+        f"cannot {op}: commit {ref.seq}, which this copy stands on, is no longer retained; pull() "
+        "and repeat it on a later one",
+        op=op,
+        key=copy.db_key,
+    )
+
+
+def shown(copy: WorkingCopy, op: str) -> Snapshot | None:
+    """The head to read names from: the one that stands now, or offline the last one seen."""
+    copy.require_open()
+    if not copy.asks_remote:
+        return copy.base
+    current = copy.heads.read()
+    if current is not None:
+        copy.heads.check_same(current, copy.uuid)
+    return current

@@ -1,0 +1,107 @@
+"""The trash: branches and tags that were dropped, until the grace ends (FORMAT §2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from ebooklet.core.head import Head, Tag, Trash
+from ebooklet.core.refnames import RefKind, check_ref_name, dropped_name
+from ebooklet.core.sealing import DatabaseSealer
+from ebooklet.core.timestamps import to_datetime
+from ebooklet.errors import UnknownVersionError
+from ebooklet.services.amending import amend
+from ebooklet.services.pinning import shown
+from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.working_copy import WorkingCopy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DroppedRef:
+    """A branch or a tag that was deleted, or the tip of a branch whose content was replaced.
+
+    Attributes:
+        name: that it had.
+        kind: "branch" or "tag".
+        commit: id of the commit it names, 64 hexadecimal digits.
+        seq: number of that commit.
+        time: when it was dropped; aware, UTC.
+    """
+
+    name: str
+    kind: RefKind
+    commit: str
+    seq: int
+    time: datetime
+
+
+def trash(copy: WorkingCopy) -> tuple[DroppedRef, ...]:
+    """What was dropped and can be had again, newest first; costs one request, offline none."""
+    found = shown(copy, "trash")
+    return () if found is None else tuple(_info(row) for row in reversed(found.head.trash))
+
+
+def undelete(copy: WorkingCopy, name: str, new_name: str | None = None) -> DroppedRef:
+    """Take the newest dropped branch or tag of that name out of the trash.
+
+    A branch comes back with its tip, and older commits as far as they are retained otherwise; a tag
+    without its message.
+
+    Args:
+        copy: the working copy, writable.
+        name: that it had.
+        new_name: that it is to have; None: the same.
+
+    Returns:
+        What was taken out.
+
+    Raises:
+        UnknownVersionError: none of that name is in the trash, or not any more.
+        ValueError: the new name cannot be one, or is in use.
+        EBookletError: see `amending.amend`.
+    """
+    found: list[Trash] = []
+
+    def amendment(current: Snapshot, _: DatabaseSealer) -> Mapping[str, object]:
+        head = current.head
+        row = _newest(head, name, copy.db_key)
+        found[:] = [row]
+        kind = dropped_name(row.name).kind
+        target = name if new_name is None else new_name
+        check_ref_name(target, kind)
+        in_use = head.tags if kind == "tag" else head.branches
+        if target in in_use:
+            raise ValueError(
+                f"cannot undelete {name!r}: there is a {kind} {target!r}; pass another new_name"
+            )
+        left = {"trash": tuple(other for other in head.trash if other is not row)}
+        if kind == "tag":
+            restored = Tag(row.commit, copy.clock.now_us() // 1000)
+            return {"tags": {**head.tags, target: restored}, **left}
+        line = replace(head.branch, commit=row.commit, oldest_seq=row.commit.seq)
+        return {"branches": {**head.branches, target: line}, **left}
+
+    amend(copy, "undelete", amendment)
+    return _info(found[0])
+
+
+def _newest(head: Head, name: str, db_key: str) -> Trash:
+    for row in reversed(head.trash):
+        if dropped_name(row.name).name == name:
+            return row
+    names = ", ".join(sorted({repr(dropped_name(row.name).name) for row in head.trash})) or "none"
+    raise UnknownVersionError(
+        f"nothing called {name!r} is in the trash; there are: {names}", op="undelete", key=db_key
+    )
+
+
+def _info(row: Trash) -> DroppedRef:
+    kind, name = dropped_name(row.name)
+    return DroppedRef(
+        name=name,
+        kind=kind,
+        commit=row.commit.id.hex(),
+        seq=row.commit.seq,
+        time=to_datetime(row.ms * 1000),
+    )

@@ -5,7 +5,6 @@ Most come from `ebooklet.testing.fixtures`; here are those that the kit has not,
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,19 +95,7 @@ def publish(request: pytest.FixtureRequest) -> Callable[[S3Server, str], str]:
     def open_to_all(server: S3Server, bucket: str) -> str:
         if server.name == "rclone":  # knows no policies: a second server over the same folder
             return f"{request.getfixturevalue('rclone_http')}/{bucket}"
-        everybody_reads = {
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Effect": "Allow",
-                    "Principal": "*",
-                    "Action": "s3:GetObject",
-                    "Resource": f"arn:aws:s3:::{bucket}/*",
-                }
-            ],
-        }
-        server.client().put_bucket_policy(Bucket=bucket, Policy=json.dumps(everybody_reads))
-        return f"{server.endpoint_url}/{bucket}"
+        return server.publish(bucket)
 
     return open_to_all
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -67,20 +66,6 @@ DOCUMENTS = [
 ]
 
 
-def _anyone_may_read(bucket: str) -> dict[str, object]:
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Effect": "Allow",
-                "Principal": "*",
-                "Action": "s3:GetObject",
-                "Resource": f"arn:aws:s3:::{bucket}/*",
-            }
-        ],
-    }
-
-
 @pytest.mark.parametrize(("path", "blocks"), DOCUMENTS)
 def test_the_code_in_the_documents_runs(
     path: Path,
@@ -96,7 +81,7 @@ def test_the_code_in_the_documents_runs(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", moto.access_key)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     bucket = moto.new_bucket()
-    moto.client().put_bucket_policy(Bucket=bucket, Policy=json.dumps(_anyone_may_read(bucket)))
+    moto.publish(bucket)
     namespace: dict[str, object] = {
         "__name__": "__main__",
         "endpoint_url": moto.endpoint_url,

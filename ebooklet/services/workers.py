@@ -17,6 +17,7 @@ from itertools import chain
 from queue import SimpleQueue
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
+from ebooklet.core.batches import take_batch
 from ebooklet.core.keys import check_keys
 from ebooklet.core.numbers import check_whole
 from ebooklet.ports.serializer import Serializer
@@ -90,7 +91,7 @@ def _run(
         exhausted = False
         while True:
             while not exhausted and len(under_way) < _BATCHES_A_WORKER * n_workers:
-                batch, exhausted = _take(items, limit)
+                batch, exhausted = take_batch(items, limit, _BATCH_BYTES)
                 if batch:
                     future = pool.submit(_apply, func, serializer, batch)
                     under_way.add(future)
@@ -111,18 +112,6 @@ def _apply(func: Callable[[str, Any], Any], serializer: Serializer, batch: Seque
     began = time.perf_counter()
     results = [func(key, serializer.loads(raw)) for key, raw in batch]
     return _Done([one for one in results if one is not None], time.perf_counter() - began)
-
-
-def _take(items: Iterator[Item], limit: int) -> tuple[list[Item], bool]:
-    """The next batch, and whether it was the last."""
-    batch: list[Item] = []
-    size = 0
-    for item in items:
-        batch.append(item)
-        size += len(item[1])
-        if len(batch) >= limit or size >= _BATCH_BYTES:
-            return batch, False
-    return batch, True
 
 
 def _result(finished: Future[_Done]) -> _Done:

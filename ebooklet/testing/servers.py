@@ -83,6 +83,18 @@ class S3Server:
         """Create a bucket under a name never used before."""
         return self.create_bucket(f"t-{uuid4().hex[:20]}")
 
+    def publish(self, bucket: str) -> str:
+        """Let everybody read the objects of a bucket, and tell the URL above them."""
+        statement = {
+            "Effect": "Allow",
+            "Principal": "*",
+            "Action": "s3:GetObject",
+            "Resource": f"arn:aws:s3:::{bucket}/*",
+        }
+        policy = {"Version": "2012-10-17", "Statement": [statement]}
+        self.client().put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+        return f"{self.endpoint_url}/{bucket}"
+
     def connection(self, bucket: str, db_key: str, **options: Any) -> S3Connection:
         """Connection parameters of a database in this server; `options` as S3Connection takes."""
         options.setdefault("endpoint_url", self.endpoint_url)

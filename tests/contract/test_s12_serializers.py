@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
-from geopandas.testing import assert_geodataframe_equal
 
 import ebooklet
 from ebooklet.core.serializer_names import BOOKLET_NAMES
@@ -27,6 +26,7 @@ from ebooklet.plugins.registry import Registry, installed_entry_points
 from ebooklet.services.request import FLAGS, Flag
 from ebooklet.testing.servers import S3Server
 from tests.contract.conftest import Place
+from tests.same_values import assert_same
 
 JSONISH = {"text": "grüße", "list": [1, 2.5, None, True], "deep": {"a": {"b": []}}}
 ARRAY = np.array([-128, 0, 127] * 20)
@@ -47,19 +47,6 @@ VALUES: dict[str | None, list[Any]] = {
     **{key: [SHAPE, shapely.Point(1, 2, 3)] for key in ("wkb", "wkb_zstd")},
 }
 PICKLES = ("pickle", "pickle_zstd", "pickle+zstd")
-
-
-def assert_same(one: object, other: object) -> None:
-    """Compare what has no plain `==` as its library does."""
-    if isinstance(other, gpd.GeoDataFrame):
-        assert_geodataframe_equal(one, other)
-    elif isinstance(other, pd.DataFrame):
-        pd.testing.assert_frame_equal(one, other)
-    elif isinstance(other, np.ndarray):
-        np.testing.assert_array_equal(one, other)
-    else:
-        assert one == other
-        assert type(one) is type(other)
 
 
 class Reversed:

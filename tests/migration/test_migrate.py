@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -161,19 +160,7 @@ class TestPublicUrls:
 
     @pytest.fixture
     def url(self, old: OldDatabases) -> str:
-        policy = {
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Effect": "Allow",
-                    "Principal": "*",
-                    "Action": "s3:GetObject",
-                    "Resource": f"arn:aws:s3:::{old.bucket}/*",
-                }
-            ],
-        }
-        old.server.client().put_bucket_policy(Bucket=old.bucket, Policy=json.dumps(policy))
-        return f"{old.server.endpoint_url}/{old.bucket}"
+        return old.server.publish(old.bucket)
 
     @pytest.mark.parametrize("name", ["key/life", "group/life"])
     def test_every_key_arrives(self, old: OldDatabases, new: str, url: str, name: str) -> None:

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import shapely
 from booklet import serializers as theirs
-from geopandas.testing import assert_geodataframe_equal
 
 from ebooklet.core.serializer_names import BOOKLET_NAMES
 from ebooklet.ports.serializer import Serializer
@@ -27,6 +26,7 @@ from ebooklet.serializers.raw import BYTES
 from ebooklet.serializers.text import STR
 from ebooklet.serializers.wkb import WKB
 from ebooklet.serializers.zstd import ZstdSerializer
+from tests.same_values import assert_same
 
 JSONISH = {"a": [1, 2.5, None, "é"], "b": {"c": "x" * 500}}
 GEOMETRY = shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.Point(5, 5).buffer(1)])
@@ -75,18 +75,6 @@ CASES: list[tuple[str, Serializer, object]] = [
     ("wkb", WKB, GEOMETRY),
     ("wkb_zstd", ZstdSerializer(WKB), GEOMETRY),
 ]
-
-
-def assert_same(one: object, other: object) -> None:
-    """Compare what has no plain `==` as its library does."""
-    if isinstance(other, gpd.GeoDataFrame):
-        assert_geodataframe_equal(one, other)
-    elif isinstance(other, pd.DataFrame):
-        pd.testing.assert_frame_equal(one, other)
-    elif isinstance(other, np.ndarray):
-        np.testing.assert_array_equal(one, other)
-    else:
-        assert one == other
 
 
 @pytest.mark.parametrize(("name", "ours", "value"), CASES, ids=[case[0] for case in CASES])

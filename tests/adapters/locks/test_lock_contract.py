@@ -32,13 +32,25 @@ def traces_in(remote: RemoteStore, name: str) -> list[str]:
     return [meta.key for meta in remote.list(lock_key(name))]
 
 
-@pytest.mark.matrix("locks", "lease", "(memory)")
-class TestLeaseInMemory(LockServiceContract):
-    """Conditional writes at their fastest."""
+class InMemory:
+    """What a suite in memory is given: no other process gets there."""
 
     @pytest.fixture
     def remote(self) -> RemoteStore:
         return MemoryRemoteStore()
+
+    @pytest.fixture
+    def worker_source(self) -> str | None:
+        return None
+
+    @pytest.fixture
+    def traces(self, remote: RemoteStore) -> Traces:
+        return partial(traces_in, remote)
+
+
+@pytest.mark.matrix("locks", "lease", "(memory)")
+class TestLeaseInMemory(InMemory, LockServiceContract):
+    """Conditional writes at their fastest."""
 
     @pytest.fixture
     def open_service(self, remote: RemoteStore) -> OpenService:
@@ -47,22 +59,10 @@ class TestLeaseInMemory(LockServiceContract):
 
         return opened
 
-    @pytest.fixture
-    def worker_source(self) -> str | None:
-        return None
-
-    @pytest.fixture
-    def traces(self, remote: RemoteStore) -> Traces:
-        return partial(traces_in, remote)
-
 
 @pytest.mark.matrix("locks", "ticket", "(memory)")
-class TestTicketInMemory(LockServiceContract):
+class TestTicketInMemory(InMemory, LockServiceContract):
     """The queue on a store whose listings are exact to the millisecond."""
-
-    @pytest.fixture
-    def remote(self) -> RemoteStore:
-        return MemoryRemoteStore()
 
     @pytest.fixture
     def open_service(self, remote: RemoteStore) -> OpenService:
@@ -70,14 +70,6 @@ class TestTicketInMemory(LockServiceContract):
             return TicketLockService(remote, clock, BRISK_TICKET if brisk else TICKET)
 
         return opened
-
-    @pytest.fixture
-    def worker_source(self) -> str | None:
-        return None
-
-    @pytest.fixture
-    def traces(self, remote: RemoteStore) -> Traces:
-        return partial(traces_in, remote)
 
 
 @pytest.mark.matrix("locks", "lease", "(folder)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import socket
 import ssl
 import tracemalloc
@@ -49,16 +48,7 @@ def patient(url: str, **options: Any) -> HttpRemoteStore:
 
 def published(server: S3Server) -> str:
     """The URL of a new bucket whose objects everyone may read."""
-    bucket = server.new_bucket()
-    statement = {
-        "Effect": "Allow",
-        "Principal": "*",
-        "Action": "s3:GetObject",
-        "Resource": f"arn:aws:s3:::{bucket}/*",
-    }
-    policy = {"Version": "2012-10-17", "Statement": [statement]}
-    server.client().put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
-    return f"{server.endpoint_url}/{bucket}"
+    return server.publish(server.new_bucket())
 
 
 Putter = Callable[[str, bytes], object]

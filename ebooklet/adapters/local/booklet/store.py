@@ -19,6 +19,7 @@ from ebooklet.adapters.local.booklet.bulk import (
 )
 from ebooklet.adapters.local.booklet.handles import Handle
 from ebooklet.adapters.local.booklet.layout import METADATA_KEY, Header, live_blocks
+from ebooklet.core.batches import take_batch
 from ebooklet.errors import SerializationError
 from ebooklet.ports.local_store import LocalValue
 
@@ -67,7 +68,8 @@ class BookletLocalStore(SharedFile):
         source = iter(items)
         done = False
         while not done:
-            batch, done = _take_batch(source, _BATCH_KEYS if self._owns() else _BORROWED_KEYS)
+            limit = _BATCH_KEYS if self._owns() else _BORROWED_KEYS
+            batch, done = take_batch(source, limit, _BORROWED_BYTES)
             if batch:
                 with self._writing():
                     for key, value, timestamp in batch:
@@ -256,17 +258,3 @@ class _Plan(NamedTuple):
             if found is not None:
                 return found
         return handle.file.get_timestamp(key, True, False)
-
-
-def _take_batch(
-    source: Iterator[tuple[str, bytes, int]], limit: int
-) -> tuple[list[tuple[str, bytes, int]], bool]:
-    """Some items, bounded in number and bytes, and whether they were the last."""
-    batch: list[tuple[str, bytes, int]] = []
-    size = 0
-    for item in source:
-        batch.append(item)
-        size += len(item[1])
-        if len(batch) >= limit or size >= _BORROWED_BYTES:
-            return batch, False
-    return batch, True

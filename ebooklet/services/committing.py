@@ -5,7 +5,7 @@ Nothing here moves a head: what is laid down is seen by nobody until that is don
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,7 +17,7 @@ from ebooklet.core.index.update import update
 from ebooklet.core.notes import seal_notes
 from ebooklet.core.refs import BlockRef, CommitRef, NodeRef
 from ebooklet.core.sealing import Content, Sealer
-from ebooklet.core.segment import BlockType
+from ebooklet.core.segment import BlockType, SegmentWriter
 from ebooklet.services.dictionaries import dictionaries_of
 from ebooklet.services.draft import Draft
 from ebooklet.services.log import log_entries, log_params, log_segments
@@ -28,6 +28,7 @@ from ebooklet.services.working_copy import WorkingCopy
 MAX_INLINE_ROOT: Final = 16 * 1024  # bytes of an encoded root node that the head carries
 MAX_INLINE_METADATA: Final = 64 * 1024
 _FIXPOINT_ROUNDS: Final = 100
+_PATIENT_ROUNDS: Final = 8  # enough wherever the size settles by itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,7 @@ def compose_head(attempt: Attempt) -> Head:
         write_id=attempt.write_id,
     )
     commit, commit_ref = _lay_commit(commit, attempt)
+    now_ms = commit.ms
     copy.heads.know(commit_ref, commit)
     recent = (*kept, Recent(attempt.write_id, seq, now_ms, branch, commit_ref))
     fields = {
@@ -165,22 +167,44 @@ def _inline_root(root: NodeRef | None, draft: Draft, last: Head | None) -> bytes
 
 
 def _lay_commit(commit: Commit, attempt: Attempt) -> tuple[Commit, CommitRef]:
-    """Complete the record's segment table, seal its words, and lay it down.
-
-    The table holds the size of the very segment that the record ends, which depends on the
-    record's own bytes: repeat until both agree.
-    """
+    """Complete the record's segment table, seal its words, and lay it down."""
     uploader, live = attempt.uploader, attempt.draft.live
     writer = uploader.commit_writer()
     lengths = {**attempt.lengths, **uploader.lengths()}
-    for _ in range(_FIXPOINT_ROUNDS):
-        kinds = {**attempt.segment_kinds, **uploader.segment_kinds()}
-        commit = replace(commit, segs=live.table(lengths, kinds))
-        sealed = seal_notes(commit, attempt.copy.sealer, attempt.kept_keys)
-        data = encode_commit(sealed)
-        size = writer.finished_size(BlockType.COMMIT, data)
-        if lengths.get(writer.sid) == size:
+    kinds = {**attempt.segment_kinds, **uploader.segment_kinds()}
+
+    def completed(commit: Commit, size: int) -> Commit:
+        table = live.table({**lengths, writer.sid: size}, kinds)
+        return seal_notes(replace(commit, segs=table), attempt.copy.sealer, attempt.kept_keys)
+
+    return lay_record(commit, writer, completed)
+
+
+def lay_record(
+    commit: Commit, writer: SegmentWriter, completed: Callable[[Commit, int], Commit]
+) -> tuple[Commit, CommitRef]:
+    """Lay down a commit record that says how long the segment is that it ends.
+
+    That depends on the record's own bytes, by the checksum in the segment's footer too: where it is
+    a small number, it takes fewer bytes. Once in 60,000 records two sizes lead to one another for
+    ever; such a record is dated a millisecond later, which gives it another checksum.
+
+    Args:
+        commit: all but what depends on the size.
+        writer: of the segment.
+        completed: the record as it is stored, if the segment is so many bytes long.
+
+    Returns:
+        The record as it was stored, and where.
+    """
+    size = 0
+    for turn in range(_FIXPOINT_ROUNDS):
+        stored = completed(commit, size)
+        data = encode_commit(stored)
+        said, size = size, writer.finished_size(BlockType.COMMIT, data)
+        if size == said:
             block = writer.add_block(BlockType.COMMIT, data)
-            return sealed, CommitRef(block, commit_id(data), commit.seq)
-        lengths[writer.sid] = size
+            return stored, CommitRef(block, commit_id(data), commit.seq)
+        if turn >= _PATIENT_ROUNDS:
+            commit = replace(commit, ms=commit.ms + 1)
     raise AssertionError("the size of a commit's segment does not settle")

@@ -359,14 +359,14 @@ class EBooklet(VersionedCopy[V], Closeable, Generic[V]):
 
     @property
     def lock(self) -> Lease | None:
-        """The write lock held on the remote, if any."""
+        """The write lock held on the remote while it is open; with `lock="optimistic"` none is."""
         return self._copy.lease
 
     @property
     def commit_mode(self) -> str | None:
         """What a commit rests on: "cas", a conditional write of the server, or "lock", the write lock.
 
-        Found out when the database was created, and the same for everybody. In mode lock writers
+        Found out when the database was created, and the same for everybody. In mode lock commits
         queue, with `lock="optimistic"` too. None for a reader where there is no database, and
         without a remote.
 

@@ -67,10 +67,10 @@ def locks_for(lock: Lock, remote: Remote | None, clock: Clock, registry: Registr
             return None
         if not isinstance(lock, str):
             return lock
-        if lock == "optimistic" and proto.mode == "cas":
-            return None
+        if lock == "optimistic":
+            return None  # in mode lock one is taken for each move of the head
         name = lock
-        if lock in _BY_VERDICT:
+        if lock == "exclusive":
             name = "file" if remote.folder else "lease" if proto.mode == "cas" else "ticket"
         return registry.lock_service(name)(remote.store, clock, folder=remote.folder)
 

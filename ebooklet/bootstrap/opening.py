@@ -75,10 +75,11 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
             grows by itself.
         buffer_size: bytes of local writes that are collected before they go to the system.
         remote_conn_group: create a connection group; an existing one is known as such.
-        lock: "exclusive" holds the write lock while open; "optimistic" takes none, and pushes
-            that meet another's commit are merged. Which lock that is goes by what the server was
-            found to keep; the name of a registered lock service, or a built LockService, takes its
-            place, and then all writers have to name it.
+        lock: "exclusive" holds the write lock while open; "optimistic" does not, and pushes that
+            meet another's commit are merged; where the server cannot decide a race, each takes the
+            lock for a moment. Which lock that is goes by what the server was found to keep; the
+            name of a registered lock service, or a built LockService, takes its place, and then
+            all writers have to name it.
         lock_timeout: seconds to wait for locks.
         force_lock: take the write lock from whoever holds it.
         local: name of the local store's kind, or a built LocalStore.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ebooklet.core.entry import Entry
@@ -31,10 +32,12 @@ from ebooklet.services.policy import ConflictPolicy
 from ebooklet.services.pull import advance_base, report_all, report_none
 from ebooklet.services.resolving import looks_at_values
 from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.turns import ending_turns, queue_again, take_courtesy, take_turn
 from ebooklet.services.upload import SegmentUploader
 from ebooklet.services.working_copy import WorkingCopy
 
 _LOST_RACES: Final = 50
+_COURTEOUS_AFTER: Final = 5  # lost races
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ def carry_out(
         raise PushInProgressError("another thread is pushing this database", op="push")
     try:
         before()
-        with copy.base_lock:
+        with copy.base_lock, ending_turns(copy):
             write = make()
             if copy.base is not None and copy.elsewhere is None:
                 return write.run()
@@ -138,16 +141,20 @@ class Write(ABC):
         if not in_step or not copy.settings.exclusive:
             self._meet(copy.heads.read())
         learn(copy)
-        for attempt in range(_LOST_RACES):
-            if attempt:
-                pause = min(1.0, 0.02 * 2 ** min(attempt, 5))
-                copy.clock.sleep(pause * chance(copy.clock))
-            try:
-                return self._attempt()
-            except HeadMoved as moved:
-                current = moved.current
-            # Outside, so that what it raises does not drag an inner exception along.
-            self._meet(current)
+        with ExitStack() as courtesy:
+            for attempt in range(_LOST_RACES):
+                if attempt:
+                    pause = min(1.0, 0.02 * 2 ** min(attempt, 5))
+                    copy.clock.sleep(pause * chance(copy.clock))
+                try:
+                    return self._attempt()
+                except HeadMoved as moved:
+                    current: Snapshot | None = moved.current
+                # Outside, so that what it raises does not drag an inner exception along.
+                if attempt + 1 == _COURTEOUS_AFTER and (lease := take_courtesy(copy)) is not None:
+                    courtesy.callback(lease.release)
+                    current = copy.heads.read()
+                self._meet(current)
         raise ConflictError(
             "other writers won the race for the head every time; push again",
             op="push",
@@ -165,6 +172,7 @@ class Write(ABC):
                 raise deleted_meanwhile(copy.db_key)
             return
         copy.stand_off(None)
+        queue_again(copy, current)
         check_fence(current, copy.lease, copy.db_key)
         settle_landed(copy, current)
         base = copy.base
@@ -255,6 +263,9 @@ class Write(ABC):
     def _land(self, head: Head, base: Snapshot | None, draft: Draft) -> Snapshot:
         """Move the head to what has been laid down."""
         copy = self.copy
+        take_turn(copy, self.op)
+        if copy.lease is not None and copy.lease.token > head.fence:
+            head = replace(head, fence=copy.lease.token)
         copy.journal.push_started(self.write_id, head.seq)
         snapshot = copy.heads.commit(head, encode_head(head), base, copy.lease)
         copy.nodes.remember(draft.node_data)

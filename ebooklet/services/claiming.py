@@ -7,7 +7,6 @@ from typing import NamedTuple
 from uuid import UUID
 
 from ebooklet.core.head import Proto
-from ebooklet.errors import LockTimeout
 from ebooklet.ports.lock_service import Lease, LockService
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.clashes import check_above, check_below, clashes_named
@@ -47,10 +46,11 @@ def claim_writing(request: Request, current: Snapshot | None, undo: ExitStack) -
         if proto is None and request.probe is not None:
             proto = request.probe()
         service = request.locks(proto) if proto is not None else None
-        if service is None:
-            return Claim(proto, None, current)
-        lease, current = _lock(request, request.remote, service, current)
-    undo.callback(lease.release)
+        lease = None
+        if service is not None:
+            lease, current = _lock(request, request.remote, service, current)
+    if lease is not None:
+        undo.callback(lease.release)
     if current is None and proto is not None and proto.mode == "lock":
         check_below(request.remote, request.db_key, request.clock)  # before anything is uploaded
     check_head(request, current)
@@ -84,19 +84,9 @@ def _lock(
 ) -> tuple[Lease, Snapshot | None]:
     """Take the write lock; what another holder may have changed since it was read is read again."""
     fence = current.head.fence if current else 0
-    try:
-        lease = service.acquire(
-            request.db_key, timeout=request.lock_timeout, fence=fence, force=request.force_lock
-        )
-    except LockTimeout as exc:
-        if request.settings.exclusive:
-            raise
-        raise LockTimeout(
-            f"{exc.args[0]}. On this server writers queue, with lock='optimistic' too: it does not "
-            "honour conditional writes, so that commits go under the lock (mode lock)",
-            op=exc.op,
-            key=exc.key,
-        ) from exc
+    lease = service.acquire(
+        request.db_key, timeout=request.lock_timeout, fence=fence, force=request.force_lock
+    )
     try:
         # The very next token: whoever wrote that head was the last to hold the lock.
         if lease.waited or lease.token != fence + 1:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 from ebooklet.errors import EBookletError
 from ebooklet.services.confirming import confirm_writes
+from ebooklet.services.turns import takes_turns
 from ebooklet.services.working_copy import WorkingCopy
 
 
@@ -33,8 +34,8 @@ def close_copy(copy: WorkingCopy) -> None:
 
 def settle_writes(copy: WorkingCopy) -> None:
     """In mode lock, see with one more read that the last head write stands."""
-    locked = copy.proto is not None and copy.proto.mode == "lock"
-    if locked and copy.journal.in_doubt and copy.lease is not None:
+    holds = copy.commit_mode == "lock" and copy.lease is not None
+    if copy.journal.in_doubt and (holds or (takes_turns(copy) and copy.asks_remote)):
         try:
             current = copy.heads.read()
         except EBookletError:

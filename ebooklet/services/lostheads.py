@@ -8,14 +8,17 @@ one does, so to write it again loses nothing, and brings back the commits of eve
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 
 from ebooklet.core.callers import stacklevel
 from ebooklet.core.names import parse_sid, segment_prefix
-from ebooklet.errors import ObjectNotFound, RemoteIntegrityError
+from ebooklet.errors import LockTimeout, ObjectNotFound, RemoteIntegrityError
+from ebooklet.ports.lock_service import Lease
 from ebooklet.services.inventory import list_segments
 from ebooklet.services.place import place_of
 from ebooklet.services.retained import retained_segments
 from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.turns import turn
 from ebooklet.services.working_copy import WorkingCopy
 
 
@@ -46,13 +49,17 @@ def put_back(copy: WorkingCopy, current: Snapshot) -> Snapshot | None:
         LockLostError, RemoteUnavailable, OutcomeUnknown: the base is still remembered, and the next
             open for writing tries again.
     """
-    base, lease = copy.base, copy.lease
-    if base is None or lease is None or lease.lost:
-        if base is not None:
-            _warn(
-                base, current, "The newer one is still read here; who opens it to write restores it"
-            )
+    base = copy.base
+    if base is None:
         return None
+    with suppress(LockTimeout), turn(copy, "write a lost head again") as lease:
+        if lease is not None and not lease.lost:
+            return _put_back(copy, base, current, lease)
+    _warn(base, current, "The newer one is still read here; who opens it to write restores it")
+    return None
+
+
+def _put_back(copy: WorkingCopy, base: Snapshot, current: Snapshot, lease: Lease) -> Snapshot:
     found = copy.heads.put_back(base, current, lease)
     if found.head.write_id == base.head.write_id:
         _warn(

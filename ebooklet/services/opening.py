@@ -79,7 +79,7 @@ def _commits_go_by(mode: str | None) -> str:
     if mode == "cas":
         return "mode cas, a commit is one conditional write"
     if mode == "lock":
-        return "mode lock, commits go under a lock and writers queue"
+        return "mode lock, commits go under the lock, one at a time"
     return "no database there yet, and no server probed" if mode is None else f"mode {mode}"
 
 
@@ -124,6 +124,7 @@ def _open(request: Request, undo: ExitStack) -> WorkingCopy:
     copy.proto = claim.proto
     copy.lease = claim.lease
     copy.exclusive_locks, copy.lock_timeout = request.exclusive_locks, request.lock_timeout
+    copy.forces_turn = request.force_lock
     if current is not None:
         current = copy.heads.of_branch(current)
     if request.flag == "n":

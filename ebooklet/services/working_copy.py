@@ -110,6 +110,7 @@ class WorkingCopy:
         # For work on the whole remote by a handle that holds no lock.
         self.exclusive_locks: ChooseLock = no_lock
         self.lock_timeout = DEFAULT_LOCK_TIMEOUT_S
+        self.forces_turn = False  # whether the first lock taken for a moment is taken by force
         self.fetched = FetchedValues()
         self.hooks: DatabaseHooks | None = None
         self.evicted: dict[str, None] = {}  # what `on_evict` has not been told of yet

@@ -180,18 +180,27 @@ def test_a_registered_one_is_taken_by_name(
 
 
 def test_the_mode_of_commits_is_shown(caplog: pytest.LogCaptureFixture) -> None:
-    """In an attribute, the repr and the log; where writers queue, one in vain is told so."""
+    """In an attribute, the repr and the log; where commits queue, who waits in vain is told so."""
     url = f"fsspec+memory://{uuid4().hex}/db"
     caplog.set_level("INFO", "ebooklet.open")
     with ebooklet.open(url, flag="c", value_serializer="json", lock="optimistic") as db:
         assert db.commit_mode == "lock"
         assert "writable, mode lock" in repr(db)
-        assert "writers queue" in caplog.text
-        with pytest.raises(LockTimeout, match="On this server writers queue"):
-            ebooklet.open(url, flag="c", lock="optimistic", lock_timeout=0)
+        assert "one at a time" in caplog.text
+        db["k"] = 1
+        assert db.push()
+    with (
+        ebooklet.open(url, flag="w") as holder,
+        ebooklet.open(url, flag="w", lock="optimistic", lock_timeout=0) as waiter,
+    ):
+        waiter["k"] = 2
+        with pytest.raises(LockTimeout, match="with lock='optimistic' too"):
+            waiter.push()
         with pytest.raises(LockTimeout, match="force_lock") as refused:
             ebooklet.open(url, flag="c", lock_timeout=0)
-        assert "queue" not in str(refused.value)
+        assert "optimistic" not in str(refused.value)
+        holder.close()
+        assert len(waiter.changes()) == 1
     with ebooklet.open(MemoryRemoteStore(), flag="c") as db:
         assert db.commit_mode == "cas"
         assert "mode cas" in caplog.text

@@ -11,7 +11,7 @@ import pytest
 from ebooklet.adapters.locks.lease import LeaseLockService
 from ebooklet.database import EBooklet
 from ebooklet.errors import LockLostError, LockTimeout, UUIDMismatchError
-from ebooklet.services import attempts
+from ebooklet.services import turns
 from ebooklet.services.fencing import raise_fence
 from ebooklet.services.heads import HeadStore
 from tests.hostile.worlds import World
@@ -111,14 +111,14 @@ def test_a_lost_race_sends_values_once(
     a, b, _ = three
     a["large"] = LARGE
     b["other"] = 1
-    take = attempts.take_turn
+    take = turns.take_turn
 
     def late(copy: Any, purpose: str) -> None:
         if copy is a._copy and b.changes():
             assert b.push()
         take(copy, purpose)
 
-    monkeypatch.setattr(attempts, "take_turn", late)
+    monkeypatch.setattr("ebooklet.services.attempts.take_turn", late)
     result = a.push()
     assert result.n_set == 1
     assert result.bytes_up < 10_000  # of the attempt that landed
@@ -179,10 +179,10 @@ def test_a_later_holders_head_is_no_reason_to_fail(
     """
     a = three[0]
     a["a"] = 1
-    take = attempts.take_turn
+    take = turns.take_turn
 
     def late(copy: Any, purpose: str) -> None:
-        monkeypatch.setattr(attempts, "take_turn", take)
+        monkeypatch.setattr("ebooklet.services.attempts.take_turn", take)
         with world.open("exclusive") as holder:
             holder["c"] = 3
             assert holder.push()
@@ -192,7 +192,7 @@ def test_a_later_holders_head_is_no_reason_to_fail(
             raise_fence(held.heads, held.base, 1 << 62, world.clock, "db", held.lease)
         take(copy, purpose)
 
-    monkeypatch.setattr(attempts, "take_turn", late)
+    monkeypatch.setattr("ebooklet.services.attempts.take_turn", late)
     assert a.push()
     with world.look() as db:
         assert dict(db.items()) == {"common": 0, "a": 1, "c": 3}

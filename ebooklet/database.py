@@ -19,6 +19,7 @@ from ebooklet.services.changes import Changes
 from ebooklet.services.closing import close_copy
 from ebooklet.services.dictionaries import train_at_next_push
 from ebooklet.services.fsck.examining import DEFAULT_MIN_AGE_MS, examine
+from ebooklet.services.fsck.repairing import repair_remote
 from ebooklet.services.fsck.report import FsckReport
 from ebooklet.services.loading import load
 from ebooklet.services.place import OpenPlace, RemoteLike, place_of
@@ -264,20 +265,24 @@ class EBooklet(VersionedCopy[V], Closeable, Generic[V]):
         with self._open_place(remote_conn) as target:
             copy_database(place_of(self._copy), target)
 
-    def fsck(self, *, check_objects: bool = False) -> FsckReport:
-        """Compare the remote with its objects; changes nothing. `ebooklet.fsck` can also sweep.
+    def fsck(self, *, check_objects: bool = False, repair: bool = False) -> FsckReport:
+        """Compare the remote with its objects. `ebooklet.fsck` can also sweep.
 
         Args:
             check_objects: read every segment in use as well.
+            repair: put right what the rest of the bucket tells, see `ebooklet.fsck`; what is
+                pending here stays so. Without it nothing is changed.
 
         Raises:
+            ReadOnlyError: `repair` on a read-only handle.
             RemoteMissingError: this database has no remote.
             EBookletError: a request failed.
         """
-        self._copy.require_open()
-        return examine(
-            place_of(self._copy), min_age_ms=DEFAULT_MIN_AGE_MS, check_objects=check_objects
-        )
+        copy = self._copy
+        copy.require_open()
+        if repair:
+            return repair_remote(copy, check_objects=check_objects)
+        return examine(place_of(copy), min_age_ms=DEFAULT_MIN_AGE_MS, check_objects=check_objects)
 
     # Life
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -15,6 +16,7 @@ from ebooklet.core.numbers import check_seconds
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
 from ebooklet.services.fsck.examining import DEFAULT_MIN_AGE_MS, examine
+from ebooklet.services.fsck.repairing import repair as repair_database
 from ebooklet.services.fsck.report import FsckReport
 from ebooklet.services.fsck.sweeping import sweep
 from ebooklet.services.place import RemoteLike
@@ -31,14 +33,16 @@ def fsck(
     check_objects: bool = False,
     lock_timeout: float = _DEFAULT_LOCK_TIMEOUT_S,
     *,
+    repair: bool = False,
     lock: Lock = "exclusive",
     encryption: EncryptionLike | None = None,
     clock: Clock | None = None,
     registry: Registry | None = None,
 ) -> FsckReport:
-    """Compare a remote database with its objects, and sweep those that nothing needs.
+    """Compare a remote database with its objects; repair it, and sweep what nothing needs.
 
-    Without `delete_orphans` nothing is changed and no lock is taken; it may run beside writers.
+    Without `repair` and `delete_orphans` nothing is changed and no lock is taken; it may run beside
+    writers.
 
     Args:
         remote_conn: the database, named as for `open`; its place has to be one that can be listed,
@@ -49,6 +53,9 @@ def fsck(
         check_objects: also read every segment in use, and compare it with its checksums and with
             what the index says of it: costs as much as downloading the database.
         lock_timeout: seconds to wait for the lock.
+        repair: put right, under the write lock, what the rest of the bucket tells: a copy of the
+            head from the other one, and what the newest commit says of its own size and segments.
+            Every index node of every retained commit is read for it. Nothing is deleted.
         lock: the write lock, as for `open`, if writers name one; "optimistic" is none.
         encryption: the key of an encrypted database, as for `open`. Without it the report names in
             `not_checked` what could not be looked at, and nothing is deleted.
@@ -56,7 +63,7 @@ def fsck(
         registry: where names and schemes are looked up.
 
     Raises:
-        ReadOnlyError: `delete_orphans` without credentials.
+        ReadOnlyError: `repair` or `delete_orphans` without credentials.
         LockTimeout: another writer has the lock.
         UnsupportedFormatError: what stands there is no database of ours.
         UnsupportedOperation: the place cannot be listed.
@@ -78,8 +85,18 @@ def fsck(
     clock, registry = clock or SystemClock(), registry or INSTALLED
     check_lock(lock, registry, held=True)
     with place_opener(clock, registry, lock, encryption)(remote_conn) as place:
+        repaired: FsckReport | None = None
+        if repair:
+            repaired = repair_database(
+                place, min_age_ms=min_age_ms, check_objects=check_objects, lock_timeout=lock_timeout
+            )
+            if not delete_orphans:
+                return repaired
         if not delete_orphans:
             return examine(place, min_age_ms=min_age_ms, check_objects=check_objects)
-        return sweep(
+        report = sweep(
             place, min_age_ms=min_age_ms, check_objects=check_objects, lock_timeout=lock_timeout
         )
+        if repaired is None:
+            return report
+        return replace(report, repaired=repaired.repaired, not_repaired=repaired.not_repaired)

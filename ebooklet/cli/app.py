@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import ebooklet
+from ebooklet.cli.fsck import fsck
 from ebooklet.cli.plugins import plugins
 
 __all__ = ["app"]
@@ -18,6 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # tracebacks with local variables would show credentials
 )
+app.command()(fsck)
 app.command()(plugins)
 
 

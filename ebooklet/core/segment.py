@@ -217,12 +217,13 @@ def _ending(runs: Iterable[Run], offset: int, write_id: bytes) -> bytes:
     return footer + _TRAILER.pack(offset, len(footer), crc32(footer), total, write_id)
 
 
-def check_header(data: bytes, uuids: Collection[bytes], sid: bytes) -> SegmentHeader:
+def check_header(data: bytes, uuids: Collection[bytes] | None, sid: bytes) -> SegmentHeader:
     """Check the first 64 bytes of a segment.
 
     Args:
         data: at least the header.
-        uuids: of the database and of those it was copied from (`Head.accepted_uuids`).
+        uuids: of the database and of those it was copied from (`Head.accepted_uuids`); None
+            accepts any.
         sid: the id in the object's name.
 
     Raises:
@@ -239,7 +240,7 @@ def check_header(data: bytes, uuids: Collection[bytes], sid: bytes) -> SegmentHe
         )
     if own_sid != sid:
         raise _damaged("it stands under another segment's name")
-    if uuid not in uuids:
+    if uuids is not None and uuid not in uuids:
         raise _damaged("it belongs to another database")
     if any(data[_HEADER.size - 4 : _HEADER.size]) or kind not in iter(SegmentKind):
         raise _damaged("its header is malformed")

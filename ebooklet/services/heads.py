@@ -297,6 +297,35 @@ class HeadStore:
         self._put_copies(keys, lost.data, lease)
         return self.read() or current
 
+    def mend(self, lease: Lease) -> tuple[str, ...]:
+        """In mode lock, write the newer whole copy of the head over one that is not.
+
+        A copy that is whole and older is brought up to it; one of another format, which a newer
+        version may have written, is left alone.
+
+        Returns:
+            The objects that were written; none in mode cas, where there is one head.
+
+        Raises:
+            LockLostError, RemoteUnavailable, OutcomeUnknown: the newer copy still stands.
+        """
+        lease.verify()
+        best = self._read_copies().best
+        if best is None or best.head.proto.mode != "lock":
+            return ()
+        keys = []
+        for key in (self._key, alternate_key(self._key)):
+            try:
+                found = self._read_one(key)
+            except RemoteIntegrityError:
+                found = None
+            except UnsupportedFormatError:
+                continue
+            if found is None or found.data != best.data:
+                keys.append(key)
+        self._put_copies(keys, best.data, lease)
+        return tuple(keys)
+
     def _put_copies(self, keys: Iterable[str], data: bytes, lease: Lease) -> Mapping[str, str]:
         """Write copies of a head in this order, the lock verified after each; their ETags."""
         etags = {}

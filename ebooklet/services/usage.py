@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
+from ebooklet.core.advance import LiveBytes
 from ebooklet.core.audit import Expectations
 from ebooklet.core.index.node import InnerNode, LeafNode, Node
 from ebooklet.core.index.walk import Span, children, verify
@@ -42,14 +43,25 @@ class TreeWalk:
         self.used: set[bytes] = set()
         self.problems: dict[str, str] = {}
 
-    def walk(self, root: NodeRef | None, listed: Collection[bytes], owner: str) -> None:
+    def walk(
+        self,
+        root: NodeRef | None,
+        listed: Collection[bytes],
+        owner: str,
+        tally: LiveBytes | None = None,
+    ) -> list[Span]:
         """Visit what was not visited before of one tree.
 
         Args:
             root: of the tree.
             listed: the segments that it may use.
             owner: whose tree it is, for messages.
+            tally: counts what was visited.
+
+        Returns:
+            The subtrees whose topmost node cannot be read.
         """
+        broken: list[Span] = []
         left = [] if root is None else [Span(root, None, None)]
         while left:
             window: list[Span] = []
@@ -63,12 +75,16 @@ class TreeWalk:
                 self._note_segment(span.ref.block.sid, listed, owner)
                 if isinstance(node, EBookletError):
                     self._report(span.ref.block.sid, f"an index node cannot be read: {_text(node)}")
+                    broken.append(span)
                     continue
                 try:
                     verify(span, node)
                 except EBookletError as exc:
                     self._report(span.ref.block.sid, _text(exc))
+                    broken.append(span)
                     continue
+                if tally is not None:
+                    tally.add_node(span.ref.block)
                 if self._expectations is not None:
                     self._expectations.block(span.ref.block)
                 if isinstance(node, InnerNode):
@@ -76,8 +92,23 @@ class TreeWalk:
                     continue
                 for sid in node.sids:
                     self._note_segment(sid, listed, owner)
+                if tally is not None:
+                    for entry in node.items():
+                        tally.add_entry(entry)
                 if self._expectations is not None:
                     self._expect(span.ref, node, self._expectations)
+        return broken
+
+    def leaves(self, root: NodeRef | None) -> Iterator[LeafNode]:
+        """The leaves of a tree that can be read, in key order, whether visited before or not."""
+        left = [] if root is None else [Span(root, None, None)]
+        while left:
+            span = left.pop()
+            node = self._fetch_one(span.ref)
+            if isinstance(node, InnerNode):
+                left += reversed(children(span, node))
+            elif isinstance(node, LeafNode):
+                yield node
 
     def _fetch(self, refs: Sequence[NodeRef]) -> list[Node | EBookletError]:
         """The nodes, in order; those that cannot be read as the error of each."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ebooklet.core.advance import LiveBytes
 from ebooklet.core.audit import Expectations
 from ebooklet.core.head import MAX_HEAD_BYTES, Head, decode_head
-from ebooklet.core.names import alternate_key, segment_key
+from ebooklet.core.names import alternate_key, parse_sid, segment_key, segment_prefix
 from ebooklet.core.retention import RetainedSegments
 from ebooklet.core.sealing import PLAIN
 from ebooklet.errors import ObjectNotFound, RemoteIntegrityError, UnsupportedFormatError
 from ebooklet.services.auditing import audit_segments
+from ebooklet.services.fsck.counting import wrong_counters
+from ebooklet.services.fsck.losing import LostValues
+from ebooklet.services.fsck.report import LostRange
 from ebooklet.services.place import RemotePlace
 from ebooklet.services.retained import HistoryReader
 from ebooklet.services.usage import TreeWalk
@@ -37,6 +41,8 @@ class HeadCheck:
             self._trees = TreeWalk(self._history.nodes, place.db_key, self._expectations)
         if walk:
             self._log = TreeWalk(self._history.log_nodes, place.db_key, self._expectations)
+        self._sealer = sealer
+        self.tally: LiveBytes | None = None  # of the newest commit, if all of its tree was read
         self.segments = RetainedSegments(head)
         self.dropped: set[bytes] = set()  # by gc, and waiting for their grace to end
         self.n_commits = 0
@@ -44,6 +50,10 @@ class HeadCheck:
         self.missing_heads: list[str] = []
         self.damaged: dict[str, str] = {}
         self.unreadable: list[str] = []
+        self.lost: list[str] = []
+        self.lost_ranges: list[LostRange] = []
+        self.counters: list[str] = []
+        self.behind: list[str] = []
 
     def run(self) -> None:
         """Find out everything."""
@@ -55,19 +65,26 @@ class HeadCheck:
         present = self._compare_sizes()
         if self._expectations is not None:
             self._read_segments(present, self._expectations)
+        if self._trees is not None:
+            self._find_lost(self._trees)
 
     def _compare_heads(self) -> None:
         """Where heads are moved under a lock there are two, each of them whole."""
+        seqs: dict[str, int] = {}
         for key in (self._place.db_key, alternate_key(self._place.db_key)):
             try:
-                decode_head(self._place.store.get(key, stop=MAX_HEAD_BYTES + 1).body, key=key)
+                body = self._place.store.get(key, stop=MAX_HEAD_BYTES + 1).body
+                seqs[key] = decode_head(body, key=key).seq
             except ObjectNotFound:
                 self.missing_heads.append(key)
             except (RemoteIntegrityError, UnsupportedFormatError) as exc:
                 self.damaged[key] = str(exc.args[0])
+        self.behind += (key for key, seq in seqs.items() if seq < max(seqs.values()))
 
     def _read_history(self) -> None:
         head, trees, expectations = self._head, self._trees, self._expectations
+        if trees is not None:
+            self._walk_tip(trees)
         for ref, commit in self._history.commits():
             self.n_commits += 1
             try:
@@ -90,6 +107,30 @@ class HeadCheck:
         if expectations is not None:
             for block in head.blocks():
                 expectations.block(block)
+
+    def _walk_tip(self, trees: TreeWalk) -> None:
+        """Before the others, so that all of its tree is visited and counted under its name."""
+        tip, tally = self._head.tip, LiveBytes()
+        broken = trees.walk(tip.root, {row.sid for row in tip.segs}, f"commit {tip.seq}", tally)
+        self.lost_ranges += (LostRange(at.after, at.last, at.ref.count) for at in broken)
+        if not broken:
+            self.tally = tally
+            self.counters += wrong_counters(tip, self._head.params, tally)
+
+    def _find_lost(self, trees: TreeWalk) -> None:
+        """Name the keys of the newest commit whose values went with a segment."""
+        prefix = segment_prefix(self._place.db_key)
+        names = (key.removeprefix(prefix) for key in self.damaged if key.startswith(prefix))
+        damaged = {parse_sid(name) for name in names}
+        if damaged or self.missing:
+            values = LostValues(
+                self._place.store,
+                self._place.db_key,
+                self._sealer,
+                missing=self.missing,
+                damaged=damaged,
+            )
+            self.lost += values.of(trees.leaves(self._head.tip.root))
 
     def _compare_sizes(self) -> list[tuple[bytes, int]]:
         """Note what is missing or of another size; return the segments that are neither."""

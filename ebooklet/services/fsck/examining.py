@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
+from ebooklet.core.advance import LiveBytes
 from ebooklet.core.head import Head
 from ebooklet.core.names import check_db_key, parse_sid, segment_key, segment_prefix, sid_ms
 from ebooklet.errors import RemoteIntegrityError
@@ -27,6 +28,14 @@ class Found:
     damage: str  # of the head
 
 
+class Judgement(NamedTuple):
+    """What is wrong, by what one head says."""
+
+    report: FsckReport
+    old: list[bytes]  # the orphans that are old enough to be swept
+    tally: LiveBytes | None = None  # of the newest commit, where all of its tree was read
+
+
 def examine(place: RemotePlace, *, min_age_ms: int, check_objects: bool = False) -> FsckReport:
     """Compare what the head needs with what is there; changes nothing and takes no lock.
 
@@ -44,7 +53,7 @@ def examine(place: RemotePlace, *, min_age_ms: int, check_objects: bool = False)
     check_db_key(place.db_key)
     for _ in range(_LOOKS):
         found = look(place)
-        report, _ = judge(place, found, min_age_ms, walk=check_objects, read=check_objects)
+        report = judge(place, found, min_age_ms, walk=check_objects, read=check_objects).report
         if report.ok or not _moved(place, found.snapshot):
             break  # what was missing may have been collected since the head was read
     return report
@@ -70,11 +79,19 @@ def look(place: RemotePlace) -> Found:
 
 def judge(
     place: RemotePlace, found: Found, min_age_ms: int, *, walk: bool, read: bool
-) -> tuple[FsckReport, list[bytes]]:
-    """What is wrong, by what one head says; and the orphans that are old enough to be swept."""
+) -> Judgement:
+    """What is wrong, by what one head says.
+
+    Args:
+        place: of the database.
+        found: what is there.
+        min_age_ms: younger orphans count as such.
+        walk: visit every tree of every retained commit.
+        read: read every segment that is needed.
+    """
     if found.snapshot is None:
         listed = sorted(found.listed)
-        return (
+        return Judgement(
             FsckReport(
                 location=place.location,
                 db_object_exists=bool(found.damage),
@@ -92,7 +109,7 @@ def judge(
         orphans = sorted(found.listed.keys() - check.segments.sizes.keys() - check.dropped)
     floor = _floor(place, head, min_age_ms)
     old = [sid for sid in orphans if sid_ms(sid) <= floor]
-    return (
+    return Judgement(
         FsckReport(
             location=place.location,
             db_object_exists=True,
@@ -103,11 +120,16 @@ def judge(
             skipped_young=names_of(place, sorted(set(orphans).difference(old))),
             claimed_but_missing=(*check.missing_heads, *names_of(place, check.missing)),
             damaged=dict(sorted(check.damaged.items())),
+            lost=tuple(sorted(check.lost)),
+            lost_ranges=tuple(check.lost_ranges),
+            counters=tuple(check.counters),
+            behind=tuple(check.behind),
             strangers=found.strangers,
             unreadable=tuple(dict.fromkeys(check.unreadable)),
             not_checked=_not_checked(check, walk=walk, read=read),
         ),
         old,
+        check.tally,
     )
 
 

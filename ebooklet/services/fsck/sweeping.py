@@ -43,15 +43,10 @@ def sweep(
         EBookletError: see `examine`; a deletion that fails leaves the rest for the next time.
     """
     check_db_key(place.db_key)
-    if not place.store.capabilities.writable:
-        raise ReadOnlyError(
-            f"{place.location} can only be read: pass a connection with credentials to sweep",
-            op="fsck",
-            key=place.db_key,
-        )
+    require_writable(place)
     found = look(place)
     if found.snapshot is None:
-        report, _ = judge(place, found, min_age_ms, walk=False, read=False)
+        report = judge(place, found, min_age_ms, walk=False, read=False).report
         return replace(report, not_swept=_no_head(report))
     head = found.snapshot.head
     if reason := head.read_only_reason:
@@ -66,12 +61,26 @@ def sweep(
         return _swept(place, lease, min_age_ms, check_objects=check_objects)
 
 
+def require_writable(place: RemotePlace) -> None:
+    """Refuse to change a place that can only be read.
+
+    Raises:
+        ReadOnlyError: it is one.
+    """
+    if not place.store.capabilities.writable:
+        raise ReadOnlyError(
+            f"{place.location} can only be read: pass a connection with credentials to change it",
+            op="fsck",
+            key=place.db_key,
+        )
+
+
 def _swept(
     place: RemotePlace, lease: Lease | None, min_age_ms: int, *, check_objects: bool
 ) -> FsckReport:
     for _ in range(_ROUNDS):
         found = look(place)
-        report, old = judge(place, found, min_age_ms, walk=True, read=check_objects)
+        report, old, _ = judge(place, found, min_age_ms, walk=True, read=check_objects)
         snapshot = found.snapshot
         if snapshot is None:
             return replace(report, not_swept=_no_head(report))

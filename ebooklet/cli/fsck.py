@@ -1,0 +1,136 @@
+"""`ebooklet fsck`: a remote database against its objects, for people and for cron."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ebooklet.adapters.encryption.keyfile import KeyFile
+from ebooklet.bootstrap.checking import fsck as check
+from ebooklet.errors import EBookletError
+from ebooklet.services.fsck.report import FsckReport
+
+__all__ = ["Exit", "fsck"]
+
+
+class Exit(IntEnum):
+    """What the exit status says. 2 is a mistake in the command, as everywhere."""
+
+    SOUND = 0
+    PROBLEMS = 1  # some are left
+    REPAIRED = 3  # there were some, and none is left
+    UNKNOWN = 4  # it could not be looked at, or there is no database
+
+
+def fsck(
+    url: Annotated[str, typer.Argument(help="The database, such as s3://bucket/key.")],
+    check_objects: Annotated[
+        bool, typer.Option("--check-objects", help="Also read every segment, byte by byte.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Put right what the rest of the bucket tells.")
+    ] = False,
+    delete_orphans: Annotated[
+        bool, typer.Option("--delete-orphans", help="Delete what nothing needs.")
+    ] = False,
+    min_age: Annotated[
+        float, typer.Option(help="Seconds that an orphan must be old to be deleted.")
+    ] = 24 * 3600.0,
+    lock_timeout: Annotated[float, typer.Option(help="Seconds to wait for the write lock.")] = 60.0,
+    lock: Annotated[str, typer.Option(help="The write lock, if writers name one.")] = "exclusive",
+    key_file: Annotated[
+        Path | None, typer.Option(help="Keys of an encrypted database, as KeyFile makes them.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object, for programs.")
+    ] = False,
+) -> None:
+    """Compare a database with its objects; repair it; delete what nothing needs.
+
+    Without an option that says so, nothing is changed and no lock is taken.
+
+    Exit status: 0 sound. 1 problems were found, and some are left. 2 a mistake in the command.
+    3 problems were found, and none is left. 4 it could not be looked at, or there is no database.
+    """
+    try:
+        report = check(
+            url,
+            delete_orphans=delete_orphans,
+            min_age=min_age,
+            check_objects=check_objects,
+            lock_timeout=lock_timeout,
+            repair=repair,
+            lock=lock,
+            encryption=None if key_file is None else KeyFile(key_file),
+        )
+    except EBookletError as exc:
+        typer.echo(f"ebooklet: {exc}", err=True)
+        raise typer.Exit(Exit.UNKNOWN) from exc
+    except (ValueError, TypeError) as exc:
+        raise typer.BadParameter(str(exc)) from exc
+    status = exit_of(report)
+    if as_json:
+        answer = {**asdict(report), "ok": report.ok, "exit": int(status)}
+        typer.echo(json.dumps(answer, indent=2))
+    else:
+        for line in _told(report):
+            typer.echo(line)
+    raise typer.Exit(status)
+
+
+def exit_of(report: FsckReport) -> Exit:
+    """The exit status that a report comes to."""
+    if not report.db_object_exists:
+        return Exit.PROBLEMS if report.orphans else Exit.UNKNOWN
+    if not report.ok:
+        return Exit.PROBLEMS
+    return Exit.REPAIRED if report.repaired else Exit.SOUND
+
+
+def _told(report: FsckReport) -> Iterator[str]:
+    """The report in lines: what it is about, what is wrong, what was done, and the sum of it."""
+    yield report.location
+    if report.seq:
+        yield (
+            f"  seq {report.seq}, {report.n_commits} commits retained in "
+            f"{report.n_segments} segments"
+        )
+    for name in report.claimed_but_missing:
+        yield f"missing: {name}"
+    for name, what in report.damaged.items():
+        yield f"damaged: {name}: {what}"
+    for what in report.unreadable:
+        yield f"unreadable: {what}"
+    for what in report.counters:
+        yield f"wrong: {what}"
+    for key in report.lost:
+        yield f"lost value: {key!r}"
+    for lost in report.lost_ranges:
+        start = "from the first one" if lost.after is None else f"after {lost.after!r}"
+        end = "the last one" if lost.last is None else repr(lost.last)
+        yield f"lost keys: {lost.count}, {start} to {end}"
+    for name in report.behind:
+        yield f"behind: {name} is older than the other copy of the head"
+    for name in report.orphans:
+        yield f"orphan: {name}" + (" (young)" if name in report.skipped_young else "")
+    for name in report.strangers:
+        yield f"stranger: {name}"
+    for what in report.not_checked:
+        yield f"not checked: {what}"
+    for what in report.repaired:
+        yield f"repaired: {what}"
+    for name in report.swept:
+        yield f"deleted: {name}"
+    for what, why in (("repaired", report.not_repaired), ("deleted", report.not_swept)):
+        if why:
+            yield f"not {what}: {why}"
+    if not report.db_object_exists:
+        yield "there is no head" if report.orphans else "there is no database here"
+    else:
+        yield "sound" if report.ok else "not sound"

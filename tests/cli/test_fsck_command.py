@@ -1,0 +1,80 @@
+"""`ebooklet fsck`: what it prints, and the exit status that scripts go by."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner, Result
+
+import ebooklet
+from ebooklet.cli.app import app
+from ebooklet.core.head import decode_head, encode_head
+from tests.cli.test_command import run
+
+
+def fsck(folder: Path, *options: str) -> Result:
+    return CliRunner().invoke(app, ["fsck", f"file://{folder}/db", *options])
+
+
+def fill(folder: Path) -> Path:
+    """A database in this folder; the file of its head."""
+    with ebooklet.open(f"file://{folder}/db", None, "c", value_serializer="json") as db:
+        db.update({f"k{i}": "x" * 100_000 for i in range(4)})
+        db.push()
+    return folder / "db"
+
+
+def test_what_is_sound_and_what_is_not(tmp_path: Path) -> None:
+    """0 for a sound database, 1 for one with problems, whose keys are named."""
+    fill(tmp_path)
+    done = fsck(tmp_path, "--check-objects")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[-1] == "sound"
+    largest = max((tmp_path / "db.d").iterdir(), key=lambda path: path.stat().st_size)
+    largest.unlink()
+    done = fsck(tmp_path, "--check-objects")
+    assert done.exit_code == 1
+    assert f"missing: db.d/{largest.name}" in done.stdout
+    assert "lost value: 'k3'" in done.stdout
+    assert done.stdout.splitlines()[-1] == "not sound"
+    done = fsck(tmp_path, "--repair", "--json")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    assert (done.exit_code, answer["exit"], answer["ok"]) == (1, 1, False)
+    assert answer["lost"] == ["k0", "k1", "k2", "k3"]
+    assert answer["not_repaired"]
+
+
+def test_a_mistake_in_the_command(tmp_path: Path) -> None:
+    """2, as for every command, and what is wrong."""
+    done = fsck(tmp_path, "--min-age", "-1")
+    assert done.exit_code == 2
+    assert "seconds" in done.stderr
+    assert CliRunner().invoke(app, ["fsck"]).exit_code == 2
+
+
+def test_what_cannot_be_looked_at(tmp_path: Path) -> None:
+    """4 where there is no database, it cannot be listed, or this version may not write it."""
+    assert fsck(tmp_path).exit_code == 4
+    path = fill(tmp_path)
+    path.write_bytes(
+        encode_head(replace(decode_head(path.read_bytes(), key="db"), required_bits=4))
+    )
+    assert fsck(tmp_path).exit_code == 1
+    done = fsck(tmp_path, "--repair")
+    assert done.exit_code == 4
+    assert "upgrade" in done.stderr
+    path.unlink()
+    done = fsck(tmp_path)
+    assert done.exit_code == 1  # segments without a head
+    assert "there is no head" in done.stdout
+
+
+def test_as_a_process() -> None:
+    """The status leaves the process, and the message is the error's, without a traceback."""
+    done = run("fsck", "http://127.0.0.1:9/bucket/db")
+    assert done.returncode == 4
+    assert "listed" in done.stderr
+    assert "Traceback" not in done.stderr

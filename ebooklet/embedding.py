@@ -37,6 +37,8 @@ from ebooklet.services.policy import ConflictPolicy, check_policy
 from ebooklet.services.reopening import reopen_copy
 from ebooklet.services.request import FLAGS, Flag, Request, check_flag
 from ebooklet.services.settings import Settings
+from ebooklet.services.staying import check_version_goes
+from ebooklet.services.versions import VersionLike
 
 if TYPE_CHECKING:
     from ebooklet.plugins.hooks import Hooks
@@ -59,6 +61,8 @@ class Database(EBooklet[V], Generic[V]):
         clock: time and randomness.
         db_key: the database's name in `remote`.
         flag: "r" read, "w" write what exists, "c" create it if missing, "n" start anew.
+        version: the commit to open, with flag "r": a tag, a branch, an id or its beginning, a seq,
+            or a datetime. The handle stays at it.
         lock_timeout: seconds to wait for the lock.
         force_lock: take the lock from whoever holds it.
         conflict: what a push does with keys changed on both sides: "error", "ours", "theirs", or a
@@ -102,6 +106,7 @@ class Database(EBooklet[V], Generic[V]):
         clock: Clock,
         db_key: str = "db",
         flag: Flag = "c",
+        version: VersionLike | None = None,
         lock_timeout: float = DEFAULT_LOCK_TIMEOUT_S,
         force_lock: bool = False,
         conflict: ConflictPolicy = "error",
@@ -112,6 +117,7 @@ class Database(EBooklet[V], Generic[V]):
     ) -> None:
         check_flag(flag, FLAGS)
         check_policy(conflict)
+        check_version_goes(version, flag=flag, offline=False)
         check_seconds("lock_timeout", lock_timeout)
         _check_parts(
             local=(local, (LocalStore, LocalHalf)),
@@ -137,6 +143,7 @@ class Database(EBooklet[V], Generic[V]):
             explicit_serializer=serializer.name,
             only="database",
             keyring=keyring,
+            version=version,
             owns_local=isinstance(local, LocalHalf),  # opened for this one
             owns_remote=False,
             settings=Settings(

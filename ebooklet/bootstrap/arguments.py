@@ -23,6 +23,8 @@ from ebooklet.services.packing import UNSET, GroupBytes, check_packing
 from ebooklet.services.place import RemoteLike
 from ebooklet.services.policy import ConflictPolicy, check_policy
 from ebooklet.services.request import FLAGS, Flag, check_flag
+from ebooklet.services.staying import check_version_goes
+from ebooklet.services.versions import VersionLike
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Lock: TypeAlias = str | LockService  # "exclusive", "optimistic", or what is registered so
@@ -38,6 +40,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 class OpenOptions(TypedDict, total=False):
     """The keyword-only options of `open`, for type checkers and for those that pass them on."""
 
+    version: VersionLike | None
     lock: Lock
     lock_timeout: float
     force_lock: bool
@@ -58,6 +61,7 @@ class OpenOptions(TypedDict, total=False):
 class Options:
     """`OpenOptions` with their defaults; `open` says what each is."""
 
+    version: VersionLike | None = None
     lock: Lock = "exclusive"
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT_S
     force_lock: bool = False
@@ -96,6 +100,7 @@ class Options:
                 "offline=True goes with flag 'r' only; to write where the remote may be out of "
                 "reach, pass offline='auto'"
             )
+        check_version_goes(self.version, flag=flag, offline=self.offline)
         check_seconds("lock_timeout", self.lock_timeout)
         if self.force_lock not in (True, False):  # "no" would count as yes
             raise TypeError(f"force_lock must be True or False, not {self.force_lock!r}")

@@ -55,6 +55,7 @@ def compose(
         accept_serializer=accept,
         only=given.type if given.only else None,
         keyring=keyring_of(options.encryption),
+        version=options.version,
         group_bytes=options.group_bytes,
         falls_back=options.offline == "auto",
         owns_local=isinstance(options.local, str),

@@ -75,6 +75,8 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
             grows by itself.
         buffer_size: bytes of local writes that are collected before they go to the system.
         remote_conn_group: create a connection group; an existing one is known as such.
+        version: the commit to open, read-only: a tag, a branch, an id or its beginning, a seq, or a
+            datetime. The handle stays at it, and its `file_path`, if any, is for it alone.
         lock: "exclusive" holds the write lock while open; "optimistic" does not, and pushes that
             meet another's commit are merged; where the server cannot decide a race, each takes the
             lock for a moment. Which lock that is goes by what the server was found to keep; the

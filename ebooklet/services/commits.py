@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from ebooklet.core.commit import MAX_COMMIT_BYTES, Commit, decode_commit
 from ebooklet.core.names import segment_key
@@ -11,6 +13,17 @@ from ebooklet.core.segment import check_block
 from ebooklet.errors import EBookletError, RemoteIntegrityError
 from ebooklet.ports.remote_store import ByteRange, RemoteStore
 from ebooklet.services.parts import checked
+
+# Nodes lie before the record that ends their segment, the root last: a few more bytes for a request.
+_LOOK_BACK: Final = 32 * 1024
+
+
+class RecordRead(NamedTuple):
+    """A record, and the bytes of its segment that were read along with it."""
+
+    commit: Commit
+    start: int  # offset of `before` in the segment
+    before: bytes
 
 
 class CommitReader:
@@ -34,6 +47,31 @@ class CommitReader:
                 yield self._unreadable(ref, "it is above the size limit")
             else:
                 yield self._record(ref, next(bodies))
+
+    def read_around(self, ref: CommitRef) -> RecordRead:
+        """One record, and what lies before it in its segment, by one request.
+
+        Raises:
+            ObjectNotFound: its segment is gone.
+            RemoteIntegrityError: it is damaged, or not the one that is named.
+            EBookletError: it cannot be fetched.
+        """
+        block = ref.block
+        if block.length > MAX_COMMIT_BYTES:
+            raise self._unreadable(ref, "it is above the size limit")
+        start = max(0, block.offset - _LOOK_BACK)
+        part = replace(self._part(ref), start=start)
+        (body,) = self._remote.get_ranges([part])
+        n_before = block.offset - start
+
+        def split(data: bytes) -> RecordRead:
+            check_block(data[n_before:], block, part.key)
+            return RecordRead(decode_commit(data[n_before:], ref.id), start, data[:n_before])
+
+        read = checked(self._remote, part, body, split)
+        if read.commit.seq != ref.seq:
+            raise self._unreadable(ref, f"it says seq {read.commit.seq}")
+        return read
 
     def _part(self, ref: CommitRef) -> ByteRange:
         block = ref.block

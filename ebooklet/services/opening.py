@@ -27,6 +27,7 @@ from ebooklet.services.refusals import (
 from ebooklet.services.request import Request, offline
 from ebooklet.services.settings import Settings
 from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.staying import at_version, check_unchanged, settle_half
 from ebooklet.services.working_copy import WorkingCopy
 
 logger = logging.getLogger("ebooklet.open")
@@ -38,6 +39,7 @@ def open_copy(request: Request) -> WorkingCopy:
     Raises:
         RemoteMissingError: flag r or w, and neither half exists.
         UUIDMismatchError: the halves belong to different databases; nothing was changed.
+        UnknownVersionError, SnapshotExpired: see `staying.at_version`.
         LockTimeout, LockLostError, AccessDenied, RemoteUnavailable, UnsupportedFormatError, …:
             locks taken on the way are free again, files closed.
     """
@@ -88,6 +90,8 @@ def _open(request: Request, undo: ExitStack) -> WorkingCopy:
     current, shown = read_both(request)
     check_exists(request, current)
     check_head(request, current)
+    if request.version is not None:
+        request, current = at_version(request, current)
     claim = Claim(None if current is None else current.head.proto, None, current)
     if current is not None or request.flag == "n" or not request.open_half.exists:
         check_mirror(shown, current.head.uuid if current else None, request.db_key)
@@ -129,6 +133,9 @@ def _open(request: Request, undo: ExitStack) -> WorkingCopy:
         current = copy.heads.of_branch(current)
     if request.flag == "n":
         attach_anew(copy, current)
+    elif current is not None and request.version is not None:
+        attach(copy, settle_half(copy, current, request.version), local.condition, writes=False)
+        check_unchanged(copy)
     else:
         attach(copy, current, local.condition, writes=writes)
     return copy

@@ -69,11 +69,13 @@ def pull(copy: WorkingCopy) -> PullResult:
         RemoteMissingError: this copy had a remote, and it is gone.
         RemoteRewound: the remote shows an older head than one seen before.
         OfflineError: the database was opened offline.
+        ReadOnlyError: it was opened at a version, which stays what it is.
         PluginError: a hook of this very pull called it.
         Exception: what a hook raised about a conflict. The pull has happened; the conflicts it met
             stay.
     """
     copy.require_online("pull")
+    copy.require_following("pull")
     check_reentry(copy, "pull")
     with telling_evictions(copy) as failures:
         result = _pull(copy)

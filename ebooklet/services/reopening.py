@@ -39,7 +39,7 @@ def reopen_copy(copy: WorkingCopy, request: Request, flag: Mode) -> None:
 
     Raises:
         ValueError: another flag; or "w" of a handle that was opened with `offline=True`.
-        ReadOnlyError: "w", and one of the halves can only be read.
+        ReadOnlyError: "w", and one of the halves can only be read, or it shows a version.
         LockTimeout: "w", and another writer kept the lock.
         PushInProgressError: a push is under way on this handle.
         EBookletError: "w", and the remote failed, or is another database by now.
@@ -48,6 +48,8 @@ def reopen_copy(copy: WorkingCopy, request: Request, flag: Mode) -> None:
     copy.require_open()
     request = replace(request, flag=flag, force_lock=False)
     writes, wrote = flag == "w", copy.settings.writable
+    if writes:
+        copy.require_following("reopen")
     fell_back = copy.settings.offline and not request.settings.offline
     if writes == wrote and not fell_back:
         return

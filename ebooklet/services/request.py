@@ -15,6 +15,7 @@ from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S, ChooseLock, no_
 from ebooklet.services.mirrors import Mirror
 from ebooklet.services.packing import UNSET, GroupBytes
 from ebooklet.services.settings import Settings
+from ebooklet.services.versions import VersionLike
 
 Flag: TypeAlias = Literal["r", "w", "c", "n"]
 FLAGS: Final[tuple[Flag, ...]] = get_args(Flag)
@@ -52,6 +53,7 @@ class Request:
         accept_serializer: raises for a stored name whose values are not to be read.
         only: the only type of database that will do; None takes either.
         keyring: opens encrypted databases.
+        version: the commit to stay at; None follows the branch.
         group_bytes: an option of EBooklet 0.11, see `ebooklet.services.packing`.
         owns_local: the local half is opened for this handle, and closed with it.
         owns_remote: and so is the remote.
@@ -74,6 +76,7 @@ class Request:
     accept_serializer: Callable[[str], object] = _accept_any
     only: DatabaseType | None = None
     keyring: Keyring = field(default_factory=Keyring)
+    version: VersionLike | None = None
     group_bytes: GroupBytes = UNSET
     owns_local: bool = True
     owns_remote: bool = True

@@ -23,4 +23,5 @@ class Settings:
     branch: str | None = None  # None: the head's default one
     author: str = ""
     version: str = ""  # of the library, written into heads
+    stays_at: bytes | None = None  # id of a commit; None follows the branch
     group_bytes: int = DEFAULT_GROUP_BYTES  # shown to older programs; has no effect

@@ -20,6 +20,7 @@ from ebooklet.errors import (
     EBookletError,
     EncryptionError,
     ForkedProcessError,
+    LocalFileError,
     LockTimeout,
     OfflineError,
     ReadOnlyError,
@@ -225,7 +226,28 @@ class WorkingCopy:
             self._behind = True
             self.local.acknowledge()
             self.reload()
+            self._require_version()
             self._behind = False
+
+    def _require_version(self) -> None:
+        shown = self.settings.stays_at
+        if shown is not None and (self.base is None or self.base.ref.id != shown):
+            raise LocalFileError(
+                f"another process has moved {self.local.location} to another commit than the "
+                "version that is shown here: open the version again, with a file of its own",
+                op="read",
+                key=self.db_key,
+            )
+
+    def require_following(self, op: str) -> None:
+        """Raise `ReadOnlyError` on a handle that stays at one commit."""
+        if self.settings.stays_at is not None:
+            raise ReadOnlyError(
+                f"cannot {op}: the database {self._name} was opened at a version, which stays what "
+                "it is; open it without version=",
+                op=op,
+                key=self.db_key,
+            )
 
     def shut(self) -> ValueError:
         """What a closed handle says."""

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         ReplaceConflict,
         SerializationError,
         SnapshotExpired,
+        StagedExpired,
         StoreError,
         UnknownNameError,
         UnknownVersionError,
@@ -77,6 +78,8 @@ if TYPE_CHECKING:
     from ebooklet.services.migration.report import MigrationReport
     from ebooklet.services.packing import DEFAULT_GROUP_BYTES
     from ebooklet.services.pull import PullResult
+    from ebooklet.services.staging.result import Staged
+    from ebooklet.services.staging.writer import StagedWriter
     from ebooklet.services.tags import TagInfo
     from ebooklet.services.trash import DroppedRef
     from ebooklet.session import RemoteLock, RemoteSession
@@ -136,6 +139,9 @@ __all__ = [
     "S3Connection",
     "SerializationError",
     "SnapshotExpired",
+    "Staged",
+    "StagedExpired",
+    "StagedWriter",
     "StoreError",
     "TagInfo",
     "UUIDMismatchError",
@@ -178,6 +184,8 @@ _HOMES = {
     "S3Connection": "ebooklet.connection",
     "UNKNOWN": "ebooklet.core.merge",
     "TagInfo": "ebooklet.services.tags",
+    "Staged": "ebooklet.services.staging.result",
+    "StagedWriter": "ebooklet.services.staging.writer",
     "fsck": "ebooklet.bootstrap",
     "migrate": "ebooklet.bootstrap",
     "open": "ebooklet.bootstrap",

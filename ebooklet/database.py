@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 from uuid import UUID
 
 from ebooklet.core.closeable import Closeable
 from ebooklet.core.timestamps import Timestamp, to_microseconds
 from ebooklet.errors import EBookletError
+from ebooklet.parallel import ParallelCopy, WriterPlaces
 from ebooklet.ports.lock_service import Lease
 from ebooklet.ports.serializer import Serializer
 from ebooklet.services import writing
@@ -30,15 +30,13 @@ from ebooklet.services.removal import delete_remote
 from ebooklet.services.reopening import Mode
 from ebooklet.services.rotation import rotate
 from ebooklet.services.transfer import copy_database
-from ebooklet.services.workers import map_items
 from ebooklet.services.working_copy import WorkingCopy
 from ebooklet.versioned import VersionedCopy
 
 V = TypeVar("V")
-Result = TypeVar("Result")
 
 
-class EBooklet(VersionedCopy[V], Closeable, Generic[V]):
+class EBooklet(ParallelCopy[V], VersionedCopy[V], Closeable, Generic[V]):
     """A `MutableMapping[str, V]` in one local file, kept in step with a remote database.
 
     Made by `ebooklet.open`. Reads and writes are local; `push` and `pull` move data, and reading
@@ -49,6 +47,7 @@ class EBooklet(VersionedCopy[V], Closeable, Generic[V]):
         serializer: of the values.
         open_place: opens other remote databases, as `copy_remote` needs them.
         reopen: changes the working copy's mode in place.
+        writer_places: how forked writers find the database.
 
     Example:
         >>> import ebooklet
@@ -64,8 +63,9 @@ class EBooklet(VersionedCopy[V], Closeable, Generic[V]):
         serializer: Serializer,
         open_place: OpenPlace,
         reopen: Callable[[WorkingCopy, Mode], None],
+        writer_places: WriterPlaces,
     ) -> None:
-        super().__init__(copy, serializer)
+        super().__init__(copy, serializer, writer_places)
         self._open_place = open_place
         self._reopen = reopen
         # A handle that is dropped, or lost at the interpreter's exit, is closed all the same.
@@ -80,45 +80,6 @@ class EBooklet(VersionedCopy[V], Closeable, Generic[V]):
             The failures by key, empty when all went well.
         """
         return load(self._copy, keys)
-
-    def map(
-        self,
-        func: Callable[[str, V], Result | None],
-        keys: Iterable[str] | None = None,
-        n_workers: int | None = None,
-        *,
-        executor: Executor | None = None,
-    ) -> Generator[Result, None, None]:
-        """Run `func(key, value)` for many items at once, and yield its results as they finish.
-
-        By default in new processes, so a script that calls it needs `if __name__ == "__main__":`
-        around what it does, and `func`, like a serializer class of your own, must be defined at
-        the top of a module. Writing to the database meanwhile is allowed; what is written is not
-        seen by an iteration that has begun.
-
-        Args:
-            func: returns whatever is to be yielded, by custom a pair (key, value); None is
-                skipped.
-            keys: which; unknown ones are skipped. None: all.
-            n_workers: number of processes, by default as many as processors; or of an executor's
-                workers to be kept busy.
-            executor: runs the function instead: threads, processes, or other machines. It stays
-                open.
-
-        Raises:
-            TypeError: without an executor, for a function that cannot be pickled.
-            BaseException: what `func` raised; what was not begun by then is not run.
-
-        Example:
-            >>> import ebooklet
-            >>> from concurrent.futures import ThreadPoolExecutor
-            >>> with ebooklet.open("memory://squares", flag="c", value_serializer="json") as db:
-            ...     db.update({"a": 2, "b": 3})
-            ...     with ThreadPoolExecutor() as pool:
-            ...         sorted(db.map(lambda key, value: (key, value**2), executor=pool))
-            [('a', 4), ('b', 9)]
-        """
-        return map_items(self._copy, self._serializer, func, keys, n_workers, executor)
 
     # Moving data
 

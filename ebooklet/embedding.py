@@ -7,7 +7,7 @@ registry, no environment and no cache folder, and keeps nothing in globals.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import NoneType
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -162,12 +162,30 @@ class Database(EBooklet[V], Generic[V]):
                 serializer,
                 _place_opener(db_key, clock, probes),
                 lambda copy, mode: reopen_copy(copy, request, mode),
+                lambda keys: _WriterPlace(
+                    remote, db_key, clock, encryption if keys is None else keys
+                ),
             )
             if hooks is not None and (bound := hooks.bound_to(self)) is not None:
                 set_hooks(copy, bound, flag)
         except BaseException:
             close_copy(copy)
             raise
+
+
+@dataclass(frozen=True)
+class _WriterPlace:
+    """Opens the place of a forked writer, of the built parts; a pickle holds theirs."""
+
+    remote: RemoteStore | None = field(repr=False)
+    db_key: str
+    clock: Clock = field(repr=False)
+    encryption: EncryptionLike | Keyring | None = field(repr=False)
+
+    def __call__(self) -> RemotePlace:
+        assert self.remote is not None  # noqa: S101  # what has none is not forked
+        place = _place_opener(self.db_key, self.clock, None)(self.remote)
+        return replace(place, keyring=keyring_of(self.encryption))
 
 
 def _check_parts(**parts: tuple[object, tuple[type, ...]]) -> None:

@@ -40,6 +40,7 @@ __all__ = [
     "ReplaceConflict",
     "SerializationError",
     "SnapshotExpired",
+    "StagedExpired",
     "StoreError",
     "UUIDMismatchError",
     "UnknownNameError",
@@ -172,6 +173,21 @@ class UnknownVersionError(EBookletError, ValueError):
 
 class SnapshotExpired(EBookletError):
     """The snapshot in use is no longer retained by the remote: pull, then repeat."""
+
+
+class StagedExpired(EBookletError):
+    """What a staged writer laid into the bucket is not there any more: run its task again.
+
+    Args:
+        message: what to do.
+        number: of the result among those that were to be merged, counted from 0.
+    """
+
+    def __init__(
+        self, message: str, *, number: int, op: str | None = None, key: str | None = None
+    ) -> None:
+        super().__init__(message, op=op, key=key)
+        self.number = number
 
 
 class GroupTooLargeError(EBookletError, ValueError):

@@ -14,6 +14,8 @@ from ebooklet.bootstrap.locking import check_lock, lock_elsewhere
 from ebooklet.bootstrap.places import place_opener
 from ebooklet.bootstrap.remotes import Remote, resolve_remote
 from ebooklet.bootstrap.serializing import accepted, serializer_name, serializer_of
+from ebooklet.bootstrap.staging import WriterPlace
+from ebooklet.core.encryption import EncryptionLike
 from ebooklet.database import EBooklet
 from ebooklet.group import RemoteConnGroup
 from ebooklet.plugins.hooks import load_hooks
@@ -234,7 +236,12 @@ def _opened(given: Arguments) -> EBooklet[Any]:
         reopen_copy(copy, request, flag)
 
     elsewhere = place_opener(clock, registry, lock_elsewhere(given.options.lock))
-    db: EBooklet[Any] = face(copy, serializer, elsewhere, reopen)
+
+    def writer_place(encryption: EncryptionLike | None) -> WriterPlace:
+        keys = given.options.encryption if encryption is None else encryption
+        return WriterPlace(given.remote_conn, keys, given.options.clock, given.options.registry)
+
+    db: EBooklet[Any] = face(copy, serializer, elsewhere, reopen, writer_place)
     if (bound := hooks.bound_to(db)) is not None:
         set_hooks(copy, bound, given.flag)
     return db

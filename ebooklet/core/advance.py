@@ -182,6 +182,7 @@ def first_head(
         tip=tip,
         ms=tip.ms,
         version="",
-        gc=replace(former.gc, pending=()) if former else Gc(),
+        # To whoever staged segments before, a deletion is a collection of all that was there.
+        gc=Gc(former.gc.epoch + 1, former.gc.floor) if former else Gc(),
         name=name,
     )

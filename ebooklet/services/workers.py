@@ -15,23 +15,20 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from queue import SimpleQueue
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from ebooklet.core.batches import take_batch
 from ebooklet.core.keys import check_keys
 from ebooklet.core.numbers import check_whole
 from ebooklet.ports.serializer import Serializer
 from ebooklet.services.iterating import iter_keys
+from ebooklet.services.staging.writer import StagedWriter
 from ebooklet.services.streaming import stream
 from ebooklet.services.working_copy import WorkingCopy
 
-Result = TypeVar("Result")
 Item: TypeAlias = tuple[str, bytes]
 
 _BATCHES_A_WORKER: Final = 2  # one that it works on, and one that waits for it
-_BATCH_BYTES: Final = 1 << 20
-_BATCH_ITEMS: Final = 256
-_QUICK_S: Final = 0.02  # a batch that took less costs more to send than it need
 
 
 class _Done(NamedTuple):
@@ -39,14 +36,32 @@ class _Done(NamedTuple):
     seconds: float
 
 
+class _BatchSize(NamedTuple):
+    n_items: int
+    n_bytes: int
+    quick_s: float  # a batch that took less costs more to send than it need
+
+
+_YIELDED: Final = _BatchSize(256, 1 << 20, 0.02)
+# Each staging has requests of its own, and a segment: fewer and larger ones.
+_WRITTEN: Final = _BatchSize(16_384, 8 << 20, 2.0)
+
+
+class _Work(NamedTuple):
+    run: Callable[..., _Done]
+    given: tuple[object, ...]  # to each call, before the batch
+    size: _BatchSize
+
+
 def map_items(
     copy: WorkingCopy,
     serializer: Serializer,
-    func: Callable[[str, Any], Result | None],
+    func: Callable[[str, Any], Any],
     keys: Iterable[str] | None,
     n_workers: int | None,
     executor: Executor | None,
-) -> Generator[Result, None, None]:
+    writer: StagedWriter[Any] | None = None,
+) -> Generator[Any, None, None]:
     """Yield what `func(key, value)` returns, as it finishes; None is left out.
 
     Args:
@@ -57,6 +72,7 @@ def map_items(
             iteration begins.
         n_workers: number of processes, or of an executor's workers to be kept busy.
         executor: stays open; None starts processes, and ends them with the iteration.
+        writer: writes the results, pairs (key, value), in the worker; what it staged is yielded.
 
     Raises:
         TypeError: there is no executor, and `func` cannot be sent to another process.
@@ -67,21 +83,24 @@ def map_items(
         check_whole("n_workers", n_workers)
     n_workers = n_workers or os.cpu_count() or 1
     if executor is None:
-        _check_can_travel(func, serializer)
+        _check_can_travel(func=func, value_serializer=serializer, writer=writer)
     names = chain.from_iterable(iter_keys(copy)) if keys is None else check_keys(keys)
     values = stream(copy, names)
     items = ((key, found.value) for key, found in values if found is not None)
-    return _run(copy, items, serializer, func, n_workers, executor)
+    if writer is None:
+        work = _Work(_apply, (func, serializer), _YIELDED)
+    else:
+        work = _Work(_write, (func, serializer, writer), _WRITTEN)
+    return _run(copy, items, work, n_workers, executor)
 
 
 def _run(
     copy: WorkingCopy,
     items: Iterator[Item],
-    serializer: Serializer,
-    func: Callable[[str, Any], Result | None],
+    work: _Work,
     n_workers: int,
     executor: Executor | None,
-) -> Generator[Result, None, None]:
+) -> Generator[Any, None, None]:
     done: SimpleQueue[Future[_Done]] = SimpleQueue()
     under_way: set[Future[_Done]] = set()
     limit = 1  # items of a batch; grows while batches are quick
@@ -91,9 +110,9 @@ def _run(
         exhausted = False
         while True:
             while not exhausted and len(under_way) < _BATCHES_A_WORKER * n_workers:
-                batch, exhausted = take_batch(items, limit, _BATCH_BYTES)
+                batch, exhausted = take_batch(items, limit, work.size.n_bytes)
                 if batch:
-                    future = pool.submit(_apply, func, serializer, batch)
+                    future = pool.submit(work.run, *work.given, batch)
                     under_way.add(future)
                     future.add_done_callback(done.put)
             if not under_way:
@@ -102,8 +121,8 @@ def _run(
             under_way.discard(finished)
             copy.require_open()
             results, seconds = _result(finished)
-            if seconds < _QUICK_S:
-                limit = min(2 * limit, _BATCH_ITEMS)
+            if seconds < work.size.quick_s:
+                limit = min(2 * limit, work.size.n_items)
             yield from results
 
 
@@ -112,6 +131,28 @@ def _apply(func: Callable[[str, Any], Any], serializer: Serializer, batch: Seque
     began = time.perf_counter()
     results = [func(key, serializer.loads(raw)) for key, raw in batch]
     return _Done([one for one in results if one is not None], time.perf_counter() - began)
+
+
+def _write(
+    func: Callable[[str, Any], Any],
+    serializer: Serializer,
+    writer: StagedWriter[Any],
+    batch: Sequence[Item],
+) -> _Done:
+    """What runs in the worker, where it writes."""
+    began = time.perf_counter()
+    results, _ = _apply(func, serializer, batch)
+    for one in results:
+        if not isinstance(one, tuple) or len(one) != 2:
+            raise TypeError(
+                "with write=True the function returns pairs (key, value), or None; not "
+                f"{type(one).__name__}"
+            )
+    if not results:
+        return _Done([], time.perf_counter() - began)
+    with writer:
+        writer.update(results)
+    return _Done([writer.result], time.perf_counter() - began)
 
 
 def _result(finished: Future[_Done]) -> _Done:
@@ -131,8 +172,8 @@ def _cancel(under_way: set[Future[_Done]]) -> None:
         future.cancel()
 
 
-def _check_can_travel(func: object, serializer: Serializer) -> None:
-    for what, thing in (("func", func), ("the value_serializer", serializer)):
+def _check_can_travel(**parts: object) -> None:
+    for what, thing in parts.items():
         try:
             pickle.dumps(thing)
         except Exception as exc:  # pickling runs foreign code, which may raise anything

@@ -50,6 +50,7 @@ SECOND_BASES: dict[str, tuple[type[Exception], ...]] = {
     "InvalidURLError": (ValueError, TypeError),
     "UnknownNameError": (ValueError,),
     "ForkedProcessError": (RuntimeError,),
+    "StagedExpired": (),
 }
 ONE_PLACE = pytest.mark.parametrize("place", ["memory"], indirect=True)
 

@@ -77,7 +77,9 @@ def test_groups(
     assert "summer: Months of summer: 01, 02, 12" in capfd.readouterr().out
 
 
-@pytest.mark.parametrize("script", ["s3_credentials", "groups", "public_reading", "local_server"])
+@pytest.mark.parametrize(
+    "script", ["s3_credentials", "groups", "dask_cluster", "public_reading", "local_server"]
+)
 def test_without_what_it_needs(script: str) -> None:
     """A line of usage, and exit code 2: no traceback."""
     path = EXAMPLES / f"{script}.py"

@@ -1,0 +1,1 @@
+"""Staging: writers anywhere lay values into the bucket, and one commit takes them in (decision 0038)."""

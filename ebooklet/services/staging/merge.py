@@ -1,0 +1,401 @@
+"""Merging: what writers anywhere have staged becomes one commit (decision 0038)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from hashlib import blake2b
+from itertools import chain
+from typing import Final
+
+from ebooklet.core import merge
+from ebooklet.core.entry import Entry, Place
+from ebooklet.core.head import Head, Recent, decode_log_row, encode_head, log_key
+from ebooklet.core.index.lookup import scan
+from ebooklet.core.names import segment_key, sid_ms
+from ebooklet.core.sealing import Content
+from ebooklet.errors import (
+    EBookletError,
+    ObjectNotFound,
+    RemoteDeleted,
+    RemoteMissingError,
+    ReplaceConflict,
+    StagedExpired,
+    UUIDMismatchError,
+)
+from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
+from ebooklet.services.draft import Draft, Edit
+from ebooklet.services.explaining import explaining
+from ebooklet.services.hooking import check_reentry, telling_evictions
+from ebooklet.services.place import place_of
+from ebooklet.services.policy import ConflictPolicy, check_policy
+from ebooklet.services.pull import advance_base, report_all
+from ebooklet.services.push import check_message, check_target
+from ebooklet.services.resolving import Answer, Merged, has_rules
+from ebooklet.services.rewriting import moved
+from ebooklet.services.settling import settle_pulled
+from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.staging.cases import Case, Cases
+from ebooklet.services.staging.result import Staged, StagedSegment
+from ebooklet.services.upload import SegmentUploader
+from ebooklet.services.working_copy import WorkingCopy
+
+logger = logging.getLogger("ebooklet.push")
+
+# A head is to stay small, and so is the table of segments in it. Smaller segments are laid
+# together, at the price of reading and sending their values once more.
+_FEW_SEGMENTS: Final = 32
+_LARGE_SEGMENT: Final = 1 << 20  # bytes
+_MOST_SEGMENTS: Final = 1024
+
+
+def merge_staged(
+    copy: WorkingCopy,
+    results: Sequence[Staged],
+    *,
+    message: str = "",
+    conflict: ConflictPolicy | None = None,
+) -> PushResult:
+    """Commit what staged writers have laid down, in one atomic step.
+
+    Of results that set or delete one key, the last-named decides. What is pending on this handle
+    stays so. Results that were merged before, together and in this order, are not merged again.
+
+    Args:
+        copy: the working copy, writable.
+        results: of the writers, which may have been forked from different states.
+        message: of the commit, at most 4 KiB of UTF-8.
+        conflict: what to do with keys that others have changed since their writer was forked;
+            None uses the handle's own.
+
+    Raises:
+        ConflictError: others have changed keys since; nothing was committed.
+        StagedExpired: what was staged is not there any more; nothing was committed.
+        UUIDMismatchError: something was staged for another database.
+        ReplaceConflict: the next push is to replace the whole database.
+        EBookletError: see `push`. The results can be merged again.
+    """
+    copy.require_writable("merge")
+    copy.require_online("merge")
+    if conflict is not None:
+        check_policy(conflict)
+    check_message(message)
+    check_target(copy)
+    check_reentry(copy, "push")
+    for each in results:
+        _check_fits(copy, each)
+    if not any(each.n_set or each.n_deleted for each in results):
+        return PushResult(updated=False)
+    with telling_evictions(copy) as failures:
+        result = carry_out(
+            copy,
+            lambda: StagedMerge(copy, results, message, conflict or copy.settings.conflict),
+        )
+    if copy.hooks is not None:
+        failures += copy.hooks.after_push(result)
+        result = replace(result, hook_failures=tuple(failures))
+    return result
+
+
+def _check_fits(copy: WorkingCopy, staged: Staged) -> None:
+    if staged.uuid != copy.uuid or staged.serializer != copy.settings.value_serializer:
+        raise UUIDMismatchError(
+            f"what was staged for the database {staged.uuid} cannot be merged into {copy.uuid}; "
+            "nothing was changed. Merge it into the one that was forked",
+            op="merge",
+            key=copy.db_key,
+        )
+
+
+class StagedMerge(Write):
+    """One logical write of what lies staged in the bucket.
+
+    Its id is made of the results' own: of whoever merges them again, and be it after a crash, all
+    find out that it is done (FORMAT §6 step 5).
+
+    Args:
+        copy: the working copy, writable.
+        results: what is to be merged.
+        message: of the commit.
+        conflict: what to do with keys that others have changed.
+    """
+
+    op = "merge"
+
+    def __init__(
+        self,
+        copy: WorkingCopy,
+        results: Sequence[Staged],
+        message: str,
+        conflict: ConflictPolicy,
+    ) -> None:
+        super().__init__(copy, message, force=False, conflict=conflict)
+        self.results = results
+        self.write_id = _write_id(results)
+        self._landed: Snapshot | None = None
+        self._anew: dict[Place, Place] = {}  # laid down anew by earlier attempts
+
+    def run(self) -> PushResult:
+        """Commit, and then take the commit in as a pull does: nothing pending was part of it."""
+        copy = self.copy
+        before = copy.base
+        result = super().run()
+        if self._landed is not None:
+            rules = partial(settle_pulled, copy, before=before)
+            advance_base(copy, self._landed, rules if has_rules(copy) else report_all)
+        return result
+
+    def _forget_attempts(self) -> None:
+        super()._forget_attempts()
+        self._anew.clear()
+
+    def _write(self, base: Snapshot | None, *, replacing: bool, metadata: bool) -> Outcome:
+        copy = self.copy
+        if replacing:
+            raise ReplaceConflict(
+                "cannot merge: the next push replaces the whole database; push or discard() first",
+                op="merge",
+                key=copy.db_key,
+            )
+        if base is None:
+            raise RemoteMissingError(
+                "cannot merge: there is no database here any more, so that nothing of what was "
+                "staged for it is kept; push it, and stage anew",
+                op="merge",
+                key=copy.db_key,
+            )
+        done = self._find_done(base)
+        if done is not None:
+            return Outcome(
+                {}, PushResult(updated=False, seq=done.seq, commit=done.commit.id.hex()), None
+            )
+        self._check_dictionaries(base.head)
+        with self._seeking():
+            return self._settled(base)
+
+    def _settled(self, base: Snapshot) -> Outcome:
+        copy = self.copy
+        cases = Cases(copy, base, self.results)
+        answers = cases.answers(self.conflict)
+        kept = self._kept_segments(base.head)
+        uploader = self._uploader(base)
+        counted = _Counted()
+        try:
+            draft = self._draft(base, base.root, uploader, self.placed)
+            edits = self._edits(base, cases, answers, kept.keys(), uploader, counted)
+            first = next(edits, None)
+            if first is None:
+                return Outcome({}, PushResult(updated=False), None)
+            with explaining(copy):
+                root = draft.build(chain((first,), edits))
+            self.lengths |= {sid: segment.length for sid, segment in kept.items()}
+            self.segment_kinds |= {sid: segment.kind for sid, segment in kept.items()}
+            head = self._next_head(base, draft, root, uploader, replacing=False)
+            self._finish(uploader)
+        finally:
+            uploader.close()
+        self._landed = self._land(head, base, draft)
+        result = PushResult(
+            updated=True,
+            seq=head.seq,
+            commit=self._landed.ref.id.hex(),
+            n_set=counted.n_set,
+            n_deleted=counted.n_deleted,
+            bytes_up=uploader.bytes_sent,
+        )
+        logger.info(
+            "merged %d staged results as commit %d: %d keys set, %d deleted",
+            *(len(self.results), result.seq, result.n_set, result.n_deleted),
+        )
+        # Without a snapshot: the base moves in `run`, by what the commit changed.
+        return Outcome({}, result, None)
+
+    def _land(self, head: Head, base: Snapshot | None, draft: Draft) -> Snapshot:
+        """Move the head; not journalled, as nothing pending here is settled by it."""
+        copy = self.copy
+        snapshot = copy.heads.commit(head, encode_head(head), base, copy.lease)
+        copy.nodes.remember(draft.node_data)
+        return snapshot
+
+    def _metadata_fields(self, uploader: SegmentUploader) -> Mapping[str, object]:
+        return {}  # what is pending of them stays pending
+
+    # What was merged before, or cannot be
+
+    def _find_done(self, base: Snapshot) -> Recent | None:
+        """The row of the history that says that these results are merged, while it is retained.
+
+        What is older says nothing: after a deletion the history goes on, and what it tells of is
+        gone.
+        """
+        head, oldest = base.head, base.line.oldest_seq
+        row = head.find_write(self.write_id)
+        since = max(min(each.seen.seq for each in self.results), oldest)
+        if row is None and head.log is not None and (not head.recent or head.recent[0].seq > since):
+            older = chain.from_iterable(self.copy.log_nodes.scan(scan(head.log, log_key(since))))
+            rows = (decode_log_row(entry.inline) for entry in older if entry.inline is not None)
+            row = next((each for each in rows if each.write_id == self.write_id), None)
+        return row if row is not None and row.seq >= oldest else None
+
+    def _check_dictionaries(self, head: Head) -> None:
+        known = {row.id for row in head.dictionaries}
+        for number, each in enumerate(self.results):
+            needed = each.seen.dictionary
+            if (
+                needed is not None
+                and needed not in known
+                and not self.copy.dictionaries.has(needed)
+            ):
+                raise self._expired(
+                    number, "its values need a dictionary that the database has no more"
+                )
+
+    @contextmanager
+    def _seeking(self) -> Iterator[None]:
+        """Say which result is lost when a staged segment is missing."""
+        try:
+            yield
+        except EBookletError as exc:
+            missing = exc if isinstance(exc, ObjectNotFound) else exc.__cause__
+            if isinstance(exc, RemoteDeleted) or not isinstance(missing, ObjectNotFound):
+                raise
+            for number, each in enumerate(self.results):
+                names = {segment_key(self.copy.db_key, one.sid) for one in each.segments}
+                if missing.key in names:
+                    raise self._expired(
+                        number, "what was staged is not in the bucket any more"
+                    ) from exc
+            raise
+
+    def _expired(self, number: int, why: str) -> StagedExpired:
+        return StagedExpired(
+            f"result {number} of {len(self.results)} cannot be merged: {why}. Nothing was "
+            "committed: fork the database again, run the task that gave this result once more, and "
+            "merge its new result with the others",
+            number=number,
+            op="merge",
+            key=self.copy.db_key,
+        )
+
+    # Which segments stay where they are
+
+    def _kept_segments(self, head: Head) -> dict[bytes, StagedSegment]:
+        """The staged segments that the commit may name; what lies in others is laid down anew.
+
+        That a segment is not collected, nor about to be, is certain only while no garbage was
+        collected since it was minted (decision 0038).
+        """
+        sound = [
+            segment
+            for each in self.results
+            if self._is_sound(head, each)
+            for segment in each.segments
+            if sid_ms(segment.sid) > head.gc.floor
+        ]
+        sound.sort(key=lambda segment: segment.length, reverse=True)
+        return {
+            segment.sid: segment
+            for rank, segment in enumerate(sound[:_MOST_SEGMENTS])
+            if rank < _FEW_SEGMENTS or segment.length >= _LARGE_SEGMENT
+        }
+
+    def _is_sound(self, head: Head, staged: Staged) -> bool:
+        copy, seen = self.copy, staged.seen
+        return (
+            seen.epoch == head.gc.epoch
+            and seen.key_id == copy.sealer.current
+            and staged.location == place_of(copy).location
+            and copy.heads.landed(head, seen.seq, seen.write_id)
+        )
+
+    # What becomes of each key
+
+    def _edits(
+        self,
+        base: Snapshot,
+        cases: Cases,
+        answers: Mapping[str, Answer],
+        kept: Set[bytes],
+        uploader: SegmentUploader,
+        counted: _Counted,
+    ) -> Iterator[Edit]:
+        """The edits of the index, in key order; values that may not stay where they lie are moved."""
+        floor = base.head.gc.floor
+        named = {row.sid for row in base.commit.segs}
+        staged = {segment.sid for each in self.results for segment in each.segments}
+        for part in cases.parts():
+            edits: list[Edit] = []
+            for case in part:
+                entry = self._entry(case, answers, uploader)
+                if entry != case.theirs:
+                    edits.append((case.key, self._placed_before(entry, floor)))
+                    counted.n_set += entry is not None
+                    counted.n_deleted += entry is None
+            yield from self._moved(edits, staged - kept - named, uploader)
+
+    def _entry(
+        self, case: Case, answers: Mapping[str, Answer], uploader: SegmentUploader
+    ) -> Entry | None:
+        """What the key is to be."""
+        ours, theirs, verdict = case.ours, case.theirs, case.verdict
+        if verdict is merge.Verdict.CONFLICT:
+            answer = answers[case.key]
+            if isinstance(answer, Merged):
+                return (
+                    None if answer.value is None else self._laid(case.key, answer.value, uploader)
+                )
+            if answer == "theirs":
+                return theirs
+        elif verdict is merge.Verdict.DROP:
+            return theirs
+        if ours is not None and theirs is not None and ours.digest == theirs.digest:
+            return theirs._replace(timestamp=ours.timestamp)
+        return ours
+
+    def _laid(self, key: str, value: bytes, uploader: SegmentUploader) -> Entry:
+        """The entry of a value that was made of both sides."""
+        sealer, now = self.copy.sealer, self.copy.clock.now_us()
+        digest = sealer.digest(value)
+        if len(value) <= self.copy.params.inline_max:
+            return Entry(key, len(value), digest, now, value, None)
+        place = uploader.add_value(sealer.seal(Content.VALUE, value))
+        return Entry(key, len(value), digest, now, None, place)
+
+    def _placed_before(self, entry: Entry | None, floor: int) -> Entry | None:
+        if entry is None or entry.place is None:
+            return entry
+        place = self._anew.get(entry.place)
+        if place is None or sid_ms(place.sid) <= floor:
+            return entry
+        return entry._replace(place=place)
+
+    def _moved(
+        self, edits: Sequence[Edit], unsafe: Set[bytes], uploader: SegmentUploader
+    ) -> Iterator[Edit]:
+        entries = [entry for _, entry in edits if entry is not None]
+        laid = moved(self.copy, entries, lambda place: place.sid in unsafe, uploader)
+        for key, entry in edits:
+            if entry is None:
+                yield key, None
+                continue
+            new = next(laid)
+            if new.place is not None and entry.place is not None and new.place != entry.place:
+                self._anew[entry.place] = new.place
+            yield key, new
+
+
+class _Counted:
+    """What a merge changes."""
+
+    def __init__(self) -> None:
+        self.n_set = 0
+        self.n_deleted = 0
+
+
+def _write_id(results: Iterable[Staged]) -> bytes:
+    return blake2b(
+        b"".join(each.id for each in results), digest_size=16, person=b"ebk-merge"
+    ).digest()

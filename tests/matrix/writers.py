@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from threading import Barrier
-from typing import Final
+from typing import Any, Final
 
 import ebooklet
 from ebooklet.connection import S3Connection
@@ -23,14 +23,20 @@ def count(remote: str | S3Connection, file: Path, name: str, rounds: int) -> Non
 
 def race(
     remote: str | S3Connection, file: Path, name: str, rounds: int, together: Barrier
-) -> list[int]:
-    """Push keys of one's own at the same moments as the other; tell the numbers of the commits."""
-    numbers = []
-    with ebooklet.open(remote, file, "w", lock="optimistic") as db:
+) -> list[str]:
+    """Push at the same moments as others, keys of one's own and a common one; tell the commits."""
+    commits = []
+    with ebooklet.open(remote, file, "w", lock="optimistic", conflict=append) as db:
         for number in range(rounds):
             db[f"{name}/{number}"] = number
+            db["all"] = [*db["all"], f"{name}/{number}"]
             together.wait(WAIT_S)
             result = db.push()
             assert result
-            numbers.append(result.seq)
-    return numbers
+            commits.append(result.commit)
+    return commits
+
+
+def append(key: str, base: Any, ours: Any, theirs: Any) -> Any:
+    """What we have added to a list, after what others have."""
+    return theirs + ours[len(base) :]

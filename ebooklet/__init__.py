@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from ebooklet.services.differences import Difference
     from ebooklet.services.fsck.report import FsckReport
     from ebooklet.services.history import CommitInfo
+    from ebooklet.services.maintenance.report import GcReport
     from ebooklet.services.migration.report import MigrationReport
     from ebooklet.services.packing import DEFAULT_GROUP_BYTES
     from ebooklet.services.pull import PullResult
@@ -107,6 +108,7 @@ __all__ = [
     "Error",
     "ForkedProcessError",
     "FsckReport",
+    "GcReport",
     "GroupTooLargeError",
     "InvalidKeyError",
     "InvalidURLError",
@@ -173,6 +175,7 @@ _HOMES = {
     "EVariableLengthValue": "ebooklet.database:EBooklet",
     "Encryption": "ebooklet.core.encryption",
     "FsckReport": "ebooklet.services.fsck.report",
+    "GcReport": "ebooklet.services.maintenance.report",
     "KeyFile": "ebooklet.adapters.encryption.keyfile",
     "LocalHalf": "ebooklet.embedding",
     "MigrationReport": "ebooklet.services.migration.report",

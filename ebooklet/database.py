@@ -10,6 +10,7 @@ from uuid import UUID
 from ebooklet.core.closeable import Closeable
 from ebooklet.core.timestamps import Timestamp, to_microseconds
 from ebooklet.errors import EBookletError
+from ebooklet.maintained import MaintainedCopy
 from ebooklet.parallel import ParallelCopy, WriterPlaces
 from ebooklet.ports.lock_service import Lease
 from ebooklet.ports.serializer import Serializer
@@ -31,12 +32,11 @@ from ebooklet.services.reopening import Mode
 from ebooklet.services.rotation import rotate
 from ebooklet.services.transfer import copy_database
 from ebooklet.services.working_copy import WorkingCopy
-from ebooklet.versioned import VersionedCopy
 
 V = TypeVar("V")
 
 
-class EBooklet(ParallelCopy[V], VersionedCopy[V], Closeable, Generic[V]):
+class EBooklet(ParallelCopy[V], MaintainedCopy[V], Closeable, Generic[V]):
     """A `MutableMapping[str, V]` in one local file, kept in step with a remote database.
 
     Made by `ebooklet.open`. Reads and writes are local; `push` and `pull` move data, and reading

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Self, TypeAlias, TypedDict, TypeVar
 
 from ebooklet.core.encryption import EncryptionLike
 from ebooklet.core.head import DatabaseType
+from ebooklet.core.keeping import History, keep_of
 from ebooklet.core.numbers import check_seconds, check_whole
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
@@ -49,6 +50,7 @@ class OpenOptions(TypedDict, total=False):
     allow_pickle: bool | None
     conflict: ConflictPolicy
     encryption: EncryptionLike | None
+    history: History | None
     group_bytes: GroupBytes
     push_packers: int
     num_groups: None
@@ -70,6 +72,7 @@ class Options:
     allow_pickle: bool | None = None
     conflict: ConflictPolicy = "error"
     encryption: EncryptionLike | None = None
+    history: History | None = None
     group_bytes: GroupBytes = UNSET
     push_packers: int = 1
     num_groups: None = None
@@ -101,6 +104,8 @@ class Options:
                 "reach, pass offline='auto'"
             )
         check_version_goes(self.version, flag=flag, offline=self.offline)
+        if self.history is not None:
+            keep_of(self.history)
         check_seconds("lock_timeout", self.lock_timeout)
         if self.force_lock not in (True, False):  # "no" would count as yes
             raise TypeError(f"force_lock must be True or False, not {self.force_lock!r}")

@@ -11,6 +11,7 @@ from ebooklet.adapters.keyrings import keyring_of
 from ebooklet.bootstrap.arguments import Arguments
 from ebooklet.bootstrap.locking import locks_for, probe_of
 from ebooklet.bootstrap.remotes import Remote
+from ebooklet.core.keeping import keep_of
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
 from ebooklet.services.localhalf import DEFAULT_SERIALIZER, BuiltHalf, LocalHalf, OpenHalf
@@ -67,6 +68,7 @@ def compose(
             offline=options.offline is True,
             exclusive=options.lock != "optimistic",
             conflict=options.conflict,
+            keep=None if options.history is None else keep_of(options.history),
             author=_author(),
             version=ebooklet.__version__,
         ),

@@ -98,6 +98,10 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
         encryption: the keys of an encrypted database: a `KeyFile`, an `Encryption`, or a function
             from key id to key. Where no database exists yet, one that is encrypted is made. None
             opens and creates plain ones.
+        history: how much of the branch's past is retained: a number of commits, the newest
+            included; an age, as a timedelta; "all"; or 0 for the newest only. Written with the next
+            push, and kept for all writers until somebody says otherwise; older commits go with the
+            next `gc`. None leaves it as it is, which is 10 commits and 30 days at first.
         group_bytes: an option of EBooklet 0.11, accepted and without effect, as are
             `push_packers` and `num_groups`, of which only None ever remained.
         push_packers: see `group_bytes`.

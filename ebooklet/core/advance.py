@@ -10,11 +10,11 @@ from uuid import UUID
 from ebooklet.core.commit import Commit, SegmentRow
 from ebooklet.core.entry import Entry
 from ebooklet.core.head import Branch, DatabaseType, Gc, Head, Proto, Recent, spill
+from ebooklet.core.keeping import Keep
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import BlockRef, CommitRef, NodeRef
 
-DEFAULT_KEEP_COMMITS: Final = 10
-DEFAULT_KEEP_MS: Final = 30 * 24 * 3600 * 1000
+DEFAULT_KEEP: Final = Keep(10, 30 * 24 * 3600 * 1000)
 
 
 @dataclass(slots=True)
@@ -75,6 +75,7 @@ def next_head(
     recent: tuple[Recent, ...],
     log: NodeRef | None,
     log_sids: Iterable[bytes],
+    keep: Keep | None = None,
     **changes: object,
 ) -> Head:
     """The head that follows `current` when a branch moves to a new commit.
@@ -86,14 +87,17 @@ def next_head(
         recent: the newest commits, the new one included, at most 64.
         log: root of the tree of older rows.
         log_sids: segments that hold that tree's nodes.
+        keep: how much of the branch is to be retained from now on; None: as much as before.
         changes: further fields of `Head` to set; for the default branch, `tip` is one.
     """
     line = current.branches.get(branch)
     moved = (
         replace(line, commit=tip_ref)
         if line
-        else Branch(tip_ref, tip_ref.seq, DEFAULT_KEEP_COMMITS, DEFAULT_KEEP_MS)
+        else Branch(tip_ref, tip_ref.seq, DEFAULT_KEEP.n, DEFAULT_KEEP.ms)
     )
+    if keep is not None:
+        moved = replace(moved, keep_n=keep.n, keep_ms=keep.ms)
     return replace(
         current,
         branches={**current.branches, branch: moved},

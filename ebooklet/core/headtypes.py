@@ -102,7 +102,7 @@ class PendingBatch(NamedTuple):
 class Gc:
     """What garbage collection remembers. `epoch` and `floor` never decrease (I2)."""
 
-    epoch: int = 0
+    epoch: int = 0  # seq of the head up to which gc has looked through the trees
     floor: int = 0  # Unix ms; segments minted at or before it may be deleted when unreferenced
     pending: tuple[PendingBatch, ...] = ()  # at most 8
 

@@ -149,6 +149,7 @@ def compose_head(attempt: Attempt) -> Head:
         last,
         tip_ref=commit_ref,
         branch=branch,
+        keep=copy.settings.keep,
         recent=recent,
         log=log,
         log_sids=log_sids,

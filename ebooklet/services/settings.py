@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ebooklet.core.head import DatabaseType
+from ebooklet.core.keeping import Keep
 from ebooklet.services.packing import DEFAULT_GROUP_BYTES
 from ebooklet.services.policy import ConflictPolicy
 
@@ -24,4 +25,5 @@ class Settings:
     author: str = ""
     version: str = ""  # of the library, written into heads
     stays_at: bytes | None = None  # id of a commit; None follows the branch
+    keep: Keep | None = None  # how much of the branch pushes have retained; None: as it stands
     group_bytes: int = DEFAULT_GROUP_BYTES  # shown to older programs; has no effect

@@ -89,6 +89,10 @@ class SegmentUploader:
         """Lay down a dictionary that values of this write, or later ones, are compressed with."""
         return self._node_writer(len(data)).add_block(BlockType.DICTIONARY, data)
 
+    def add_sids(self, data: bytes) -> BlockRef:
+        """Lay down the ids of segments that gc is to delete."""
+        return self._node_writer(len(data)).add_block(BlockType.SIDS, data)
+
     def commit_writer(self) -> SegmentWriter:
         """The segment that the commit record is to end; beside the nodes."""
         return self._node_writer(_COMMIT_ROOM)

@@ -6,6 +6,7 @@ import random
 import socket
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import booklet
@@ -41,8 +42,12 @@ def test_a_life(s3_server: S3Server, bucket: str, tmp_path: Path) -> None:
     plain["k0003"] = "by plain booklet"
     del plain["k0004"]
     plain.close()
-    with ebooklet.open(connection, tmp_path / "a.blt", "w") as db:
+    with ebooklet.open(connection, tmp_path / "a.blt", "w", history=0) as db:
         assert db.changes().push()
+        collected = db.gc(grace=timedelta(0))
+        assert collected
+        assert (collected.n_commits, collected.n_expired) == (1, 2)
+        assert collected.deleted
     with ebooklet.open(connection, tmp_path / "b.blt") as db:
         assert len(db) == 498
         assert db["k0001"] == "changed"

@@ -1,0 +1,62 @@
+"""The maintenance of a database, as users hold it: thin, each method calls a service on the copy."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final, Generic, TypeVar
+
+from ebooklet.services.maintenance.collecting import gc
+from ebooklet.services.maintenance.report import GcReport
+from ebooklet.versioned import VersionedCopy
+
+V = TypeVar("V")
+
+DEFAULT_GRACE: Final = timedelta(days=7)
+_MS: Final = timedelta(milliseconds=1)
+
+
+class MaintainedCopy(VersionedCopy[V], Generic[V]):
+    """A working copy whose remote can be kept small."""
+
+    def gc(self, *, dry_run: bool = False, grace: timedelta = DEFAULT_GRACE) -> GcReport:
+        """Collect garbage: let go of commits that are too old, and delete what nothing needs.
+
+        What is too old is said by `history` of `open`: without it, what is beyond 10 commits and
+        30 days. Segments that only such commits needed are noted in the head at first, and deleted
+        by a collection when `grace` has passed: until then readers that have not pulled go on
+        reading. What uploads that came to nothing left is deleted when it is as old as that.
+
+        Takes the write lock, unless this handle holds it; what is pending stays so. The database
+        can be written to again as soon as it returns.
+
+        Args:
+            dry_run: change nothing, and say what would be done.
+            grace: how long what is let go stays. Zero deletes it at once: for when no one else
+                reads or writes the database.
+
+        Returns:
+            What was done. It is false, and says why, if nothing is certain enough to be deleted
+            or a deletion failed.
+
+        Raises:
+            ReadOnlyError: the handle, or its remote, can only be read.
+            RemoteMissingError: there is no database in the remote.
+            LockTimeout: another writer has the database open.
+            EBookletError: a request failed; nothing that is needed is gone.
+
+        Example:
+            >>> import ebooklet
+            >>> from datetime import timedelta
+            >>> with ebooklet.open("memory://small", flag="c", value_serializer="json", history=0) as db:
+            ...     for n in range(3):
+            ...         db["a"] = n
+            ...         _ = db.push()
+            ...     report = db.gc(grace=timedelta(0))
+            ...     report.n_expired, report.n_commits, len(report.deleted)
+            (2, 1, 2)
+        """
+        if not isinstance(grace, timedelta):
+            raise TypeError(f"grace must be a timedelta, not {type(grace).__name__}")
+        if grace < timedelta(0):
+            raise ValueError(f"grace must not be below zero, as {grace!r} is")
+        return gc(self._copy, dry_run=dry_run, grace_ms=grace // _MS)

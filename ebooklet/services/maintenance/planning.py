@@ -1,0 +1,200 @@
+"""Planning a garbage collection: what one head retains, and what nothing needs any more."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from ebooklet.core.head import Branch, Head, PendingBatch
+from ebooklet.core.keeping import Keep
+from ebooklet.core.names import segment_key, sid_ms
+from ebooklet.core.retention import RetainedSegments
+from ebooklet.core.segment import check_block, split_sids
+from ebooklet.errors import (
+    ObjectNotFound,
+    RemoteIntegrityError,
+    RemoteMissingError,
+    UnsupportedFormatError,
+)
+from ebooklet.services.fsck.examining import Found
+from ebooklet.services.maintenance.lineage import Lineage
+from ebooklet.services.maintenance.verifying import UsedSegments
+from ebooklet.services.place import RemotePlace
+from ebooklet.services.retained import HistoryReader
+from ebooklet.services.snapshot import Snapshot
+
+
+class Batch(NamedTuple):
+    """Segments that were dropped together."""
+
+    row: PendingBatch
+    sids: tuple[bytes, ...]
+    due: bool  # their grace has passed
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done about one head."""
+
+    snapshot: Snapshot  # that was looked at
+    after: Head  # the same with what is too old no longer retained
+    n_before: int  # commits retained
+    n_after: int
+    dropped: tuple[bytes, ...]  # needed before, and not afterwards
+    batches: tuple[Batch, ...]
+    finished: tuple[bytes, ...]  # of due batches, and needed by nothing
+    orphans: tuple[bytes, ...]  # never needed by any head, and old enough
+    now_ms: int  # by the server's clock
+
+
+class _Needs:
+    """What one head needs, read and verified."""
+
+    def __init__(self, place: RemotePlace, head: Head) -> None:
+        self._place = place
+        self.lineage = Lineage()
+        self.log: set[bytes] = set()
+        self._segments = RetainedSegments(head)
+        self._read(head)
+        self.kept = frozenset(self._segments.sizes)
+
+    def _read(self, head: Head) -> None:
+        place = self._place
+        history = HistoryReader(place.store, place.db_key, head, place.keyring.sealer_of(head))
+        trees = UsedSegments(history.nodes)
+        for ref, commit in history.commits():
+            self.lineage.add(ref, commit)
+            self._segments.add(ref, commit)
+            if ref.seq >= head.gc.epoch:  # those before were looked through by the last collection
+                listed = {row.sid for row in commit.segs}
+                self._require(trees.unlisted(commit.root, listed), f"commit {commit.seq}")
+        self.log = history.log_segments()
+        self._segments.hold(self.log)
+        self._require(UsedSegments(history.log_nodes).unlisted(head.log, head.held()), "the log")
+        for problem in history.problems:
+            raise problem
+
+    def _require(self, unlisted: Collection[bytes], owner: str) -> None:
+        if unlisted:
+            raise RemoteIntegrityError(
+                f"{owner} uses {len(unlisted)} segments that it does not list; run fsck",
+                op="gc",
+                key=segment_key(self._place.db_key, min(unlisted)),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How long things are kept."""
+
+    grace_ms: int  # what is dropped stays so long, and an orphan has to be so old
+    branch: str = ""  # of which ...
+    keep: Keep | None = None  # ... so much is retained from now on; None: as the head says
+
+
+def plan_collection(place: RemotePlace, found: Found, rules: Rules) -> Plan | str:
+    """Work out what may be dropped and deleted; or say why nothing may.
+
+    Args:
+        place: of the database.
+        found: the objects there are, and then the head.
+        rules: how long things are kept.
+
+    Raises:
+        RemoteMissingError: there is no database.
+        UnsupportedFormatError: this version may not write to it.
+        EBookletError: a request failed.
+    """
+    snapshot = found.snapshot
+    if snapshot is None:
+        raise RemoteMissingError(
+            found.damage or f"there is no database at {place.location}: push first",
+            op="gc",
+            key=place.db_key,
+        )
+    head = snapshot.head
+    if reason := head.read_only_reason:
+        raise UnsupportedFormatError(
+            f"{place.location} cannot be collected by this version: {reason}",
+            op="gc",
+            key=place.db_key,
+        )
+    now = place.store.server_time_ms()
+    if now is None:
+        return (
+            "this driver does not tell the server's time, so nothing is known to be old enough: "
+            "collect through another, such as boto3"
+        )
+    oldest = now - rules.grace_ms
+    try:
+        needs = _Needs(place, head)
+        batches = tuple(_batches(place, head, oldest))
+    except RemoteIntegrityError as exc:
+        return f"what the database needs is not known as a whole: {exc}"
+    except ObjectNotFound as exc:
+        return f"what the database needs is not there: {exc}; run fsck"
+    if missing := _missing(place, needs.kept - found.listed.keys()):
+        return f"{len(missing)} segments that are needed are missing, as {missing[0]}; run fsck"
+    after = replace(
+        head,
+        branches=needs.lineage.aged(_ruled(head.branches, rules), now),
+        trash=tuple(row for row in head.trash if row.ms > oldest),
+    )
+    still, n_after = set(after.held()) | needs.log, 0
+    for sids in needs.lineage.retained(after):
+        n_after += 1
+        still.update(sids)
+    waiting = {sid for batch in batches for sid in batch.sids}
+    # The segments that the batches are written in were never any commit's: they end as orphans.
+    own = {batch.row.sids.sid for batch in batches}
+    floor = max(head.gc.floor, oldest)
+    return Plan(
+        snapshot=snapshot,
+        after=after,
+        n_before=len(needs.lineage),
+        n_after=n_after,
+        dropped=tuple(sorted(needs.kept - still - own)),
+        batches=batches,
+        finished=tuple(
+            sid for batch in batches if batch.due for sid in batch.sids if sid not in needs.kept
+        ),
+        orphans=tuple(
+            sid
+            for sid in sorted(found.listed.keys() - needs.kept - waiting)
+            if sid_ms(sid) <= floor
+        ),
+        now_ms=now,
+    )
+
+
+def _ruled(branches: Mapping[str, Branch], rules: Rules) -> Mapping[str, Branch]:
+    line, keep = branches.get(rules.branch), rules.keep
+    if line is None or keep is None:
+        return branches
+    return {**branches, rules.branch: replace(line, keep_n=keep.n, keep_ms=keep.ms)}
+
+
+def _batches(place: RemotePlace, head: Head, due_ms: int) -> list[Batch]:
+    batches = []
+    for row in head.gc.pending:
+        key, block = segment_key(place.db_key, row.sids.sid), row.sids
+        data = place.store.get(key, start=block.offset, stop=block.offset + block.length).body
+        check_block(data, block, key)
+        batches.append(Batch(row, split_sids(data), row.ms <= due_ms))
+    return batches
+
+
+def _missing(place: RemotePlace, unlisted: Collection[bytes]) -> list[str]:
+    """Those of the segments that are not there; a list may be behind."""
+    missing = []
+    for sid in sorted(unlisted):
+        key = segment_key(place.db_key, sid)
+        try:
+            place.store.head(key)
+        except ObjectNotFound:
+            missing.append(key)
+    return missing
+
+
+__all__ = ["Batch", "Plan", "Rules", "plan_collection"]

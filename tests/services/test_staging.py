@@ -14,8 +14,9 @@ from typing import Any, Final
 import pytest
 
 import ebooklet
-from ebooklet import Encryption, KeyFile, Staged, StagedWriter
+from ebooklet import Database, Encryption, KeyFile, LocalHalf, Staged, StagedWriter
 from ebooklet.adapters.clock import SystemClock
+from ebooklet.adapters.local.memory import open_store
 from ebooklet.adapters.locks.null import NullLockService
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.core.advance import amended
@@ -33,6 +34,8 @@ from ebooklet.errors import (
     StagedExpired,
     UUIDMismatchError,
 )
+from ebooklet.plugins.hooks import Conflict, hookimpl
+from ebooklet.serializers.json import JSON
 from ebooklet.services.fsck.sweeping import sweep
 from ebooklet.services.place import RemotePlace
 from ebooklet.services.staging import merge as merging
@@ -259,6 +262,43 @@ def test_a_function_decides(db: EBooklet[Any], opener: Opener) -> None:
         "new": (ebooklet.ABSENT, LONG + "ours", LONG + "theirs"),
     }
     assert read(opener) == {"a": 21, "b": "ours", "new": LONG + "both"}
+
+
+class Rules:
+    """A plugin that is told of commits, refuses those without a message, and settles conflicts."""
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+
+    @hookimpl
+    def before_push(self, message: str | None) -> None:
+        if message is None:
+            raise PermissionError("say why")
+
+    @hookimpl
+    def after_push(self, result: ebooklet.PushResult) -> None:
+        self.told.append(result.n_set)
+
+    @hookimpl
+    def on_conflict(self, conflict: Conflict) -> Any:
+        return "theirs" if conflict.key == "a" else None
+
+
+def test_hooks_are_asked_and_told(opener: Opener, db: EBooklet[Any]) -> None:
+    """As of a push: they may refuse it, decide conflicts before the policy does, and learn of it."""
+    rules = Rules()
+    with opener("hooked", "w", plugins=[rules]) as hooked:
+        result = stage(hooked.fork(), {"a": 10, "c": 30})
+        db.update({"a": 11, "c": 33})
+        db.push()
+        with pytest.raises(PermissionError, match="say why"):
+            hooked.merge(result)
+        with pytest.raises(ConflictError) as caught:
+            hooked.merge(result, message="why")
+        assert caught.value.keys == ("c",)
+        assert hooked.merge(result, message="why", conflict="ours")
+    assert rules.told == [1]
+    assert read(opener) == {"a": 11, "b": LONG, "c": 30}
 
 
 def test_a_lost_race_builds_on_the_winner(opener: Opener, url: str) -> None:
@@ -575,6 +615,20 @@ def test_threads_that_share_a_writer_stage_apart(db: EBooklet[Any], opener: Open
     assert [each.n_set for each in results] == [1] * 8
     assert db.merge(*results).n_set == 8
     assert len(read(opener)) == 11
+
+
+def test_of_built_parts() -> None:
+    """A `Database` forks as well: the parts are at hand in this process."""
+    clock = SystemClock()
+    half = LocalHalf(open_store=open_store, path=None, clock=clock)
+    store = MemoryRemoteStore()
+    with Database[str](local=half, remote=store, serializer=JSON, clock=clock) as db:
+        db.push()
+        writer = db.fork()
+        with writer:
+            writer["k"] = LONG
+        assert db.merge(writer.result)
+        assert dict(db.items()) == {"k": LONG}
 
 
 def test_what_cannot_be_forked(opener: Opener, url: str, db: EBooklet[Any]) -> None:

@@ -29,7 +29,7 @@ from ebooklet.errors import (
 from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
 from ebooklet.services.draft import Draft, Edit
 from ebooklet.services.explaining import explaining
-from ebooklet.services.hooking import check_reentry, telling_evictions
+from ebooklet.services.hooking import asked_before_push, check_reentry, telling_evictions
 from ebooklet.services.place import place_of
 from ebooklet.services.policy import ConflictPolicy, check_policy
 from ebooklet.services.pull import advance_base, report_all
@@ -76,6 +76,7 @@ def merge_staged(
         StagedExpired: what was staged is not there any more; nothing was committed.
         UUIDMismatchError: something was staged for another database.
         ReplaceConflict: the next push is to replace the whole database.
+        Exception: what a hook raised before the commit, as for a push; nothing was committed.
         EBookletError: see `push`. The results can be merged again.
     """
     copy.require_writable("merge")
@@ -93,6 +94,7 @@ def merge_staged(
         result = carry_out(
             copy,
             lambda: StagedMerge(copy, results, message, conflict or copy.settings.conflict),
+            before=lambda: asked_before_push(copy, message),
         )
     if copy.hooks is not None:
         failures += copy.hooks.after_push(result)

@@ -28,6 +28,7 @@ __all__ = [
     "ObjectNotFound",
     "OfflineError",
     "OutcomeUnknown",
+    "PendingChangesError",
     "PluginError",
     "PreconditionFailed",
     "PushInProgressError",
@@ -242,6 +243,10 @@ class MigrationIncomplete(EBookletError):
         super().__init__(message, op=op, key=key)
         self.failures = dict(failures or {})
         self.notes = tuple(notes)
+
+
+class PendingChangesError(EBookletError, ValueError):
+    """Something is pending that the operation would mix with: push or discard it first."""
 
 
 class ReplaceConflict(EBookletError):

@@ -7,8 +7,11 @@ from typing import Generic, TypeVar
 
 from ebooklet.branched import BranchedCopy
 from ebooklet.services import history
+from ebooklet.services.attempts import PushResult
 from ebooklet.services.differences import Difference, differences
+from ebooklet.services.fingerprints import fingerprint_of
 from ebooklet.services.history import CommitInfo
+from ebooklet.services.reverting import revert
 from ebooklet.services.versions import VersionLike
 
 V = TypeVar("V")
@@ -72,3 +75,61 @@ class VersionedCopy(BranchedCopy[V], Generic[V]):
             [('a', 'deleted'), ('b', 'modified')]
         """
         return differences(self._copy, a, b)
+
+    def revert(self, version: VersionLike, message: str | None = None) -> PushResult:
+        """Commit what an older version held anew, on top of what there is; history stays.
+
+        Costs a record: the index and the values of the version are used again as they lie. What
+        is stored locally follows as with a `pull`. The user's metadata are no part of versions,
+        and stay.
+
+        Args:
+            version: a tag, a branch, the id of a commit or its beginning, its seq, or a moment.
+            message: the commit's message, at most 4 KiB of UTF-8.
+
+        Returns:
+            As of a push; false if the content is that of the version already.
+
+        Raises:
+            PendingChangesError: something is pending: push or discard it first.
+            ReplaceConflict: another commit landed meanwhile, which the revert would undo, too.
+            UnknownVersionError: nothing is called so; the message says what there is.
+            SnapshotExpired: the version is no longer retained.
+            EBookletError: nothing was committed, or the next push finds out that it was.
+
+        Example:
+            >>> import ebooklet
+            >>> with ebooklet.open("memory://revert", flag="c", value_serializer="json") as db:
+            ...     db["a"] = 1
+            ...     _ = db.push()
+            ...     db["a"] = 2
+            ...     _ = db.push()
+            ...     _ = db.revert(1, "it was right before")
+            ...     db["a"], next(db.log()).op
+            (1, 'revert')
+        """
+        return revert(self._copy, version, message=message or "")
+
+    def fingerprint(self) -> str:
+        """One hash that says whether two databases show the same keys and values.
+
+        Equal for equal content under equal parameters, whatever the remote, the local store and
+        the way of getting there; timestamps and metadata do not count. What is pending does: it
+        is what `log` and a push would then say. Values are compared as they are serialised, so
+        both databases need one serializer, of which equal values give equal bytes. Encrypted
+        databases have keys and a salt of their own, and share fingerprints with their copies only.
+
+        Returns:
+            64 hexadecimal digits.
+
+        Example:
+            >>> import ebooklet
+            >>> with ebooklet.open("memory://here", flag="c", value_serializer="json") as one:
+            ...     one.update({"a": 1, "b": 2})
+            ...     with ebooklet.open(None, flag="c", value_serializer="json") as two:
+            ...         two["b"] = 2
+            ...         two["a"] = 1
+            ...         one.fingerprint() == two.fingerprint()
+            True
+        """
+        return fingerprint_of(self._copy).hex()

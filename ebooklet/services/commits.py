@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
+from zlib import crc32
 
 from ebooklet.core.commit import MAX_COMMIT_BYTES, Commit, decode_commit
+from ebooklet.core.head import MAX_ROOT_BYTES
 from ebooklet.core.names import segment_key
-from ebooklet.core.refs import CommitRef
+from ebooklet.core.refs import BlockRef, CommitRef
 from ebooklet.core.segment import check_block
 from ebooklet.errors import EBookletError, RemoteIntegrityError
 from ebooklet.ports.remote_store import ByteRange, RemoteStore
@@ -22,8 +24,18 @@ class RecordRead(NamedTuple):
     """A record, and the bytes of its segment that were read along with it."""
 
     commit: Commit
-    start: int  # offset of `before` in the segment
+    block: BlockRef  # of the record
     before: bytes
+
+    def root_node(self) -> bytes | None:
+        """The commit's root as it is stored, if it came along and is small enough for a head."""
+        root = self.commit.root
+        if root is None or root.block.sid != self.block.sid or root.block.length > MAX_ROOT_BYTES:
+            return None
+        at = root.block.offset - self.block.offset + len(self.before)
+        data = self.before[at : at + root.block.length] if at >= 0 else b""
+        # What a damaged copy brought is asked for again where it is wanted.
+        return data if len(data) == root.block.length and crc32(data) == root.block.crc else None
 
 
 class CommitReader:
@@ -66,7 +78,7 @@ class CommitReader:
 
         def split(data: bytes) -> RecordRead:
             check_block(data[n_before:], block, part.key)
-            return RecordRead(decode_commit(data[n_before:], ref.id), start, data[:n_before])
+            return RecordRead(decode_commit(data[n_before:], ref.id), block, data[:n_before])
 
         read = checked(self._remote, part, body, split)
         if read.commit.seq != ref.seq:

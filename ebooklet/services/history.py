@@ -71,9 +71,13 @@ def log(copy: WorkingCopy) -> Iterator[CommitInfo]:
 def _infos(copy: WorkingCopy, base: Snapshot | None, sealer: Sealer) -> Iterator[CommitInfo]:
     if base is None:
         return
-    walk = _Walk(copy, base, floor=min(base.line.oldest_seq, base.ref.seq))
-    for ref, commit in walk.commits():
+    for ref, commit in line(copy, base):
         yield commit_info(ref, commit, sealer)
+
+
+def line(copy: WorkingCopy, base: Snapshot) -> Iterator[tuple[CommitRef, Commit]]:
+    """Yield the retained commits that led to a snapshot, newest first; see `log`."""
+    return _Walk(copy, base, floor=min(base.line.oldest_seq, base.ref.seq)).commits()
 
 
 def commit_info(ref: CommitRef, commit: Commit, sealer: Sealer) -> CommitInfo:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from zlib import crc32
 
 from ebooklet.core.advance import as_of
-from ebooklet.core.commit import Commit
-from ebooklet.core.head import MAX_ROOT_BYTES, Head, Recent, encode_head
+from ebooklet.core.head import Head, Recent, encode_head
 from ebooklet.core.notes import check_record
-from ebooklet.core.refs import CommitRef, NodeRef
+from ebooklet.core.refs import CommitRef
 from ebooklet.errors import (
     LocalFileError,
     ObjectNotFound,
@@ -89,22 +87,10 @@ def at_version(request: Request, current: Snapshot | None) -> tuple[Request, Sna
 
 
 def _as_of(head: Head, ref: CommitRef, read: RecordRead) -> Head:
-    commit: Commit = read.commit
+    commit = read.commit
     row = Recent(commit.write_id, commit.seq, commit.ms, head.default_branch, ref)
     then = as_of(head, row, commit)
-    return replace(then, tip_root=_root_bytes(commit.root, ref, read))
-
-
-def _root_bytes(root: NodeRef | None, ref: CommitRef, read: RecordRead) -> bytes | None:
-    """The root node, where it came along with the record; it saves a request."""
-    if root is None or root.block.sid != ref.block.sid or root.block.length > MAX_ROOT_BYTES:
-        return None
-    at = root.block.offset - read.start
-    if at < 0:
-        return None
-    data = read.before[at : at + root.block.length]
-    # Bytes of a damaged copy are asked for again where they are wanted.
-    return data if len(data) == root.block.length and crc32(data) == root.block.crc else None
+    return replace(then, tip_root=read.root_node())
 
 
 def settle_half(copy: WorkingCopy, snapshot: Snapshot, version: VersionLike | None) -> Snapshot:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -414,6 +415,28 @@ def test_what_may_be_collected_is_laid_anew(
     assert read(opener) == {"a": 1, "b": LONG, "c": 3, "k": LONG}
 
 
+def test_merged_dropped_and_collected(opener: Opener, url: str) -> None:
+    """What a commit named once, and no longer, is gone, though it lies above the floor.
+
+    Fails without: `_is_sound`'s comparison of the epochs.
+    """
+    with opener(history=0) as db:
+        db.push()
+        once = stage(db.fork(), {"k": LONG})
+        db.merge(once)
+        del db["k"]
+        db.push()
+        (key,) = (segment_key("db", sid) for sid in sids(once))
+        assert key in db.gc(grace=timedelta(days=7)).dropped  # deleted in time, by any collection
+        assert all(sid_ms(sid) > head_of(url).gc.floor for sid in sids(once))
+        store_of(url).delete([key])
+        other = stage(db.fork(), {"m": LONG})
+        with pytest.raises(StagedExpired) as caught:
+            db.merge(other, once, conflict="ours")
+        assert caught.value.number == 1
+    assert read(opener) == {}
+
+
 def test_a_database_created_anew_meanwhile(opener: Opener, url: str) -> None:
     """What young orphans a deletion left are laid anew, and what it took is refused.
 
@@ -470,18 +493,18 @@ def test_another_place_of_the_same_database(opener: Opener, url: str) -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_any_order_of_anything(opener: Opener, url: str, seed: int) -> None:
-    """Staging, merging, pushes of others, sweeping with no grace: nothing dangles, nothing is lost.
+    """Staging, merging, others' pushes, sweeps and gc with no grace: nothing dangles, or is lost.
 
-    Fails without: the floor check of `_kept_segments`.
+    Fails without: the floor check of `_kept_segments`, or the epochs in `_is_sound`.
     """
     chance = random.Random(seed)
     oracle: dict[str, Any] = {}
     staged: list[tuple[Staged, dict[str, Any]]] = []
     with opener("other") as other:
         other.push()
-    with opener("other", "w") as other, opener("driver", "w") as db:
+    with opener("other", "w", history=0) as other, opener("driver", "w") as db:
         for step in range(14):
-            match chance.choice("ssmmpg"):
+            match chance.choice("ssmmpgc"):
                 case "s":
                     content = {f"k{chance.randrange(6)}": f"{step}" + LONG * chance.randrange(2)}
                     staged.append((stage(db.fork(), content), content))
@@ -502,6 +525,8 @@ def test_any_order_of_anything(opener: Opener, url: str, seed: int) -> None:
                     oracle[key] = oracle_value
                 case "g":
                     sweep_all(store_of(url))
+                case "c":
+                    assert other.gc(grace=timedelta(0))
             assert read(opener) == oracle
 
 

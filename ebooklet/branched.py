@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
+from ebooklet.core.advance import FIRST_BRANCH
 from ebooklet.mapping import MappedCopy
 from ebooklet.services import branches, tags, trash
 from ebooklet.services.branches import BranchInfo
 from ebooklet.services.tags import TagInfo
 from ebooklet.services.trash import DroppedRef
+from ebooklet.services.versions import VersionLike
 
 V = TypeVar("V")
 
@@ -21,16 +23,26 @@ class BranchedCopy(MappedCopy[V], Generic[V]):
     pending here is no part of them, and stays pending.
     """
 
-    def tag(self, name: str, message: str | None = None) -> TagInfo:
-        """Keep the commit that this handle stands on, under a name that never moves.
+    @property
+    def on_branch(self) -> str:
+        """The branch that this handle reads, and pushes to."""
+        copy = self._copy
+        return FIRST_BRANCH if copy.base is None else copy.base.branch
+
+    def tag(
+        self, name: str, version: VersionLike | None = None, message: str | None = None
+    ) -> TagInfo:
+        """Keep a commit under a name that never moves.
 
         Args:
             name: 1 to 100 bytes of UTF-8, printable, without a colon.
+            version: which, named as for `open`; None for the one that this handle stands on.
             message: why, at most 2 KiB of UTF-8.
 
         Raises:
             ValueError: the name cannot be one, or is another tag's.
-            SnapshotExpired: others have committed, and this handle's commit is retained no longer.
+            UnknownVersionError: there is no such version.
+            SnapshotExpired: the commit is no longer retained.
             EBookletError: repeat it.
 
         Example:
@@ -38,11 +50,11 @@ class BranchedCopy(MappedCopy[V], Generic[V]):
             >>> with ebooklet.open("memory://tags", flag="c", value_serializer="json") as db:
             ...     db["a"] = 1
             ...     _ = db.push()
-            ...     _ = db.tag("v1", "as published")
+            ...     _ = db.tag("v1", message="as published")
             ...     [(name, tag.seq, tag.message) for name, tag in db.tags().items()]
             [('v1', 1, 'as published')]
         """
-        return tags.tag(self._copy, name, message or "")
+        return tags.tag(self._copy, name, version, message or "")
 
     def tags(self) -> Mapping[str, TagInfo]:
         """All tags by name, sorted, as the remote has them now; offline, as it had them last."""
@@ -57,17 +69,20 @@ class BranchedCopy(MappedCopy[V], Generic[V]):
         """
         tags.delete_tag(self._copy, name)
 
-    def branch(self, name: str) -> BranchInfo:
-        """Begin a branch at the commit that this handle stands on.
+    def branch(self, name: str, version: VersionLike | None = None) -> BranchInfo:
+        """Begin a branch at a commit.
 
         The handle stays on its own branch; `open(..., branch=name)` opens the new one.
 
         Args:
             name: 1 to 100 bytes of UTF-8, printable, without a colon.
+            version: where it begins, named as for `open`; None for the commit that this handle
+                stands on.
 
         Raises:
             ValueError: the name cannot be one, or is another branch's.
-            SnapshotExpired: others have committed, and this handle's commit is retained no longer.
+            UnknownVersionError: there is no such version.
+            SnapshotExpired: the commit is no longer retained.
             EBookletError: repeat it.
 
         Example:
@@ -79,7 +94,7 @@ class BranchedCopy(MappedCopy[V], Generic[V]):
             ...     [(name, branch.seq, branch.default) for name, branch in db.branches().items()]
             [('main', 1, True), ('trial', 1, False)]
         """
-        return branches.branch(self._copy, name)
+        return branches.branch(self._copy, name, version)
 
     def branches(self) -> Mapping[str, BranchInfo]:
         """All branches by name, sorted, as the remote has them now; offline, as it had them last."""

@@ -35,7 +35,7 @@ from ebooklet.services.opening import open_copy
 from ebooklet.services.place import OpenPlace, RemoteLike, RemotePlace
 from ebooklet.services.policy import ConflictPolicy, check_policy
 from ebooklet.services.reopening import reopen_copy
-from ebooklet.services.request import FLAGS, Flag, Request, check_flag
+from ebooklet.services.request import FLAGS, Flag, Request, check_branch, check_flag
 from ebooklet.services.settings import Settings
 from ebooklet.services.staying import check_version_goes
 from ebooklet.services.versions import VersionLike
@@ -65,6 +65,8 @@ class Database(EBooklet[V], Generic[V]):
             or a datetime. The handle stays at it.
         lock_timeout: seconds to wait for the lock.
         force_lock: take the lock from whoever holds it.
+        branch: the branch to read, and to push to; None goes on with the one that the local half
+            is on, or begins with the default one.
         conflict: what a push does with keys changed on both sides: "error", "ours", "theirs", or a
             function, as for `open`.
         encryption: the keys of a database that is encrypted or, where none exists, is to be, as
@@ -109,6 +111,7 @@ class Database(EBooklet[V], Generic[V]):
         version: VersionLike | None = None,
         lock_timeout: float = DEFAULT_LOCK_TIMEOUT_S,
         force_lock: bool = False,
+        branch: str | None = None,
         conflict: ConflictPolicy = "error",
         encryption: EncryptionLike | Keyring | None = None,
         author: str = "",
@@ -116,6 +119,7 @@ class Database(EBooklet[V], Generic[V]):
         plugins: Sequence[object] = (),
     ) -> None:
         check_flag(flag, FLAGS)
+        check_branch(branch, version)
         check_policy(conflict)
         check_version_goes(version, flag=flag, offline=False)
         check_seconds("lock_timeout", lock_timeout)
@@ -150,6 +154,7 @@ class Database(EBooklet[V], Generic[V]):
                 value_serializer=serializer.name,
                 writable=flag != "r",
                 exclusive=locks is not None,
+                branch=branch,
                 conflict=conflict,
                 author=author,
                 version=ebooklet.__version__,

@@ -23,7 +23,7 @@ from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S
 from ebooklet.services.packing import UNSET, GroupBytes, check_packing
 from ebooklet.services.place import RemoteLike
 from ebooklet.services.policy import ConflictPolicy, check_policy
-from ebooklet.services.request import FLAGS, Flag, check_flag
+from ebooklet.services.request import FLAGS, Flag, check_branch, check_flag
 from ebooklet.services.staying import check_version_goes
 from ebooklet.services.versions import VersionLike
 
@@ -42,6 +42,7 @@ class OpenOptions(TypedDict, total=False):
     """The keyword-only options of `open`, for type checkers and for those that pass them on."""
 
     version: VersionLike | None
+    branch: str | None
     lock: Lock
     lock_timeout: float
     force_lock: bool
@@ -64,6 +65,7 @@ class Options:
     """`OpenOptions` with their defaults; `open` says what each is."""
 
     version: VersionLike | None = None
+    branch: str | None = None
     lock: Lock = "exclusive"
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT_S
     force_lock: bool = False
@@ -94,6 +96,7 @@ class Options:
 
     def check(self, flag: Flag) -> None:
         """Refuse what can be refused before any file, lock or request."""
+        check_branch(self.branch, self.version)
         check_policy(self.conflict)
         check_packing(self.group_bytes, self.push_packers, self.num_groups)
         if not any(self.offline is known for known in (False, True, "auto")):

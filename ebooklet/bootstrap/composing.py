@@ -69,6 +69,7 @@ def compose(
             exclusive=options.lock != "optimistic",
             conflict=options.conflict,
             keep=None if options.history is None else keep_of(options.history),
+            branch=options.branch,
             author=_author(),
             version=ebooklet.__version__,
         ),

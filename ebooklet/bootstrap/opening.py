@@ -79,6 +79,8 @@ def open(  # noqa: A001 - the dbm name, as in the standard library
         remote_conn_group: create a connection group; an existing one is known as such.
         version: the commit to open, read-only: a tag, a branch, an id or its beginning, a seq, or a
             datetime. The handle stays at it, and its `file_path`, if any, is for it alone.
+        branch: the branch to read, and to push to: one that `db.branch()` made. None goes on with
+            the one that the local file is on, or begins with the default one.
         lock: "exclusive" holds the write lock while open; "optimistic" does not, and pushes that
             meet another's commit are merged; where the server cannot decide a race, each takes the
             lock for a moment. Which lock that is goes by what the server was found to keep; the

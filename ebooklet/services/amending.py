@@ -6,8 +6,7 @@ is decided on the very head that it replaces: what gc has let go in the meantime
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from ebooklet.core.advance import amended
@@ -24,10 +23,9 @@ from ebooklet.services.backoff import chance
 from ebooklet.services.confirming import confirm_writes
 from ebooklet.services.fencing import check_fence
 from ebooklet.services.heads import HeadMoved
-from ebooklet.services.locking import write_lock
-from ebooklet.services.place import place_of
 from ebooklet.services.push import check_target
 from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.turns import turn
 from ebooklet.services.working_copy import WorkingCopy
 
 Amendment: TypeAlias = Callable[[Snapshot, DatabaseSealer], Mapping[str, object] | None]
@@ -60,7 +58,9 @@ def amend(copy: WorkingCopy, op: str, amendment: Amendment) -> Snapshot:
     if not copy.push_lock.acquire(blocking=False):
         raise PushInProgressError(f"cannot {op}: another thread is pushing this database", op=op)
     try:
-        with copy.base_lock, _lock(copy, op) as lease:
+        with copy.base_lock, turn(copy, op) as lease:
+            if lease is not None:
+                lease.check()
             return _amend(copy, op, amendment, lease)
     finally:
         copy.push_lock.release()
@@ -109,24 +109,6 @@ def _amend(copy: WorkingCopy, op: str, amendment: Amendment, lease: Lease | None
         op=op,
         key=copy.db_key,
     )
-
-
-@contextmanager
-def _lock(copy: WorkingCopy, op: str) -> Iterator[Lease | None]:
-    """The lock that this copy holds, or in mode lock one taken for the moment."""
-    if copy.lease is not None or copy.proto is None or copy.proto.mode == "cas":
-        if copy.lease is not None:
-            copy.lease.check()
-        yield copy.lease
-        return
-    with write_lock(
-        place_of(copy),
-        copy.proto,
-        fence=0 if copy.base is None else copy.base.head.fence,
-        timeout=copy.lock_timeout,
-        purpose=op,
-    ) as lease:
-        yield lease
 
 
 def _follow(copy: WorkingCopy, replaced: Snapshot, landed: Snapshot) -> None:

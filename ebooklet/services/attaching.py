@@ -17,6 +17,7 @@ from ebooklet.services.rebasing import rebase_unknown
 from ebooklet.services.reconcile import reconcile, verify
 from ebooklet.services.removal import let_go
 from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.switching import settle_branch
 from ebooklet.services.working_copy import WorkingCopy
 
 _TYPE_SLOT: Final = "kind"
@@ -71,6 +72,7 @@ def _take_over(
                 check_advance(copy, current)
                 settle_landed(copy, current)
             if copy.base is None and current is not None:
+                current = settle_branch(copy, current, writes=writes) or current
                 rebase_unknown(copy, ABSENT)
                 copy.set_base(current)
                 reconcile(copy, current, condition, related=False)
@@ -79,6 +81,7 @@ def _take_over(
                 reconcile(copy, copy.base, condition, related=True)
     if condition in ("clean", "crashed") and local.writable:
         _finish_deletions(copy, condition)
+    current = settle_branch(copy, current, writes=writes)
     if current is not None:
         verify(copy)
         take_in(copy, current)

@@ -10,9 +10,10 @@ from ebooklet.core.head import Branch, Trash
 from ebooklet.core.refnames import check_ref_name, trash_name
 from ebooklet.core.sealing import DatabaseSealer
 from ebooklet.services.amending import amend
-from ebooklet.services.pinning import pinned, shown
+from ebooklet.services.naming import pinned, shown
 from ebooklet.services.records import find_branch
 from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.versions import VersionLike, check_version
 from ebooklet.services.working_copy import WorkingCopy
 
 
@@ -35,8 +36,13 @@ class BranchInfo:
     default: bool
 
 
-def branch(copy: WorkingCopy, name: str) -> BranchInfo:
-    """Begin a branch at the commit that this copy stands on; the copy stays on its own.
+def branch(copy: WorkingCopy, name: str, version: VersionLike | None = None) -> BranchInfo:
+    """Begin a branch at a commit; the copy stays on its own.
+
+    Args:
+        copy: the working copy, writable.
+        name: that the branch is to have.
+        version: where it begins; None for the commit that this copy stands on.
 
     Raises:
         ValueError: the name cannot be one, or is another branch's.
@@ -44,10 +50,12 @@ def branch(copy: WorkingCopy, name: str) -> BranchInfo:
         EBookletError: see `amending.amend`.
     """
     check_ref_name(name, "branch")
+    if version is not None:
+        check_version(version)
 
     def amendment(current: Snapshot, _: DatabaseSealer) -> Mapping[str, object] | None:
         head = current.head
-        ref, oldest_seq = pinned(copy, current, "branch")
+        ref, oldest_seq = pinned(copy, current, version, "branch")
         found = head.branches.get(name)
         if found is not None:
             if found.commit.id == ref.id and name != current.branch:

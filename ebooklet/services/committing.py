@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ebooklet.core.advance import first_head, next_head
+from ebooklet.core.advance import FIRST_BRANCH, first_head, next_head
 from ebooklet.core.commit import Commit, commit_id, encode_commit
 from ebooklet.core.head import Head, Proto, Recent, Trash, spill
 from ebooklet.core.index.fingerprint import fingerprint
@@ -83,7 +83,7 @@ def compose_head(attempt: Attempt) -> Head:
     former = copy.former.head if last is None and copy.former is not None else None
     known = last or former
     seq = known.seq + 1 if known else 1
-    branch = attempt.base.branch if attempt.base else "main"
+    branch = attempt.base.branch if attempt.base else FIRST_BRANCH
     moves_default = last is None or branch == last.default_branch
     # The new row names the commit's record, which comes after the log's nodes: these are laid
     # down once it is known what spills, and the row needs its place before it is there.

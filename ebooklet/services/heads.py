@@ -70,6 +70,9 @@ class HeadStore:
         in_log: whether a (seq, write_id) stands in the older log of a head; asked only when a
             lost answer was followed by more than 64 other commits.
         branch: that its snapshots are of; None takes each head's default one.
+
+    Attributes:
+        branch: see above; may be changed.
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class HeadStore:
         self._key = db_key
         self._clock = clock
         self._in_log = in_log
-        self._branch = branch
+        self.branch = branch
         self._record: tuple[bytes, Commit] | None = None  # the last that was read or written
 
     def know(self, ref: CommitRef, record: Commit) -> None:
@@ -100,7 +103,7 @@ class HeadStore:
             UnknownVersionError: the branch is not there, or no longer.
             EBookletError: the record of its tip cannot be read.
         """
-        head, name = snapshot.head, self._branch
+        head, name = snapshot.head, self.branch
         if name is None or name == head.default_branch:
             return Snapshot(head, snapshot.data, snapshot.etag)
         ref = find_branch(head, name, self._key).commit

@@ -129,10 +129,8 @@ def _open(request: Request, undo: ExitStack) -> WorkingCopy:
     copy.lease = claim.lease
     copy.exclusive_locks, copy.lock_timeout = request.exclusive_locks, request.lock_timeout
     copy.forces_turn = request.force_lock
-    if current is not None:
-        current = copy.heads.of_branch(current)
     if request.flag == "n":
-        attach_anew(copy, current)
+        attach_anew(copy, None if current is None else copy.heads.of_branch(current))
     elif current is not None and request.version is not None:
         attach(copy, settle_half(copy, current, request.version), local.condition, writes=False)
         check_unchanged(copy)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from ebooklet.core.advance import FIRST_BRANCH
 from ebooklet.core.head import DatabaseType
 from ebooklet.errors import (
     OfflineError,
     ReadOnlyError,
     RemoteMissingError,
+    UnknownVersionError,
     UnsupportedFormatError,
     UUIDMismatchError,
 )
 from ebooklet.ports.local_store import LocalStore
+from ebooklet.services.records import find_branch
 from ebooklet.services.request import Request
 from ebooklet.services.snapshot import Snapshot
 
@@ -63,7 +66,9 @@ def check_head(request: Request, current: Snapshot | None) -> None:
         UnsupportedFormatError: this version may not write it.
         SerializationError: its values may not be read.
         EncryptionError: it is encrypted and cannot be opened by the caller's keys, or it is not.
+        UnknownVersionError: the branch that is asked for is not there.
     """
+    _check_branch(request, current)
     if current is None:
         return
     check_type(request, current.head.type)
@@ -78,6 +83,21 @@ def check_head(request: Request, current: Snapshot | None) -> None:
     if request.flag != "r" and (reason := current.head.read_only_reason):
         raise UnsupportedFormatError(
             f"this database can only be opened with flag 'r': {reason}",
+            op="open",
+            key=request.db_key,
+        )
+
+
+def _check_branch(request: Request, current: Snapshot | None) -> None:
+    branch = request.settings.branch
+    if branch is None:
+        return
+    if current is not None:
+        find_branch(current.head, branch, request.db_key)
+    elif branch != FIRST_BRANCH and not request.settings.offline:
+        raise UnknownVersionError(
+            f"there is no branch {branch!r}, as there is no database yet: the first push makes "
+            f"{FIRST_BRANCH!r}, and branch() the others",
             op="open",
             key=request.db_key,
         )

@@ -126,8 +126,6 @@ def _begin_as(copy: WorkingCopy, request: Request) -> None:
             undo.callback(_connect, copy, offline=before.offline)
         undo.callback(setattr, copy, "lease", copy.lease)
         copy.lease = lease  # to write a lost head again takes it
-        if current is not None:
-            current = copy.heads.of_branch(current)
         attach(copy, current, condition, writes=writes)
         undo.pop_all()
     copy.settings = replace(copy.settings, writable=writes)

@@ -27,6 +27,19 @@ def check_flag(flag: object, known: Sequence[str]) -> None:
         raise ValueError(f"unknown flag {flag!r}; one of {', '.join(known)}")
 
 
+def check_branch(branch: object, version: object = None) -> None:
+    """Refuse what cannot name a branch, nor leave it open which.
+
+    Raises:
+        TypeError: it is no str.
+        ValueError: a version is asked for besides.
+    """
+    if branch is not None and version is not None:
+        raise ValueError("pass branch= to follow a branch, or version= to stay at a commit")
+    if branch is not None and not isinstance(branch, str):
+        raise TypeError(f"branch is a str or None, not {type(branch).__name__}")
+
+
 def _accept_any(_: str) -> None:
     return None
 

@@ -14,8 +14,9 @@ from ebooklet.core.tagnotes import MAX_TAG_MESSAGE_BYTES, read_message, seal_mes
 from ebooklet.core.timestamps import to_datetime
 from ebooklet.errors import UnknownVersionError
 from ebooklet.services.amending import amend
-from ebooklet.services.pinning import pinned, shown
+from ebooklet.services.naming import pinned, shown
 from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.versions import VersionLike, check_version
 from ebooklet.services.working_copy import WorkingCopy
 
 
@@ -38,8 +39,16 @@ class TagInfo:
     message: str
 
 
-def tag(copy: WorkingCopy, name: str, message: str = "") -> TagInfo:
-    """Keep the commit that this copy stands on under a name; what is pending is no part of it.
+def tag(
+    copy: WorkingCopy, name: str, version: VersionLike | None = None, message: str = ""
+) -> TagInfo:
+    """Keep a commit under a name; what is pending is no part of it.
+
+    Args:
+        copy: the working copy, writable.
+        name: that it is to have.
+        version: which; None for the one that this copy stands on.
+        message: why.
 
     Raises:
         ValueError: the name cannot be one, or is another tag's, or the message is too long.
@@ -47,12 +56,14 @@ def tag(copy: WorkingCopy, name: str, message: str = "") -> TagInfo:
         EBookletError: see `amending.amend`.
     """
     check_ref_name(name, "tag")
+    if version is not None:
+        check_version(version)
     _check_message(message)
     made: dict[str, TagInfo] = {}
 
     def amendment(current: Snapshot, sealer: DatabaseSealer) -> Mapping[str, object] | None:
         head = current.head
-        ref = pinned(copy, current, "tag").ref
+        ref = pinned(copy, current, version, "tag").ref
         found = head.tags.get(name)
         if found is not None:
             made[name] = tag_info(name, found, sealer)

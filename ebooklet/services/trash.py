@@ -12,7 +12,7 @@ from ebooklet.core.sealing import DatabaseSealer
 from ebooklet.core.timestamps import to_datetime
 from ebooklet.errors import UnknownVersionError
 from ebooklet.services.amending import amend
-from ebooklet.services.pinning import shown
+from ebooklet.services.naming import shown
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
@@ -164,6 +165,11 @@ class WorkingCopy:
                 self.connect()
                 self.set_base(self.base)
                 self.proto = proto
+
+    def put_on(self, branch: str | None) -> None:
+        """See heads from this branch from here on; None: from their default one."""
+        self.settings = replace(self.settings, branch=branch)
+        self.heads.branch = branch
 
     def _not_here(self, op: str, key: str) -> EBookletError:
         return RemoteMissingError(
@@ -332,6 +338,12 @@ class WorkingCopy:
                 and self.base is not None
                 and (base.data, base.other) == (self.base.data, self.base.other)
             )
+            if base is not None and self.base is not None and base.branch != self.base.branch:
+                raise LocalFileError(
+                    f"another process has brought {self.local.location} from branch "
+                    f"{self.base.branch!r} to {base.branch!r}: open the database again, with one "
+                    "local file for each branch to read both at once"
+                )
             left = self.pending.clear()
             self.journal.load(self.pending)
             if not self.pending.resume(left, same_base=same_base):
@@ -344,6 +356,7 @@ class WorkingCopy:
     def follow(self, former: Snapshot) -> None:
         """Have no base, after a remote that was deleted with this head."""
         self.set_base(None)
+        self.put_on(None)  # it had branches that the next one has not
         self.former = former
         if former.head.encrypted or not self.keyring.wanted:
             self.sealer = self.keyring.sealer_of(former.head)

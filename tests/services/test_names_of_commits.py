@@ -86,7 +86,7 @@ def test_a_tag_keeps_its_commit_and_its_words(encryption: Encryption | None) -> 
         db["a"] = 1
         first = db.push()
         db["a"] = 2  # pending: no part of it, and left alone
-        made = db.tag("v1", "the secret reason")
+        made = db.tag("v1", message="the secret reason")
         assert kinds(db) == {"a": "modified"}
         assert (made.commit, made.seq, made.message) == (first.commit, 1, "the secret reason")
         assert db.push().seq == 3
@@ -94,7 +94,14 @@ def test_a_tag_keeps_its_commit_and_its_words(encryption: Encryption | None) -> 
         assert db.tag("v2").seq == 3
         assert list(db.tags()) == ["v1", "v2"]
         with pytest.raises(ValueError, match=r"a tag 'v1' already, of commit 1"):
-            db.tag("v1", "the secret reason")
+            db.tag("v1", message="the secret reason")
+        assert db.tag("v1", "v1", "the secret reason") == made
+        assert db.tag("again", 1).commit == db.tag("by id", first.commit[:8]).commit == first.commit
+        assert db.branch("from v1", "v1").seq == 1
+        with pytest.raises(UnknownVersionError, match="there is no version 77"):
+            db.tag("v3", 77)
+        for name in ("again", "by id"):
+            db.delete_tag(name)
     assert (b"secret reason" in store.get("db").body) is (encryption is None)
     let_go(store, below=4)
     collect(store)
@@ -110,10 +117,10 @@ def test_a_repeated_tag_or_branch_is_the_same_one(opener: Opener) -> None:
     with opener() as db:
         db["a"] = 1
         db.push()
-        assert db.tag("v", "m") == db.tag("v", "m")
+        assert db.tag("v", message="m") == db.tag("v", message="m")
         assert db.branch("b") == db.branch("b")
         with pytest.raises(ValueError, match="already"):
-            db.tag("v", "another message")
+            db.tag("v", message="another message")
         with pytest.raises(ValueError, match="already"):
             db.branch("main")
 
@@ -128,7 +135,7 @@ def test_names_that_cannot_be(opener: Opener, name: str) -> None:
         with pytest.raises(TypeError, match="is a str, not int"):
             db.tag(1)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="2 KiB"):
-            db.tag("v", "x" * 2049)
+            db.tag("v", message="x" * 2049)
         with pytest.raises(RemoteMissingError, match="push first"):
             db.tag("v")
 
@@ -169,7 +176,7 @@ def test_what_is_dropped_comes_back(opener: Opener, url: str) -> None:
     with opener() as db:
         db["a"] = 1
         db.push()
-        db.tag("x", "words")
+        db.tag("x", message="words")
         db.branch("x")  # the same name, of another kind
         db.delete_tag("x")
         db.delete_branch("x")
@@ -245,7 +252,7 @@ def test_a_commit_that_gc_lets_go_is_refused_or_survives(make: str, step: str) -
             assert call("kept").seq == 1
             let_go(store, below=3)
         else:
-            with pytest.raises(SnapshotExpired, match=r"commit 1, .*, is no longer retained; pull"):
+            with pytest.raises(SnapshotExpired, match="commit 1 is no longer retained"):
                 call("kept")
         collect(store)
         assert is_whole(store)

@@ -12,6 +12,7 @@ from ebooklet.core.refs import CommitRef
 from ebooklet.errors import RemoteMissingError, SnapshotExpired
 from ebooklet.services.retained import HistoryReader
 from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.versions import VersionLike, find_commit
 from ebooklet.services.working_copy import WorkingCopy
 
 
@@ -22,22 +23,32 @@ class Pin(NamedTuple):
     oldest_seq: int
 
 
-def pinned(copy: WorkingCopy, current: Snapshot, op: str) -> Pin:
-    """The commit that a copy stands on, if the head that stands now retains it.
+def pinned(copy: WorkingCopy, current: Snapshot, version: VersionLike | None, op: str) -> Pin:
+    """The commit that a version names, if the head that stands now retains it.
 
     Costs no request where a branch, a tag or the trash names it; else the records back to it.
 
+    Args:
+        copy: whose database it is.
+        current: that head.
+        version: checked; None names the commit that the copy stands on.
+        op: what is being done, for messages.
+
     Raises:
         RemoteMissingError: the copy stands on none.
+        UnknownVersionError: nothing is called so.
         SnapshotExpired: it is no longer retained.
         EBookletError: part of the history cannot be read, so that it cannot be told.
     """
-    if copy.base is None:
+    head = current.head
+    if version is not None:
+        ref = find_commit(copy.log_nodes, head, version)
+    elif copy.base is not None:
+        ref = copy.base.ref
+    else:
         raise RemoteMissingError(
             f"cannot {op}: this copy stands on no commit yet; push first", op=op, key=copy.db_key
         )
-    ref = copy.base.ref
-    head = current.head
     floors = [
         min(branch.oldest_seq, ref.seq)
         for branch in head.branches.values()
@@ -54,8 +65,7 @@ def pinned(copy: WorkingCopy, current: Snapshot, op: str) -> Pin:
     for problem in history.problems:
         raise problem
     raise SnapshotExpired(
-        f"cannot {op}: commit {ref.seq}, which this copy stands on, is no longer retained; pull() "
-        "and repeat it on a later one",
+        f"cannot {op}: commit {ref.seq} is no longer retained; pull() and repeat it on a later one",
         op=op,
         key=copy.db_key,
     )

@@ -14,13 +14,8 @@ from ebooklet.core.keeping import Keep
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import BlockRef, CommitRef, NodeRef
 
-<<<<<<< HEAD
 DEFAULT_KEEP: Final = Keep(10, 30 * 24 * 3600 * 1000)
-=======
 FIRST_BRANCH: Final = "main"  # of a database that is created; its default one
-DEFAULT_KEEP_COMMITS: Final = 10
-DEFAULT_KEEP_MS: Final = 30 * 24 * 3600 * 1000
->>>>>>> 7747fb7 (branches: open(branch=...) reads and pushes to one, and a local file remembers it)
 
 
 @dataclass(slots=True)

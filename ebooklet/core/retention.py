@@ -9,17 +9,31 @@ from ebooklet.core.head import Head
 from ebooklet.core.refs import CommitRef
 from ebooklet.errors import RemoteIntegrityError
 
-__all__ = ["RetainedCommits", "RetainedSegments", "has_expired"]
+__all__ = ["RetainedCommits", "RetainedSegments", "has_expired", "may_have_expired"]
 
 
 def has_expired(head: Head, ref: CommitRef) -> bool:
-    """Whether a commit that cannot be read has expired, as far as a head tells without a request.
+    """Whether a head surely does not retain a commit: nothing names it, every branch is past it.
 
-    So it has if nothing names it, and some branch, which may have been its own, is past it.
+    Costs no request. A commit that is newer than the oldest of some branch may yet belong to none.
     """
-    if any(named.id == ref.id for named in head.commits()):
-        return False
-    return any(ref.seq < branch.oldest_seq for branch in head.branches.values())
+    return not _is_named(head, ref) and all(
+        ref.seq < branch.oldest_seq for branch in head.branches.values()
+    )
+
+
+def may_have_expired(head: Head, ref: CommitRef) -> bool:
+    """Whether expiry explains that a commit cannot be read.
+
+    So it does if nothing names it, and some branch, which may have been its own, is past it.
+    """
+    return not _is_named(head, ref) and any(
+        ref.seq < branch.oldest_seq for branch in head.branches.values()
+    )
+
+
+def _is_named(head: Head, ref: CommitRef) -> bool:
+    return any(named.id == ref.id for named in head.commits())
 
 
 class RetainedCommits:

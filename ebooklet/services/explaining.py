@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ebooklet.core.refs import CommitRef
-from ebooklet.core.retention import has_expired
+from ebooklet.core.retention import may_have_expired
 from ebooklet.errors import (
     ObjectNotFound,
     RemoteDeleted,
@@ -40,7 +40,7 @@ def explaining(copy: WorkingCopy, commit: CommitRef | None = None) -> Iterator[N
                 "the remote database was deleted while it was open", op="read", key=copy.db_key
             ) from exc
         read = base.ref if commit is None else commit
-        if current.head.uuid != base.head.uuid or has_expired(current.head, read):
+        if current.head.uuid != base.head.uuid or may_have_expired(current.head, read):
             raise SnapshotExpired(
                 f"commit {read.seq} is no longer retained by the remote; call pull() and "
                 "repeat with what is",

@@ -8,11 +8,13 @@ from ebooklet.core.advance import as_of
 from ebooklet.core.head import Head, Recent, encode_head
 from ebooklet.core.notes import check_record
 from ebooklet.core.refs import CommitRef
+from ebooklet.core.retention import may_have_expired
 from ebooklet.errors import (
     LocalFileError,
     ObjectNotFound,
     RemoteIntegrityError,
     RemoteMissingError,
+    SnapshotExpired,
 )
 from ebooklet.services.commits import CommitReader, RecordRead
 from ebooklet.services.log import log_params
@@ -76,6 +78,10 @@ def at_version(request: Request, current: Snapshot | None) -> tuple[Request, Sna
     try:
         read = CommitReader(segments, request.db_key).read_around(ref)
     except ObjectNotFound as exc:
+        if may_have_expired(head, ref):
+            raise SnapshotExpired(
+                f"commit {ref.seq} is no longer retained", op="open", key=request.db_key
+            ) from exc
         raise RemoteIntegrityError(
             f"the record of commit {ref.seq} is gone, although the head retains it; run fsck",
             op="open",

@@ -129,6 +129,27 @@ def test_expired_versions() -> None:
             assert len(kinds(behind, name)) == 1 + 6
 
 
+def test_a_branch_that_remembers_less() -> None:
+    """What one branch is past, another may still retain."""
+    store = MemoryRemoteStore()
+    with ebooklet.open(store, None, "c", "json") as db:
+        for n in range(1, 9):
+            db["n"] = f"{n}" * 100
+            assert db.push()
+    head = decode_head(store.get("db").body, key="db")
+    short = replace(head.branch, oldest_seq=7)
+    branches = {**head.branches, "short": short}
+    store.put(
+        "db",
+        encode_head(replace(head, seq=head.seq + 1, write_id=bytes(16), branches=branches)),
+    )
+    with ebooklet.open(store) as db:
+        assert kinds(db, 2, 3) == {"n": "modified"}
+        assert list(db.diff("short")) == []
+    with ebooklet.open(store, version=2) as db:
+        assert db["n"] == "2" * 100
+
+
 def test_nothing_pushed_yet() -> None:
     """Where there is no commit there is nothing to compare, and that is said."""
     with ebooklet.open(MemoryRemoteStore(), None, "c", "json") as db:

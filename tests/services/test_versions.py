@@ -197,3 +197,37 @@ def test_ten_differences_cost_few_requests() -> None:
     # Two records and two roots, then one round for the leaves.
     assert len(store.batches) <= 4
     assert sum(store.batches) <= 2 + 2 + 2 * 10
+
+
+def test_a_merge_costs_what_changed() -> None:
+    """A push that meets another's commit reads the paths to what either side changed, no more.
+
+    Of 20,000 keys in a root and some 140 leaves, each side changes 10: that is a root and 10 leaves
+    of the old tree and as many of theirs, and the 10 leaves below our own keys.
+    """
+    store = CountedStore()
+    with ebooklet.open(store, None, "c", "json") as db:
+        db.update({f"key/{n:05}": n for n in range(20_000)})
+        assert db.push()
+    with (
+        ebooklet.open(store, None, "w", lock="optimistic") as one,
+        ebooklet.open(store, None, "w", lock="optimistic") as two,
+    ):
+        one.update({f"key/{n:05}": "one" for n in range(0, 20_000, 2_000)})
+        two.update({f"key/{n:05}": "two" for n in range(1_000, 20_000, 2_000)})
+        assert one.push()
+        store.batches.clear()
+        assert two.push()
+        assert sum(store.batches) <= 2 * (1 + 10) + 10
+        assert kinds(two, 1) == {f"key/{n:05}": "modified" for n in range(0, 20_000, 1_000)}
+
+
+def test_a_version_of_a_group() -> None:
+    """It is a connection group, too."""
+    store = MemoryRemoteStore()
+    with ebooklet.open_rcg(store, None, "c") as group:
+        assert group.push("empty")
+        assert group.push("still", force_push=True)
+    with ebooklet.open(store, version=1) as then:
+        assert isinstance(then, ebooklet.RemoteConnGroup)
+        assert [commit.message for commit in then.log()] == ["empty"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
+from datetime import datetime
 from typing import Any, assert_type
 
 import ebooklet
@@ -78,5 +79,11 @@ def exported(db: ebooklet.EBooklet[int], group: ebooklet.RemoteConnGroup) -> Non
     assert_type(ebooklet.open("memory://g", remote_conn_group=True), ebooklet.RemoteConnGroup)
     assert_type(ebooklet.open("memory://g", remote_conn_group=False), ebooklet.EBooklet[Any])
     assert_type(ebooklet.open("memory://g", None, "c", "json"), ebooklet.EBooklet[Any])
+    assert_type(ebooklet.open("memory://g", version=3), ebooklet.EBooklet[Any])
+    assert_type(next(db.log()), ebooklet.CommitInfo)
+    assert_type(next(db.diff("main", 3)), ebooklet.Difference)
+    assert_type(next(db.diff(3))["new_timestamp"], datetime | None)
+    assert_type(db.revert("v1", "why"), ebooklet.PushResult)
+    assert_type(db.fingerprint(), str)
     assert_type(ebooklet.__version__, str)
     del mapping, older, group

@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     from ebooklet.services.differences import Difference
     from ebooklet.services.fsck.report import FsckReport
     from ebooklet.services.history import CommitInfo
-    from ebooklet.services.maintenance.report import GcReport
+    from ebooklet.services.maintenance.report import CompactionReport, GcReport
     from ebooklet.services.migration.report import MigrationReport
     from ebooklet.services.packing import DEFAULT_GROUP_BYTES
     from ebooklet.services.pull import PullResult
@@ -96,6 +96,7 @@ __all__ = [
     "BranchInfo",
     "BucketMissingError",
     "CommitInfo",
+    "CompactionReport",
     "ConcurrentCompactionError",
     "ConflictError",
     "Database",
@@ -177,6 +178,7 @@ _HOMES = {
     "EVariableLengthValue": "ebooklet.database:EBooklet",
     "Encryption": "ebooklet.core.encryption",
     "FsckReport": "ebooklet.services.fsck.report",
+    "CompactionReport": "ebooklet.services.maintenance.report",
     "GcReport": "ebooklet.services.maintenance.report",
     "KeyFile": "ebooklet.adapters.encryption.keyfile",
     "LocalHalf": "ebooklet.embedding",

@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import Final, Generic, TypeVar
 
 from ebooklet.services.maintenance.collecting import gc
-from ebooklet.services.maintenance.report import GcReport
+from ebooklet.services.maintenance.compacting import compact
+from ebooklet.services.maintenance.report import CompactionReport, GcReport
 from ebooklet.versioned import VersionedCopy
 
 V = TypeVar("V")
@@ -60,3 +61,31 @@ class MaintainedCopy(VersionedCopy[V], Generic[V]):
         if grace < timedelta(0):
             raise ValueError(f"grace must not be below zero, as {grace!r} is")
         return gc(self._copy, dry_run=dry_run, grace_ms=grace // _MS)
+
+    def compact(self, message: str | None = None) -> CompactionReport:
+        """Lay down anew what is live in segments of which little is, and in many small ones.
+
+        One commit of the same content, with the same fingerprint. It moves about 32 MiB at the
+        most: call it until `finished`. It frees nothing by itself: what it leaves goes with the
+        commits that need it, by `gc`. What is pending stays so. A push does one by itself where
+        garbage is more than half of what the newest commit keeps alive, and more than 64 MiB.
+
+        Raises:
+            ReadOnlyError: the handle, or its remote, can only be read.
+            ReplaceConflict: the next push is to replace the whole database.
+            LockTimeout: another writer has the database open.
+            EBookletError: nothing was committed.
+
+        Example:
+            >>> import ebooklet
+            >>> with ebooklet.open("memory://dense", flag="c", value_serializer="json") as db:
+            ...     db.update({f"k{n}": "x" * 1000 for n in range(100)})
+            ...     _ = db.push()
+            ...     for n in range(90):
+            ...         del db[f"k{n}"]
+            ...     _ = db.push()
+            ...     report = db.compact()
+            ...     report.n_segments, report.finished, len(db)
+            (2, True, 10)
+        """
+        return compact(self._copy, message=message or "")

@@ -7,12 +7,21 @@ times as far as the one below. Live bytes are counters, and no more than ranking
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from ebooklet.core.commit import SegmentRow
 
-__all__ = ["EXTRA_BYTES", "TIER_ROWS", "crowded", "tier", "worth_reading"]
+__all__ = [
+    "EXTRA_BYTES",
+    "TIER_ROWS",
+    "crowded",
+    "is_bloated",
+    "is_worthwhile",
+    "tier",
+    "victims",
+    "worth_reading",
+]
 
 TIER_ROWS: Final = 8  # a tier with more is crowded
 EXTRA_BYTES: Final = 4 * 1024 * 1024  # that a commit may add by merging
@@ -20,6 +29,9 @@ _LOWEST_TIER: Final = 4  # everything below 32 KiB is one
 _ENTRY_BYTES: Final = 24  # of the index, on average
 _FULL_TABLE: Final = 192  # rows, from which on a large index is read too
 _LARGE_INDEX_BYTES: Final = 64 * 1024 * 1024
+_LARGE_ROW_BYTES: Final = 16 * 1024 * 1024  # live, from which on a segment is large enough
+_BLOATED_BYTES: Final = 64 * 1024 * 1024
+_SMALL_GAIN_BYTES: Final = 8 * 1024  # what a commit of one segment may cost beside what it moves
 
 
 def tier(n_bytes: int) -> int:
@@ -43,7 +55,8 @@ def crowded(rows: Iterable[SegmentRow], *, max_bytes: int) -> list[bytes]:
     """
     tiers: defaultdict[int, list[SegmentRow]] = defaultdict(list)
     for row in rows:
-        tiers[tier(row.live)].append(row)
+        if row.live < _LARGE_ROW_BYTES:
+            tiers[tier(row.live)].append(row)
     chosen: list[bytes] = []
     for _, members in sorted(tiers.items()):
         if len(members) <= TIER_ROWS:
@@ -54,6 +67,42 @@ def crowded(rows: Iterable[SegmentRow], *, max_bytes: int) -> list[bytes]:
             max_bytes -= row.live
             chosen.append(row.sid)
     return chosen if len(chosen) > 1 else []
+
+
+def victims(rows: Iterable[SegmentRow], *, max_bytes: int) -> list[bytes]:
+    """The segments to compact, those with the most garbage for what they cost first.
+
+    Args:
+        rows: of a snapshot's table.
+        max_bytes: live bytes that may be moved in all, but for the first segment.
+    """
+    rows = list(rows)
+    sparse = [row for row in rows if 2 * row.live < row.length]
+    chosen: list[SegmentRow] = []
+    for row in sorted(sparse, key=lambda row: (row.live / row.length, row.sid)):
+        if chosen and row.live > max_bytes:
+            break
+        max_bytes -= row.live
+        chosen.append(row)
+    sids = [row.sid for row in chosen]
+    if len(chosen) == len(sparse):
+        left = [row for row in rows if row not in chosen]
+        sids += crowded(left, max_bytes=max_bytes)
+    return sids if is_worthwhile(rows, sids) else []
+
+
+def is_worthwhile(rows: Iterable[SegmentRow], sids: Collection[bytes]) -> bool:
+    """Whether leaving these segments makes the table shorter, or frees more than it takes."""
+    garbage = sum(row.length - row.live for row in rows if row.sid in sids)
+    return len(sids) > 1 or garbage > _SMALL_GAIN_BYTES
+
+
+def is_bloated(rows: Iterable[SegmentRow]) -> bool:
+    """Whether so much of what a snapshot keeps alive is garbage that a push compacts by itself."""
+    rows = list(rows)
+    size = sum(row.length for row in rows)
+    garbage = size - sum(row.live for row in rows)
+    return garbage > _BLOATED_BYTES and 2 * garbage > size
 
 
 def worth_reading(rows: Sequence[SegmentRow], n_keys: int) -> bool:

@@ -290,7 +290,7 @@ class Write(ABC):
             copy.pending.replace = False
         copy.set_base(snapshot)
 
-    def _uploader(self, base: Snapshot | None) -> SegmentUploader:
+    def _uploader(self, base: Snapshot | None, *, large: bool = False) -> SegmentUploader:
         copy = self.copy
         remote = copy.reachable_remote()
         if (known := base or copy.former) is not None:
@@ -301,7 +301,7 @@ class Write(ABC):
             return copy.minter.mint(now_ms, copy.clock.token_bytes(10))
 
         return SegmentUploader(
-            remote, copy.db_key, uuid=copy.uuid, write_id=self.write_id, mint=mint
+            remote, copy.db_key, uuid=copy.uuid, write_id=self.write_id, mint=mint, large=large
         )
 
     def _next_head(

@@ -11,6 +11,7 @@ from ebooklet.core.commit import MAX_MESSAGE_BYTES
 from ebooklet.errors import ReadOnlyError, RemoteMissingError
 from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
 from ebooklet.services.hooking import asked_before_push, check_reentry, telling_evictions
+from ebooklet.services.maintenance.compaction import compact_after_push
 from ebooklet.services.maintenance.leaving import with_moves
 from ebooklet.services.maintenance.merging import prepare_merging
 from ebooklet.services.policy import ConflictPolicy, check_policy
@@ -65,6 +66,8 @@ def push(
     if copy.hooks is not None:
         failures += copy.hooks.after_push(result)
         result = replace(result, hook_failures=tuple(failures))
+    if result.updated:
+        compact_after_push(copy)
     return result
 
 

@@ -49,6 +49,7 @@ class SegmentUploader:
         uuid: UUID,
         write_id: bytes,
         mint: Callable[[], bytes],
+        large: bool = False,
     ) -> None:
         self._remote = remote
         self._db_key = db_key
@@ -61,7 +62,8 @@ class SegmentUploader:
         self._nodes: SegmentWriter | None = None
         self._sent: dict[bytes, tuple[int, SegmentKind]] = {}  # sid -> size and kind
         # Size to cut at: small at first, larger as segments grow many, so that few are needed.
-        self._cut = _FIRST_CUT
+        self._large = large
+        self._cut = SEGMENT_LIMIT if large else _FIRST_CUT
         self.bytes_sent = 0
 
     def add_value(self, data: Body) -> Place:
@@ -158,7 +160,8 @@ class SegmentUploader:
     def _fly(self, sid: bytes, body: Body | io.BytesIO, size: int, kind: SegmentKind) -> None:
         self._sent[sid] = (size, kind)
         count = len(self._sent)
-        self._cut = SEGMENT_LIMIT if count >= _LARGE_FROM else _FIRST_CUT << min(count // 8, 2)
+        large = self._large or count >= _LARGE_FROM
+        self._cut = SEGMENT_LIMIT if large else _FIRST_CUT << min(count // 8, 2)
         self.bytes_sent += size
         self._settle(_IN_FLIGHT - 1, _IN_FLIGHT_BYTES - size)
         self._flights.append((self._pool.submit(self._put, sid, body, size), size))

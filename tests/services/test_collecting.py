@@ -234,7 +234,7 @@ def test_a_push_that_comes_first(store: MemoryRemoteStore, clock: ManualClock) -
             db["meanwhile"] = "y" * 5_000
             db.push()
 
-    faulty.add(StoreRule(StoreFault.DELAY, op="cas", amount=0, then=push))
+    faulty.add(StoreRule(StoreFault.DELAY, op="cas", key="db", amount=0, then=push))
     report = collected(faulty, clock)
     assert report
     assert (report.n_commits, report.n_expired) == (1, 5)

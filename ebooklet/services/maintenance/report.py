@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["GcReport"]
+__all__ = ["CompactionReport", "GcReport"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +39,28 @@ class GcReport:
 
     def __bool__(self) -> bool:
         return not self.refused and not self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionReport:
+    """What a compaction did; true if it committed.
+
+    Attributes:
+        seq: of its commit; 0 without one.
+        commit: its id in hexadecimal; "" without one.
+        n_segments: segments that the newest commit no longer needs.
+        bytes_garbage: what is garbage in them, in bytes; a collection frees them when no older
+            commit that is retained needs them.
+        bytes_up: bytes that were laid down anew.
+        finished: another compaction would find nothing to do.
+    """
+
+    seq: int = 0
+    commit: str = ""
+    n_segments: int = 0
+    bytes_garbage: int = 0
+    bytes_up: int = 0
+    finished: bool = True
+
+    def __bool__(self) -> bool:
+        return self.seq > 0

@@ -1,0 +1,27 @@
+"""Compacting when a user asks for it."""
+
+from __future__ import annotations
+
+from ebooklet.services.hooking import check_reentry
+from ebooklet.services.maintenance.compaction import run_compaction
+from ebooklet.services.maintenance.report import CompactionReport
+from ebooklet.services.pull import pull
+from ebooklet.services.push import check_message, check_target
+from ebooklet.services.working_copy import WorkingCopy
+
+
+def compact(copy: WorkingCopy, *, message: str) -> CompactionReport:
+    """Pull, and lay down anew what is live in segments that are worth leaving.
+
+    Raises:
+        ReplaceConflict: the next push is to replace the whole database.
+        LockTimeout: another holds the lock.
+        EBookletError: see `push`.
+    """
+    copy.require_writable("compact")
+    copy.require_online("compact")
+    check_message(message)
+    check_target(copy)
+    check_reentry(copy, "push")
+    pull(copy)
+    return run_compaction(copy, message, lock_timeout=copy.lock_timeout)

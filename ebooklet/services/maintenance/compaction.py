@@ -1,0 +1,178 @@
+"""Compaction: a commit of equal content that leaves segments of which little is live (FORMAT §8).
+
+It is made of moves, each of an entry from the place it has to a new one. A move applies only
+where the old place still stands: when another commit wins the race, what lies in the segments to be
+left is looked for again in that one, and a move that was made already is made again only for an
+entry that has not changed since. Work and memory of a run are bounded.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from ebooklet.core.entry import Entry, Place
+from ebooklet.core.names import sid_ms
+from ebooklet.core.refs import NodeRef
+from ebooklet.core.tiers import is_bloated, is_worthwhile, victims
+from ebooklet.errors import EBookletError, RemoteIntegrityError, ReplaceConflict
+from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
+from ebooklet.services.draft import Edit, Leave
+from ebooklet.services.explaining import explaining
+from ebooklet.services.locking import write_lock
+from ebooklet.services.maintenance.leaving import find_leave
+from ebooklet.services.maintenance.report import CompactionReport
+from ebooklet.services.place import place_of
+from ebooklet.services.rewriting import moved
+from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.upload import SegmentUploader
+from ebooklet.services.working_copy import WorkingCopy
+
+logger = logging.getLogger("ebooklet.push")
+
+MAX_BYTES: Final = 32 * 1024 * 1024  # laid down anew by one run, but for the first segment
+
+
+class Compaction(Write):
+    """One compaction; `report` says what it came to."""
+
+    op = "compact"
+
+    def __init__(self, copy: WorkingCopy, message: str) -> None:
+        super().__init__(copy, message, force=False, conflict="ours")
+        self._moves: dict[tuple[str, Place], Place] = {}  # made by earlier attempts
+        self.report = CompactionReport()
+
+    def _forget_attempts(self) -> None:
+        super()._forget_attempts()
+        self._moves.clear()
+
+    def _write(self, base: Snapshot | None, *, replacing: bool, metadata: bool) -> Outcome:
+        copy = self.copy
+        if replacing:
+            raise ReplaceConflict(
+                "cannot compact: the next push replaces the whole database; push or discard() first",
+                op=self.op,
+                key=copy.db_key,
+            )
+        leave = None if base is None else self._found(base)
+        if base is None or leave is None:
+            return Outcome({}, PushResult(updated=False), None)
+        uploader = self._uploader(base, large=True)
+        try:
+            draft = self._draft(base, base.root, uploader, placed={})
+            with explaining(copy):
+                root = draft.build(self._edits(leave, base, uploader), leave)
+            self._check_same(base.root, root)
+            head = self._next_head(base, draft, root, uploader, replacing=False)
+            self._finish(uploader)
+        finally:
+            uploader.close()
+        snapshot = self._land(head, base, draft)
+        rows = [row for row in base.commit.segs if row.sid in leave.sids]
+        self.report = CompactionReport(
+            seq=head.seq,
+            commit=snapshot.ref.id.hex(),
+            n_segments=len(rows),
+            bytes_garbage=sum(row.length - row.live for row in rows),
+            bytes_up=uploader.bytes_sent,
+            finished=not victims(snapshot.commit.segs, max_bytes=MAX_BYTES),
+        )
+        result = PushResult(
+            updated=True,
+            seq=head.seq,
+            commit=self.report.commit,
+            bytes_up=uploader.bytes_sent,
+        )
+        return Outcome({}, result, snapshot)
+
+    def _found(self, base: Snapshot) -> Leave | None:
+        sids = victims(base.commit.segs, max_bytes=MAX_BYTES)
+        if not sids:
+            return None
+        with explaining(self.copy):
+            leave = find_leave(self.copy.nodes, base.root, sids, max_bytes=MAX_BYTES)
+        if leave is None or not is_worthwhile(base.commit.segs, leave.sids):
+            return None
+        return leave
+
+    def _edits(self, leave: Leave, base: Snapshot, uploader: SegmentUploader) -> Iterator[Edit]:
+        floor = base.head.gc.floor
+        # What an earlier attempt laid down may have been collected meanwhile.
+        again = {move: new for move, new in self._moves.items() if sid_ms(new.sid) > floor}
+        to_move = {
+            entry.key
+            for entry in leave.entries
+            if entry.place is not None and (entry.key, entry.place) not in again
+        }
+
+        def chosen(place: Place) -> bool:
+            return place.sid in leave.sids
+
+        def settled(entry: Entry) -> Entry:
+            if entry.place is None or entry.key in to_move:
+                return entry
+            return entry._replace(place=again[entry.key, entry.place])
+
+        for old, new in zip(
+            leave.entries,
+            moved(self.copy, map(settled, leave.entries), chosen, uploader),
+            strict=True,
+        ):
+            if old.place is not None and new.place is not None and leave.moves(old):
+                self._moves[old.key, old.place] = new.place
+            yield new.key, new
+
+    def _check_same(self, old: NodeRef | None, new: NodeRef | None) -> None:
+        if (new.digest if new else b"") != (old.digest if old else b""):
+            raise RemoteIntegrityError(
+                "cannot compact: what was read of the index is not what its root says; run fsck",
+                op=self.op,
+                key=self.copy.db_key,
+            )
+
+
+def run_compaction(copy: WorkingCopy, message: str, *, lock_timeout: float) -> CompactionReport:
+    """Compact once, under the lock.
+
+    Raises:
+        LockTimeout: another holds it.
+        EBookletError: see `push`.
+    """
+    made: list[Compaction] = []
+
+    def make() -> Compaction:
+        made.append(Compaction(copy, message))
+        return made[-1]
+
+    with _alone(copy, lock_timeout):
+        carry_out(copy, make)
+    return made[-1].report
+
+
+def compact_after_push(copy: WorkingCopy) -> None:
+    """Compact once if there is much garbage; a push does not fail over it."""
+    base = copy.base
+    if base is None or not is_bloated(base.commit.segs):
+        return
+    try:
+        report = run_compaction(copy, "", lock_timeout=0)
+    except EBookletError as exc:
+        logger.warning("not compacted: %s", exc)
+        return
+    logger.info("compacted %d segments by commit %d", report.n_segments, report.seq)
+
+
+@contextmanager
+def _alone(copy: WorkingCopy, timeout: float) -> Iterator[None]:
+    """Keep others from compacting as well; where commits take the lock they do it themselves."""
+    base = copy.base
+    if copy.lease is not None or base is None or base.head.proto.mode != "cas":
+        yield
+        return
+    with write_lock(
+        place_of(copy), base.head.proto, fence=base.head.fence, timeout=timeout, purpose="compact"
+    ):
+        yield

@@ -364,6 +364,20 @@ def test_merged_again_after_a_crash(opener: Opener, url: str, foreign: int) -> N
     assert head_of(url).seq == done.seq + foreign
 
 
+def test_on_branches(opener: Opener, db: EBooklet[Any]) -> None:
+    """A merge goes to the branch of its handle; the same results can go to another as well."""
+    db.branch("side")
+    with opener("side", "w", branch="side") as side:
+        result = stage(side.fork(), {"k": LONG}, ["a"])
+        assert side.merge(result)
+        assert not side.merge(result)
+        assert dict(side.items()) == {"b": LONG, "c": 3, "k": LONG}
+        assert read(opener) == {"a": 1, "b": LONG, "c": 3}
+        db.pull()
+        assert db.merge(result)
+    assert read(opener) == {"b": LONG, "c": 3, "k": LONG}
+
+
 # Garbage collection between the staging and the merge
 
 

@@ -115,8 +115,8 @@ def _check_fits(copy: WorkingCopy, staged: Staged) -> None:
 class StagedMerge(Write):
     """One logical write of what lies staged in the bucket.
 
-    Its id is made of the results' own: of whoever merges them again, and be it after a crash, all
-    find out that it is done (FORMAT §6 step 5).
+    Its id is made of the results' own and of the branch: whoever merges them again, and be it after
+    a crash, finds out that it is done (FORMAT §6 step 5).
 
     Args:
         copy: the working copy, writable.
@@ -136,7 +136,7 @@ class StagedMerge(Write):
     ) -> None:
         super().__init__(copy, message, force=False, conflict=conflict)
         self.results = results
-        self.write_id = _write_id(results)
+        self.write_id = _write_id("" if copy.base is None else copy.base.branch, results)
         self._landed: Snapshot | None = None
         self._anew: dict[Place, Place] = {}  # laid down anew by earlier attempts
 
@@ -397,7 +397,7 @@ class _Counted:
         self.n_deleted = 0
 
 
-def _write_id(results: Iterable[Staged]) -> bytes:
-    return blake2b(
-        b"".join(each.id for each in results), digest_size=16, person=b"ebk-merge"
-    ).digest()
+def _write_id(branch: str, results: Iterable[Staged]) -> bytes:
+    """The same for the same results, merged in the same order into the same branch."""
+    named = b"".join((*(each.id for each in results), branch.encode()))
+    return blake2b(named, digest_size=16, person=b"ebk-merge").digest()

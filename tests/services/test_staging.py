@@ -183,6 +183,8 @@ def test_nothing_staged_is_no_commit(db: EBooklet[Any]) -> None:
     """Neither of no results, nor of empty ones, nor of what is there already."""
     writer = db.fork()
     assert not db.merge()
+    with pytest.raises(TypeError, match=r"merge\(\*results\)"):
+        db.merge([stage(writer)])  # type: ignore[arg-type]  # wrong on purpose
     assert not db.merge(stage(writer))
     assert not db.merge(stage(writer, {}, ["never there"])).updated
     with writer:
@@ -427,6 +429,21 @@ def test_what_may_be_collected_is_laid_anew(
     assert not sids(result) & named(head_of(url))
     store_of(url).delete([segment_key("db", sid) for sid in sids(result)])
     assert read(opener) == {"a": 1, "b": LONG, "c": 3, "k": LONG}
+
+
+def test_a_head_that_left_no_row_in_history(opener: Opener, url: str) -> None:
+    """A tag, in a head whose rows are full, is no reason to lay anything anew."""
+    with opener() as db:
+        for n in range(64):
+            db["n"] = n
+            db.push()
+        db.tag("v1")
+        assert head_of(url).recent[-1].write_id != head_of(url).write_id
+        result = stage(db.fork(), {"k": LONG})
+        db["n"] = "pushed"
+        db.push()
+        assert db.merge(result)
+        assert sids(result) <= named(head_of(url))
 
 
 def test_merged_dropped_and_collected(opener: Opener, url: str) -> None:

@@ -102,7 +102,12 @@ def merge_staged(
     return result
 
 
-def _check_fits(copy: WorkingCopy, staged: Staged) -> None:
+def _check_fits(copy: WorkingCopy, staged: object) -> None:
+    if not isinstance(staged, Staged):
+        raise TypeError(
+            f"merge takes results of staged writers, each by itself as in merge(*results), not "
+            f"{type(staged).__name__}"
+        )
     if staged.uuid != copy.uuid or staged.serializer != copy.settings.value_serializer:
         raise UUIDMismatchError(
             f"what was staged for the database {staged.uuid} cannot be merged into {copy.uuid}; "

@@ -29,8 +29,8 @@ class Seen:
     """The head that a staged writer found when it began: none of its segments is older.
 
     Attributes:
-        seq: its sequence number.
-        write_id: of its write.
+        seq: of the newest write in its history.
+        write_id: of that write.
         epoch: how often garbage had been collected.
         key_id: of the key that blocks are sealed under; None unless they are.
         dictionary: id of the dictionary that values are compressed with; None without.

@@ -195,9 +195,11 @@ class _Staging:
             known.add(() if dictionary is None else (dictionary,))
             serializer = serializer.bind(known)
         self.serializer = serializer
+        # A head that says something else about the same commits may stand in no history.
+        newest = head.recent[-1] if head.recent else head
         self._seen = Seen(
-            head.seq,
-            head.write_id,
+            newest.seq,
+            newest.write_id,
             head.gc.epoch,
             self._sealer.current,
             None if dictionary is None else dictionary.id,

@@ -16,7 +16,7 @@ from ebooklet.core.refs import BlockRef, NodeRef
 from ebooklet.services.nodes import NodeReader
 
 _FIRST_WINDOW: Final = 128  # rows of the older history; a reader that stops soon has read little
-_MAX_WINDOW: Final = 8192
+_MAX_WINDOW: Final = 32_768
 
 
 def log_params(params: TreeParams) -> TreeParams:
@@ -50,10 +50,28 @@ def find_row(nodes: NodeReader, head: Head, seq: int, write_id: bytes) -> Recent
     return row if row.write_id == write_id else None
 
 
+def row_of(nodes: NodeReader, head: Head, seq: int) -> Recent | None:
+    """The logical write of this number, as far as a head tells; costs a path down the log."""
+    if seq < 0:
+        return None
+    if head.recent and seq >= head.recent[0].seq:
+        return next((row for row in head.recent if row.seq == seq), None)
+    key = log_key(seq)
+    entry = nodes.lookup(head.log, (key,)).get(key)
+    return None if entry is None else decode_log_row(entry.inline or b"", key)
+
+
+def older_rows(nodes: NodeReader, head: Head) -> Iterator[Recent]:
+    """Yield all writes that stand in the log alone, oldest first, by as few requests as can be."""
+    for entries in nodes.scan(scan(head.log)):
+        for entry in entries:
+            yield decode_log_row(entry.inline or b"", entry.key)
+
+
 def rows_back(nodes: NodeReader, head: Head) -> Iterator[Recent]:
     """Yield the logical writes that a head tells of, newest first, all branches mixed.
 
-    Those that stand in the head cost nothing. Older ones are read by windows that double, so that
+    Those that stand in the head cost nothing. Older ones are read by windows that grow, so that
     the requests grow as the logarithm of how far back the caller goes.
     """
     yield from reversed(head.recent)
@@ -69,7 +87,7 @@ def rows_back(nodes: NodeReader, head: Head) -> Iterator[Recent]:
         ]
         yield from reversed(rows)
         left -= len(rows)
-        stop, window = start, min(2 * window, _MAX_WINDOW)
+        stop, window = start, min(4 * window, _MAX_WINDOW)
 
 
 def log_segments(

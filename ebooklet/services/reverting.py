@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ebooklet.core.advance import LiveBytes
 from ebooklet.core.head import Head
 from ebooklet.core.notes import check_record
@@ -16,7 +18,7 @@ from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
 from ebooklet.services.commits import CommitReader
 from ebooklet.services.explaining import explaining
 from ebooklet.services.history import line
-from ebooklet.services.hooking import check_reentry, telling_evictions
+from ebooklet.services.hooking import asked_before_push, check_reentry, telling_evictions
 from ebooklet.services.pull import advance_base
 from ebooklet.services.push import check_message, check_target
 from ebooklet.services.retained import HistoryReader
@@ -43,6 +45,7 @@ def revert(copy: WorkingCopy, version: VersionLike, *, message: str = "") -> Pus
         UnknownVersionError: nothing is called so.
         SnapshotExpired: the version is no longer retained.
         PendingChangesError: something is pending.
+        Exception: what a hook raised to refuse it; nothing was committed.
         ReplaceConflict: another commit landed since this copy was last in step.
         EBookletError: see `push`.
     """
@@ -52,8 +55,16 @@ def revert(copy: WorkingCopy, version: VersionLike, *, message: str = "") -> Pus
     check_message(message)
     check_target(copy)
     check_reentry(copy, "push")
-    with telling_evictions(copy):
-        return carry_out(copy, lambda: _Revert(copy, version, message))
+    with telling_evictions(copy) as failures:
+        result = carry_out(
+            copy,
+            lambda: _Revert(copy, version, message),
+            before=lambda: asked_before_push(copy, message),
+        )
+    if copy.hooks is not None:
+        failures += copy.hooks.after_push(result)
+        result = replace(result, hook_failures=tuple(failures))
+    return result
 
 
 class _Revert(Write):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Final, TypeAlias
 
 from ebooklet.core.commit import Commit
-from ebooklet.core.head import Head, Recent
+from ebooklet.core.head import Head
 from ebooklet.core.notes import check_record
 from ebooklet.core.refs import CommitRef
 from ebooklet.core.retention import has_expired
@@ -16,7 +15,7 @@ from ebooklet.core.sealing import Sealer
 from ebooklet.core.timestamps import to_datetime, to_microseconds
 from ebooklet.errors import SnapshotExpired, UnknownVersionError
 from ebooklet.ports.remote_store import RemoteStore
-from ebooklet.services.log import rows_back
+from ebooklet.services.log import older_rows, row_of, rows_back
 from ebooklet.services.nodes import NodeReader
 from ebooklet.services.records import read_record
 
@@ -109,30 +108,26 @@ def load_commit(
     return commit
 
 
-def _commit_rows(log_nodes: NodeReader, head: Head) -> Iterator[Recent]:
-    """The rows that are commits, newest first: others only said something else of the same ones."""
-    return (row for row in rows_back(log_nodes, head) if row.seq == row.commit.seq)
-
-
 def _by_id(log_nodes: NodeReader, head: Head, text: str) -> list[CommitRef]:
     if _ID.fullmatch(text) is None:
         return []
     wanted = text.lower()
     found: dict[bytes, CommitRef] = {}
-    named = iter(head.commits())
-    for ref in (*named, *(row.commit for row in head.recent)):
+    for ref in (*head.commits(), *(row.commit for row in head.recent)):
         if ref.id.hex().startswith(wanted):
             found[ref.id] = ref
     if len(wanted) == 64 and found:
         return list(found.values())
-    for row in _commit_rows(log_nodes, head):
+    for row in older_rows(log_nodes, head):
         if row.commit.id.hex().startswith(wanted):
             found.setdefault(row.commit.id, row.commit)
     return list(found.values())
 
 
 def _by_time(log_nodes: NodeReader, head: Head, ms: int) -> list[CommitRef]:
-    for row in _commit_rows(log_nodes, head):
+    for row in rows_back(log_nodes, head):
+        if row.seq != row.commit.seq:
+            continue  # a tag, say: it said something else of a commit that was there
         if row.branch == head.default_branch and row.ms <= ms:
             return [row.commit]
     return []
@@ -142,10 +137,8 @@ def _by_seq(log_nodes: NodeReader, head: Head, seq: int) -> list[CommitRef]:
     for ref in head.commits():
         if ref.seq == seq:
             return [ref]
-    for row in _commit_rows(log_nodes, head):
-        if row.seq <= seq:
-            return [row.commit] if row.seq == seq else []
-    return []
+    row = row_of(log_nodes, head, seq)
+    return [row.commit] if row is not None and row.commit.seq == seq else []
 
 
 def _shown(version: VersionLike) -> str:

@@ -20,6 +20,7 @@ from ebooklet.errors import (
     SnapshotExpired,
     UnknownVersionError,
 )
+from ebooklet.plugins.hooks import hookimpl
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 from tests.services.test_history import expire
 
@@ -172,3 +173,37 @@ def test_in_mode_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ebooklet.open(url, tmp_path / "a.blt") as db:
         assert dict(db) == {**STATES[0], "more": 1}
         assert not db.changes()
+
+
+def test_hooks_are_asked_and_told() -> None:
+    """A revert is a commit: a hook may refuse it, and hears of it."""
+
+    class Watcher:
+        """Refuses the first."""
+
+        def __init__(self) -> None:
+            self.refuses = True
+            self.told: list[bool] = []
+
+        @hookimpl
+        def before_push(self, message: str | None) -> None:
+            """Refuse it, for once."""
+            if self.refuses:
+                raise PermissionError(message)
+
+        @hookimpl
+        def after_push(self, result: ebooklet.PushResult) -> None:
+            """Note it."""
+            self.told.append(result.updated)
+
+    store = MemoryRemoteStore()
+    make(store)
+    watcher = Watcher()
+    with ebooklet.open(store, None, "w", plugins=[watcher]) as db:
+        with pytest.raises(PermissionError, match="why"):
+            db.revert(1, "why")
+        assert dict(db) == STATES[2]
+        watcher.refuses = False
+        assert db.revert(1)
+        assert not db.revert(1)
+        assert watcher.told == [True, False]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from typing import Any
 
 import pytest
@@ -13,10 +14,15 @@ import ebooklet
 from ebooklet import Encryption
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.core.head import Tag, decode_head, encode_head
+from ebooklet.core.names import segment_key
+from ebooklet.core.refs import CommitRef
 from ebooklet.database import EBooklet
 from ebooklet.errors import RemoteMissingError, SnapshotExpired, UnknownVersionError
+from ebooklet.services.log import log_entries, log_params
+from ebooklet.services.nodes import NodeReader
 from ebooklet.services.versions import find_commit
 from ebooklet.testing.clock import ManualClock
+from ebooklet.testing.trees import Bucket
 from tests.services.test_history import CountedStore, expire
 
 KEYS = Encryption({"a": b"k" * 32}, "a")
@@ -197,6 +203,41 @@ def test_ten_differences_cost_few_requests() -> None:
     # Two records and two roots, then one round for the leaves.
     assert len(store.batches) <= 4
     assert sum(store.batches) <= 2 + 2 + 2 * 10
+
+
+def test_lookups_among_20_000_commits() -> None:
+    """FORMAT 10.18: a commit is found by its seq with at most 4 requests, else with 12."""
+    store = CountedStore()
+    with ebooklet.open(store, None, "c", "json") as db:
+        assert db.push()
+    head = decode_head(store.get("db").body, key="db")
+    (row,) = head.recent
+    rows = [
+        row._replace(
+            write_id=n.to_bytes(16, "big"),
+            seq=n,
+            ms=n * 60_000,
+            commit=CommitRef(row.commit.block, blake2b(b"%d" % n).digest()[:32], n),
+        )
+        for n in range(1, 20_065)
+    ]
+    bucket = Bucket(log_params(head.params))
+    edits = log_entries(rows[:20_000])
+    log = bucket.build(entry for _, entry in edits if entry is not None)
+    nodes = bytes(64) + b"".join(bucket.stored[ref] for ref in sorted(bucket.stored))
+    store.put(segment_key("db", b"n" * 16), nodes)
+    branches = {"main": replace(head.branch, commit=rows[-1].commit)}
+    recent = tuple(rows[20_000:])
+    head = replace(head, recent=recent, log=log, seq=20_064, branches=branches)
+    for n in (1, 9_999, 20_000, 20_001, 20_064):
+        wanted = rows[n - 1].commit
+        moment = datetime.fromtimestamp(n * 60 + 30, UTC)
+        for version, most in ((n, 4), (moment, 12), (wanted.id.hex()[:20], 12)):
+            store.batches.clear()
+            reader = NodeReader(store, "db")
+            reader.params = log_params(head.params)
+            assert find_commit(reader, head, version) == wanted
+            assert sum(store.batches) <= most
 
 
 def test_a_merge_costs_what_changed() -> None:

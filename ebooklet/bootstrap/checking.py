@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
+from uuid import UUID
 
 from ebooklet.adapters.clock import SystemClock
 from ebooklet.bootstrap.arguments import Lock
+from ebooklet.bootstrap.composing import library_version
 from ebooklet.bootstrap.installed import INSTALLED
 from ebooklet.bootstrap.locking import check_lock
 from ebooklet.bootstrap.places import place_opener
+from ebooklet.bootstrap.serializing import serializer_name, serializer_of
 from ebooklet.core.encryption import EncryptionLike
 from ebooklet.core.numbers import check_seconds
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
+from ebooklet.ports.serializer import TrainedSerializer
 from ebooklet.services.fsck.examining import DEFAULT_MIN_AGE_MS, examine
 from ebooklet.services.fsck.repairing import repair as repair_database
 from ebooklet.services.fsck.report import FsckReport
+from ebooklet.services.fsck.rescuing import Described
+from ebooklet.services.fsck.rescuing import rescue as rescue_database
 from ebooklet.services.fsck.sweeping import sweep
 from ebooklet.services.place import RemoteLike
 
@@ -34,6 +40,10 @@ def fsck(
     lock_timeout: float = _DEFAULT_LOCK_TIMEOUT_S,
     *,
     repair: bool = False,
+    rescue: bool = False,
+    value_serializer: Any = None,
+    remote_conn_group: bool = False,
+    uuid: UUID | str | None = None,
     lock: Lock = "exclusive",
     encryption: EncryptionLike | None = None,
     clock: Clock | None = None,
@@ -56,6 +66,12 @@ def fsck(
         repair: put right, under the write lock, what the rest of the bucket tells: a copy of the
             head from the other one, and what the newest commit says of its own size and segments.
             Every index node of every retained commit is read for it. Nothing is deleted.
+        rescue: where the head is lost or damaged, make a new one that names the newest commit of
+            which everything is there. Never in the place of a whole one; nothing is deleted. What
+            only the head knew is lost, see `not_known` of the report.
+        value_serializer: for `rescue`: the one that the database was created with.
+        remote_conn_group: for `rescue`: it is a connection group.
+        uuid: for `rescue`: which database is meant, where segments of several lie.
         lock: the write lock, as for `open`, if writers name one; "optimistic" is none.
         encryption: the key of an encrypted database, as for `open`. Without it the report names in
             `not_checked` what could not be looked at, and nothing is deleted.
@@ -63,7 +79,8 @@ def fsck(
         registry: where names and schemes are looked up.
 
     Raises:
-        ReadOnlyError: `repair` or `delete_orphans` without credentials.
+        ValueError: `rescue` without `value_serializer`.
+        ReadOnlyError: `repair`, `rescue` or `delete_orphans` without credentials.
         LockTimeout: another writer has the lock.
         UnsupportedFormatError: what stands there is no database of ours.
         UnsupportedOperation: the place cannot be listed.
@@ -84,7 +101,16 @@ def fsck(
     min_age_ms = round(min(seconds, _LONGEST_AGE_S) * 1000)
     clock, registry = clock or SystemClock(), registry or INSTALLED
     check_lock(lock, registry, held=True)
+    described = None
+    if rescue:
+        described = _described(value_serializer, remote_conn_group, uuid, registry)
     with place_opener(clock, registry, lock, encryption)(remote_conn) as place:
+        if described is not None:
+            rescued = rescue_database(
+                place, described, min_age_ms=min_age_ms, lock_timeout=lock_timeout
+            )
+            if rescued.repaired or rescued.not_repaired:
+                return rescued
         repaired: FsckReport | None = None
         if repair:
             repaired = repair_database(
@@ -100,3 +126,33 @@ def fsck(
         if repaired is None:
             return report
         return replace(report, repaired=repaired.repaired, not_repaired=repaired.not_repaired)
+
+
+def _described(
+    value_serializer: Any, group: bool, uuid: UUID | str | None, registry: Registry
+) -> Described:
+    """What the segments of a database do not tell.
+
+    Raises:
+        ValueError: the serializer was not said, or what is no uuid was given for one.
+        UnknownNameError, SerializationError: there is none of that name.
+    """
+    if group:
+        value_serializer = "json"
+    if value_serializer is None:
+        raise ValueError(
+            "rescue needs value_serializer, which only the head knew: the name that the database "
+            "was created with ('pickle' if none was given), or remote_conn_group=True"
+        )
+    name = serializer_name(value_serializer)
+    serializer = serializer_of(value_serializer, name, registry)
+    tried = serializer.safe and not isinstance(serializer, TrainedSerializer)
+    if isinstance(uuid, str):
+        uuid = UUID(uuid)
+    return Described(
+        value_serializer=name,
+        type="group" if group else "database",
+        uuid=uuid,
+        version=library_version(),
+        reads=serializer.loads if tried else None,
+    )

@@ -71,7 +71,7 @@ def compose(
             keep=None if options.history is None else keep_of(options.history),
             branch=options.branch,
             author=_author(),
-            version=ebooklet.__version__,
+            version=library_version(),
         ),
     )
 
@@ -92,6 +92,11 @@ def _local_half(
         buffer_size=given.buffer_size,
         lock_timeout=given.options.lock_timeout,
     )
+
+
+def library_version() -> str:
+    """What heads say of the library that wrote them."""
+    return ebooklet.__version__
 
 
 def _author() -> str:

@@ -36,6 +36,18 @@ def fsck(
     repair: Annotated[
         bool, typer.Option("--repair", help="Put right what the rest of the bucket tells.")
     ] = False,
+    rescue: Annotated[
+        bool, typer.Option("--rescue", help="Make a new head where there is no whole one.")
+    ] = False,
+    value_serializer: Annotated[
+        str | None, typer.Option(help="For --rescue: the one that the database was created with.")
+    ] = None,
+    group: Annotated[
+        bool, typer.Option("--group", help="For --rescue: it is a connection group.")
+    ] = False,
+    uuid: Annotated[
+        str | None, typer.Option(help="For --rescue: which database, where several lie there.")
+    ] = None,
     delete_orphans: Annotated[
         bool, typer.Option("--delete-orphans", help="Delete what nothing needs.")
     ] = False,
@@ -66,6 +78,10 @@ def fsck(
             check_objects=check_objects,
             lock_timeout=lock_timeout,
             repair=repair,
+            rescue=rescue,
+            value_serializer=value_serializer,
+            remote_conn_group=group,
+            uuid=uuid,
             lock=lock,
             encryption=None if key_file is None else KeyFile(key_file),
         )
@@ -127,6 +143,8 @@ def _told(report: FsckReport) -> Iterator[str]:
         yield f"repaired: {what}"
     for name in report.swept:
         yield f"deleted: {name}"
+    for what in report.not_known:
+        yield f"not known: {what}"
     for what, why in (("repaired", report.not_repaired), ("deleted", report.not_swept)):
         if why:
             yield f"not {what}: {why}"

@@ -17,7 +17,7 @@ from ebooklet.core.headfields import MAX_DICTIONARIES, MAX_LISTED_DICTIONARIES
 from ebooklet.errors import RemoteIntegrityError
 from ebooklet.ports.serializer import Dictionary
 
-__all__ = ["Dictionaries", "decode_dictionaries", "encode_dictionaries", "train"]
+__all__ = ["Dictionaries", "decode_dictionaries", "encode_dictionaries", "id_of", "train"]
 
 MAX_DICTIONARY_BYTES: Final = 128 * 1024
 MAX_SAMPLE: Final = 2_000  # values
@@ -173,3 +173,8 @@ def _with(known: tuple[Dictionary, ...]) -> Dictionaries:
     made = Dictionaries()
     made.add(known)
     return made
+
+
+def id_of(data: bytes) -> int:
+    """The id that a dictionary says of itself; 0 for what is none."""
+    return zstandard.ZstdCompressionDict(data).dict_id()

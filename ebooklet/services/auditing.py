@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -32,11 +32,12 @@ _PIECE: Final = 8 * 1024 * 1024  # bytes
 _DAMAGE: Final = (RemoteIntegrityError, UnsupportedFormatError, ObjectNotFound)
 
 
-class _Ends(NamedTuple):
+class SegmentEnds(NamedTuple):
     """What the two ends of a segment say."""
 
     sid: bytes
     size: int
+    uuid: bytes
     runs: tuple[Run, ...]
 
 
@@ -64,8 +65,8 @@ def audit_segments(
     """
     rest = iter(sizes)
     while batch := list(islice(rest, _AT_ONCE)):
-        sound: list[_Ends] = []
-        for sid, ends in _ends(remote, db_key, head, batch):
+        sound: list[SegmentEnds] = []
+        for sid, ends in _ends(remote, db_key, head.accepted_uuids(), batch):
             if isinstance(ends, EBookletError):
                 yield sid, _sentence(ends)
             else:
@@ -73,9 +74,33 @@ def audit_segments(
         yield from _bodies(remote, db_key, sound, expectations)
 
 
+def read_ends(
+    remote: RemoteStore, db_key: str, sizes: Iterable[tuple[bytes, int]]
+) -> Iterator[tuple[bytes, SegmentEnds | EBookletError]]:
+    """What the ends of segments say, of whatever database they are; many at once.
+
+    Args:
+        remote: where they are.
+        db_key: the database's key.
+        sizes: sid and bytes of each.
+
+    Yields:
+        The sid, and what its ends say or why that cannot be told.
+
+    Raises:
+        RemoteUnavailable, AccessDenied: they could not be read at all.
+    """
+    rest = iter(sizes)
+    while batch := list(islice(rest, _AT_ONCE)):
+        yield from _ends(remote, db_key, None, batch)
+
+
 def _ends(
-    remote: RemoteStore, db_key: str, head: Head, batch: list[tuple[bytes, int]]
-) -> Iterator[tuple[bytes, _Ends | EBookletError]]:
+    remote: RemoteStore,
+    db_key: str,
+    uuids: Collection[bytes] | None,
+    batch: list[tuple[bytes, int]],
+) -> Iterator[tuple[bytes, SegmentEnds | EBookletError]]:
     spans = [
         span
         for sid, size in batch
@@ -90,10 +115,10 @@ def _ends(
         first, tail = next(parts), next(parts)
         try:
             try:
-                yield sid, _read_ends(remote, db_key, head, sid, size, first, tail)
+                yield sid, _read_ends(remote, db_key, uuids, sid, size, first, tail)
             except _DAMAGE:  # perhaps of a copy of the objects, see services.parts
                 first, tail = (read_again(remote, span) for span in spans[2 * at : 2 * at + 2])
-                yield sid, _read_ends(remote, db_key, head, sid, size, first, tail)
+                yield sid, _read_ends(remote, db_key, uuids, sid, size, first, tail)
         except _DAMAGE as exc:
             yield sid, exc
 
@@ -101,13 +126,13 @@ def _ends(
 def _read_ends(
     remote: RemoteStore,
     db_key: str,
-    head: Head,
+    uuids: Collection[bytes] | None,
     sid: bytes,
     size: int,
     first: bytes | EBookletError,
     tail: bytes | EBookletError,
-) -> _Ends:
-    header = check_header(_bytes(first), head.accepted_uuids(), sid)
+) -> SegmentEnds:
+    header = check_header(_bytes(first), uuids, sid)
     ending = _bytes(tail)
     trailer = read_trailer(ending, size)
     start = len(ending) - TRAILER_BYTES - trailer.footer_length
@@ -117,11 +142,11 @@ def _read_ends(
         end = trailer.footer_offset + trailer.footer_length
         key = segment_key(db_key, sid)
         footer = remote.get(key, start=trailer.footer_offset, stop=end).body
-    return _Ends(sid, size, check_frame(header, trailer, footer))
+    return SegmentEnds(sid, size, header.uuid, check_frame(header, trailer, footer))
 
 
 def _bodies(
-    remote: RemoteStore, db_key: str, segments: list[_Ends], expectations: Expectations
+    remote: RemoteStore, db_key: str, segments: list[SegmentEnds], expectations: Expectations
 ) -> Iterator[tuple[bytes, str]]:
     pieces = {ends.sid: _pieces(segment_key(db_key, ends.sid), ends.size) for ends in segments}
     bodies = iter(remote.get_ranges([part for parts in pieces.values() for part in parts]))
@@ -139,7 +164,9 @@ def _pieces(key: str, size: int) -> list[ByteRange]:
     return [ByteRange(key, at, min(at + _PIECE, size)) for at in range(0, size, _PIECE)]
 
 
-def _audit(ends: _Ends, bodies: Iterable[bytes | EBookletError], expectations: Expectations) -> str:
+def _audit(
+    ends: SegmentEnds, bodies: Iterable[bytes | EBookletError], expectations: Expectations
+) -> str:
     """What is wrong with a segment; "" when nothing is."""
     audit = SegmentAudit(
         ends.runs,

@@ -209,9 +209,9 @@ class HeadStore:
         ) from refusal
 
     def _condition(self, new: Head, expected: Snapshot | None) -> Condition:
-        if expected is None:
-            return IfAbsent()
-        etag = expected.etag
+        return IfAbsent() if expected is None else self._matching(new, expected.etag)
+
+    def _matching(self, new: Head, etag: str) -> Condition:
         return IfMatch(etag.strip('"') if new.proto.etag_style == "bare" else etag)
 
     def _settle(self, new: Head, data: bytes, expected: Snapshot | None) -> Snapshot | None:
@@ -299,6 +299,58 @@ class HeadStore:
             keys.reverse()  # the second copy alone holds it
         self._put_copies(keys, lost.data, lease)
         return self.read() or current
+
+    def replace_damaged(self, new: Head, data: bytes, lease: Lease | None) -> Snapshot:
+        """Put `new` in the place of a head that cannot be read; never over one that can.
+
+        Raises:
+            HeadMoved: a whole head stands there, or came meanwhile.
+            UnsupportedFormatError: what stands there is not ours, or of a newer format.
+            LockLostError: the lock is another's by now; nothing was written.
+            RemoteUnavailable, OutcomeUnknown: it may have landed; reading the head tells.
+        """
+        trouble: EBookletError | None = None
+        for attempt in range(_SAME_BYTES_ATTEMPTS):
+            if attempt:
+                self._clock.sleep(min(2.0, 0.05 * 2**attempt) * (0.5 + chance(self._clock)))
+            if lease is not None:
+                lease.verify()
+            condition: Condition = IfAbsent()
+            try:
+                current = self.read()
+            except RemoteIntegrityError:
+                stored = self._get(self._key)
+                if stored is None:
+                    continue
+                condition = self._matching(new, stored.meta.etag)
+            else:
+                if current is not None and not self.landed(current.head, new.seq, new.write_id):
+                    raise HeadMoved(current)
+                if current is not None:
+                    return current
+            if new.proto.mode == "lock":
+                if lease is None:
+                    raise LockLostError(
+                        "this server ignores conditional writes, so that a head is written under "
+                        "the lock only, and it is not held",
+                        op="fsck",
+                        key=self._key,
+                    )
+                etags = self._put_copies([self._key, alternate_key(self._key)], data, lease)
+                return Snapshot(new, data, etags[self._key])
+            try:
+                meta = self._remote.put(
+                    self._key, data, condition=condition, cache_control=HEAD_CACHE_CONTROL
+                )
+            except (PreconditionFailed, RemoteUnavailable, OutcomeUnknown) as exc:
+                trouble = exc
+            else:
+                return Snapshot(new, data, meta.etag)
+        raise trouble or RemoteUnavailable(
+            "the damaged head comes and goes; nothing was written: try again later",
+            op="fsck",
+            key=self._key,
+        )
 
     def mend(self, lease: Lease) -> tuple[str, ...]:
         """In mode lock, write the newer whole copy of the head over one that is not.

@@ -50,6 +50,7 @@ class FsckReport:
         not_swept: why nothing was deleted although it was asked for; "" otherwise.
         repaired: what was put right, a sentence each; all else is as it was found after that.
         not_repaired: why not everything was, although it was asked for; "" otherwise.
+        not_known: after a rescue, what was lost with the head, and what was not found whole.
     """
 
     location: str
@@ -72,6 +73,7 @@ class FsckReport:
     not_swept: str = ""
     repaired: tuple[str, ...] = ()
     not_repaired: str = ""
+    not_known: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:

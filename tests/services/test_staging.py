@@ -212,7 +212,7 @@ def test_many_small_segments_become_few(
     db: EBooklet[Any], opener: Opener, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many tasks there were, the head stays small; large segments stay where they are."""
-    monkeypatch.setattr(merging, "_FEW_SEGMENTS", 3)
+    monkeypatch.setattr(merging, "_FEW_ROWS", 3)
     monkeypatch.setattr(merging, "_LARGE_SEGMENT", 50_000)
     writer = db.fork()
     results = [stage(writer, {f"k{n:02}": str(n) + LONG}) for n in range(40)]
@@ -221,6 +221,18 @@ def test_many_small_segments_become_few(
     assert len(named(head_of(url)) & sids(*results, *large)) == 4
     assert len(named(head_of(url))) <= 7
     assert len(read(opener)) == 47
+
+
+def test_merges_alone_do_not_make_a_long_table(
+    db: EBooklet[Any], opener: Opener, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that is only ever merged into lays its small segments together, as pushes do."""
+    monkeypatch.setattr(merging, "_FEW_ROWS", 12)
+    for round_ in range(6):
+        writer = db.fork()
+        assert db.merge(*(stage(writer, {f"{round_}/{n}": LONG + str(n)}) for n in range(10)))
+        assert len(named(head_of(url))) <= 14
+    assert len(read(opener)) == 63
 
 
 # Races, conflicts, repetitions

@@ -30,6 +30,8 @@ from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
 from ebooklet.services.draft import Draft, Edit
 from ebooklet.services.explaining import explaining
 from ebooklet.services.hooking import asked_before_push, check_reentry, telling_evictions
+from ebooklet.services.maintenance.leaving import with_moves
+from ebooklet.services.maintenance.merging import prepare_merging
 from ebooklet.services.place import place_of
 from ebooklet.services.policy import ConflictPolicy, check_policy
 from ebooklet.services.pull import advance_base, report_all
@@ -45,11 +47,11 @@ from ebooklet.services.working_copy import WorkingCopy
 
 logger = logging.getLogger("ebooklet.push")
 
-# A head is to stay small, and so is the table of segments in it. Smaller segments are laid
-# together, at the price of reading and sending their values once more.
-_FEW_SEGMENTS: Final = 32
+# The table of segments is to stay short, as it is in every head. Beyond these rows, what lies in more
+# of them is laid together, at the price of reading and sending it once more.
+_FEW_ROWS: Final = 64
+_MOST_ROWS: Final = 1024  # of large ones
 _LARGE_SEGMENT: Final = 1 << 20  # bytes
-_MOST_SEGMENTS: Final = 1024
 
 
 def merge_staged(
@@ -187,7 +189,7 @@ class StagedMerge(Write):
         copy = self.copy
         cases = Cases(copy, base, self.results)
         answers = cases.answers(self.conflict)
-        kept = self._kept_segments(base.head)
+        kept = self._kept_segments(base)
         uploader = self._uploader(base)
         counted = _Counted()
         try:
@@ -196,8 +198,14 @@ class StagedMerge(Write):
             first = next(edits, None)
             if first is None:
                 return Outcome({}, PushResult(updated=False), None)
+            edits = chain((first,), edits)
+            merging = prepare_merging(copy, base)
             with explaining(copy):
-                root = draft.build(chain((first,), edits))
+                if merging is None:
+                    root = draft.build(edits)
+                else:
+                    moves = merging.edits(copy, uploader)
+                    root = draft.build(with_moves(edits, moves), merging.leave)
             self.lengths |= {sid: segment.length for sid, segment in kept.items()}
             self.segment_kinds |= {sid: segment.kind for sid, segment in kept.items()}
             head = self._next_head(base, draft, root, uploader, replacing=False)
@@ -289,12 +297,13 @@ class StagedMerge(Write):
 
     # Which segments stay where they are
 
-    def _kept_segments(self, head: Head) -> dict[bytes, StagedSegment]:
+    def _kept_segments(self, base: Snapshot) -> dict[bytes, StagedSegment]:
         """The staged segments that the commit may name; what lies in others is laid down anew.
 
         That a segment is not collected, nor about to be, is certain only while no garbage was
         collected since it was minted (decision 0038).
         """
+        head, n_rows = base.head, len(base.commit.segs)
         sound = [
             segment
             for each in self.results
@@ -305,8 +314,8 @@ class StagedMerge(Write):
         sound.sort(key=lambda segment: segment.length, reverse=True)
         return {
             segment.sid: segment
-            for rank, segment in enumerate(sound[:_MOST_SEGMENTS])
-            if rank < _FEW_SEGMENTS or segment.length >= _LARGE_SEGMENT
+            for number, segment in enumerate(sound[: max(0, _MOST_ROWS - n_rows)], n_rows)
+            if number < _FEW_ROWS or segment.length >= _LARGE_SEGMENT
         }
 
     def _is_sound(self, head: Head, staged: Staged) -> bool:

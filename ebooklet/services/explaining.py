@@ -41,9 +41,10 @@ def explaining(copy: WorkingCopy, commit: CommitRef | None = None) -> Iterator[N
             ) from exc
         read = base.ref if commit is None else commit
         if current.head.uuid != base.head.uuid or may_have_expired(current.head, read):
+            stays = copy.settings.stays_at is not None
+            remedy = "open one that is" if stays else "call pull() and repeat with what is"
             raise SnapshotExpired(
-                f"commit {read.seq} is no longer retained by the remote; call pull() and "
-                "repeat with what is",
+                f"commit {read.seq} is no longer retained by the remote; {remedy}",
                 op="read",
                 key=copy.db_key,
             ) from exc

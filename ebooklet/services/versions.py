@@ -85,8 +85,10 @@ def find_commit(log_nodes: NodeReader, head: Head, version: VersionLike) -> Comm
             op="version",
             key=head.name,
         )
+    spent = isinstance(version, int) and 0 < version <= head.seq
+    other = ", whose number a tag, a branch or gc has taken" if spent else ""
     raise UnknownVersionError(
-        f"there is no version {_shown(version)}; {_what_there_is(head)}",
+        f"there is no version {_shown(version)}{other}; {_what_there_is(head)}",
         op="version",
         key=head.name,
     )

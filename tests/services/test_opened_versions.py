@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ebooklet.errors import (
 )
 from ebooklet.serializers.json import JSON
 from ebooklet.services.request import Flag
+from ebooklet.testing.clock import ManualClock
 from ebooklet.testing.faulty import FaultyRemoteStore
 from tests.services.test_history import expire
 from tests.services.test_versions import tag
@@ -162,6 +163,42 @@ def test_expired_while_it_is_open() -> None:
         ebooklet.open(store, version=3)
     with ebooklet.open(store, version="kept") as db:
         assert dict(db.items()) == state(2)
+
+
+def test_with_tags_branches_and_collections() -> None:
+    """What a tag keeps outlives a collection and can be reverted to, on any branch; the rest expires."""
+    store, clock = MemoryRemoteStore(), ManualClock()
+    options: dict[str, Any] = {"clock": clock, "lock": "optimistic"}
+    with ebooklet.open(store, None, "c", "json", history=3, **options) as db:
+        for n in range(1, 11):
+            db.update({"n": [n, LONG], f"k{n}": n})
+            assert db.push(f"number {n}")
+            if n == 4:
+                db.tag("four")
+            clock.advance(3600)
+        with pytest.raises(UnknownVersionError, match="whose number a tag, a branch or gc"):
+            db.diff(5)
+        with ebooklet.open(store, version=6) as gone, ebooklet.open(store, version="four") as kept:
+            assert db.gc(grace=timedelta(0)).n_expired == 6
+            with pytest.raises(SnapshotExpired, match="open one that is"):
+                print(gone["n"])
+            assert kept["n"] == [4, LONG]
+        assert [commit.seq for commit in db.log()] == [11, 10, 9]
+        db.branch("side")
+        assert db.revert("four")
+        assert sorted(db) == ["k1", "k2", "k3", "k4", "n"]
+        assert db.fsck(check_objects=True).ok
+    with ebooklet.open(store, None, "w", branch="side", **options) as side:
+        assert len(side) == 11
+        assert len(list(side.diff("main"))) == 7
+        assert side.revert("four", "here as well")
+        assert list(side.diff("main")) == []
+        assert [commit.seq for commit in side.log()][1:] == [11, 10, 9]
+        assert side.fsck(check_objects=True).ok
+    with ebooklet.open(store, version="side") as then, ebooklet.open(store) as db:
+        assert dict(then) == dict(db)
+        assert then.fingerprint() == db.fingerprint()
+        assert next(then.log()).message == "here as well"
 
 
 def test_a_cold_open_costs_few_requests() -> None:

@@ -47,12 +47,29 @@ def test_what_is_sound_and_what_is_not(tmp_path: Path) -> None:
     assert answer["not_repaired"]
 
 
+def test_what_was_put_right(tmp_path: Path) -> None:
+    """3 where there were problems and none is left, with what was done; then it is sound."""
+    path = fill(tmp_path)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert fsck(tmp_path).exit_code == 1
+    done = fsck(tmp_path, "--rescue", "--value-serializer", "json")
+    assert done.exit_code == 3
+    assert "repaired: a head was made" in done.stdout
+    assert "not known: tags" in done.stdout
+    assert fsck(tmp_path, "--check-objects").exit_code == 0
+    with ebooklet.open(f"file://{tmp_path}/db") as db:
+        assert db["k3"] == "x" * 100_000
+
+
 def test_a_mistake_in_the_command(tmp_path: Path) -> None:
     """2, as for every command, and what is wrong."""
     done = fsck(tmp_path, "--min-age", "-1")
     assert done.exit_code == 2
     assert "seconds" in done.stderr
     assert CliRunner().invoke(app, ["fsck"]).exit_code == 2
+    done = fsck(tmp_path, "--rescue")
+    assert done.exit_code == 2
+    assert "value_serializer" in done.stderr
 
 
 def test_what_cannot_be_looked_at(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ What must never fall (I2) is chosen so high that no head before can have been hi
 on a million above every record, as heads that only say something else leave none; so does the epoch.
 The fence is asked of the lock above the time in ms. The gc floor is now: a push that is under way
 uploads anew what it had minted, in case a collection has deleted it. The head names a commit of its own,
-so that another rescue finds these numbers in turn.
+so that another rescue finds these numbers in turn. What it does not need counts as dropped by a
+collection, and stays for the grace.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ebooklet.core.head import (
     DictionaryRef,
     Gc,
     Head,
+    PendingBatch,
     Proto,
     Recent,
     encode_head,
@@ -33,10 +35,12 @@ from ebooklet.core.names import (
     alternate_key,
     check_db_key,
     segment_prefix,
+    sid_ms,
     sid_text,
 )
 from ebooklet.core.params import TreeParams
 from ebooklet.core.sealing import PLAIN
+from ebooklet.core.segment import join_sids
 from ebooklet.errors import ObjectNotFound, SerializationError
 from ebooklet.ports.lock_service import Lease
 from ebooklet.services.clashes import check_above
@@ -52,6 +56,8 @@ from ebooklet.services.heads import HeadMoved
 from ebooklet.services.locking import write_lock
 from ebooklet.services.nodes import NodeReader
 from ebooklet.services.place import RemotePlace
+from ebooklet.services.retained import retained_segments
+from ebooklet.services.upload import SegmentUploader
 from ebooklet.services.usage import TreeWalk
 
 _ABOVE: Final = 1 << 20  # head writes since the newest record that nothing tells of, at most
@@ -248,6 +254,7 @@ class _Rescue:
         head = record(place, before, commit, rows, PLAIN, self._lease)
         main = replace(head.branch, oldest_seq=line.oldest_seq)
         head = replace(head, branches={**head.branches, head.default_branch: main})
+        head = self._with_leftovers(head)
         kept = self._keep_damaged(head.gc.floor)
         data = encode_head(head)
         if self._found.damage:
@@ -330,6 +337,31 @@ class _Rescue:
             Recent(each.commit.write_id, each.commit.seq, each.commit.ms, "main", each.ref)
             for each in reversed(line.commits)
         ]
+
+    def _with_leftovers(self, head: Head) -> Head:
+        """Have what the head does not need wait for its grace, as what a collection drops does.
+
+        Under so high a floor it would pass for old otherwise, and be swept with whatever may yet
+        serve to repair what was not found whole.
+        """
+        place, floor = self._place, head.gc.floor
+        needed = retained_segments(place.store, place.db_key, head).sizes
+        left = [sid for sid in self._found.listed if sid not in needed and sid_ms(sid) <= floor]
+        if not left:
+            return head
+        uploader = SegmentUploader(
+            place.store,
+            place.db_key,
+            uuid=head.uuid,
+            write_id=head.write_id,
+            mint=lambda: minted(place, floor),
+        )
+        try:
+            sids = uploader.add_sids(join_sids(left))
+            uploader.finish()
+        finally:
+            uploader.close()
+        return replace(head, gc=replace(head.gc, pending=(PendingBatch(floor, sids),)))
 
     def _keep_damaged(self, floor_ms: int) -> list[str]:
         """Put what is left of the old head aside: it may yet tell somebody something."""

@@ -477,3 +477,20 @@ def test_who_cannot_collect(store: MemoryRemoteStore, clock: ManualClock) -> Non
         report = db.gc(grace=NONE)
         assert "time" in report.refused
         assert LEFT in segments(store)
+
+
+def test_times_that_go_back(store: MemoryRemoteStore, clock: ManualClock) -> None:
+    """A server's time is known to a moment, and may go back by one: no grace is none all the same."""
+
+    class Wavering(FaultyRemoteStore):
+        asked = 0
+
+        def server_time_ms(self) -> int | None:
+            self.asked += 1
+            return clock.now_us() // 1000 - self.asked
+
+    with writer(Wavering(store), clock, history=0) as db:
+        daily(db, clock, 4)
+        report = db.gc(grace=NONE)
+        assert report.dropped
+        assert set(report.dropped) <= set(report.deleted)

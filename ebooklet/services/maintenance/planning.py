@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ebooklet.core.head import Branch, Head, PendingBatch
 from ebooklet.core.keeping import Keep
-from ebooklet.core.names import segment_key, sid_ms
+from ebooklet.core.names import MAX_MS, segment_key, sid_ms
 from ebooklet.core.retention import RetainedSegments
 from ebooklet.core.segment import check_block, split_sids
 from ebooklet.errors import (
@@ -129,7 +129,8 @@ def plan_collection(place: RemotePlace, found: Found, rules: Rules) -> Plan | st
     oldest = now - rules.grace_ms
     try:
         needs = _Needs(place, head)
-        batches = tuple(_batches(place, head, oldest))
+        # With no grace all are due: two answers may tell times that go back by a moment.
+        batches = tuple(_batches(place, head, oldest if rules.grace_ms else MAX_MS))
     except RemoteIntegrityError as exc:
         return f"what the database needs is not known as a whole: {exc}"
     except ObjectNotFound as exc:

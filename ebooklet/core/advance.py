@@ -118,16 +118,17 @@ def amended(head: Head, *, write_id: bytes, ms: int, **changes: object) -> Head:
         ms: now, Unix ms.
         changes: the fields of `Head` to set.
     """
-    row = Recent(write_id, head.seq + 1, ms, head.default_branch, head.branch.commit)
+    said = replace(head, **changes)  # type: ignore[arg-type]  # `replace` checks the names
+    # The row names the commit that the write leaves: the default branch may be moved to another.
+    row = Recent(write_id, head.seq + 1, ms, said.default_branch, said.branch.commit)
     kept, spilled = spill((*head.recent, row))
     return replace(
-        head,
+        said,
         seq=head.seq + 1,
         write_id=write_id,
         # No room: only a commit moves rows into the log. A lost answer to this write is not found
         # in the history then, and the write is repeated, which does no harm.
         recent=head.recent if spilled else kept,
-        **changes,  # type: ignore[arg-type]  # dataclasses.replace checks the names at run time
     )
 
 

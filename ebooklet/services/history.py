@@ -179,15 +179,13 @@ class _Walk:
         """Commits that are likely to come next: those that the rows tell of."""
         size = self._batch - 1
         self._batch = min(2 * self._batch, _MAX_BATCH)
-        # A branch comes from the default one, sooner or later.
-        lines = (self._base.branch, self._base.head.default_branch)
         places = self._places.values()
         ahead = [place for place in places if self._floor <= place.seq < ref.seq]
         while len(ahead) < size and (row := self._next_row()) is not None:
             if row.commit.id in self._places:
                 continue
             self._places[row.commit.id] = row.commit
-            if row.branch in lines and self._floor <= row.commit.seq < ref.seq:
+            if self._floor <= row.commit.seq < ref.seq:
                 ahead.append(row.commit)
             elif row.seq < self._floor:
                 break

@@ -46,8 +46,8 @@ def find_commit(log_nodes: NodeReader, head: Head, version: VersionLike) -> Comm
     """The commit that a version names, by what a head and its log tell.
 
     A str is a tag, else a branch, else the beginning of an id, of four digits at least. A moment
-    names the newest commit of the default branch that was made by then. The last 64 commits, and
-    whatever has a name, cost no request.
+    names the commit at which the default branch stood by then. The last 64 commits, and whatever has
+    a name, cost no request.
 
     Args:
         log_nodes: reads the tree of the older history.
@@ -127,9 +127,9 @@ def _by_id(log_nodes: NodeReader, head: Head, text: str) -> list[CommitRef]:
 
 
 def _by_time(log_nodes: NodeReader, head: Head, ms: int) -> list[CommitRef]:
+    if ms >= max([head.ms, *(row.ms for row in head.recent)]):
+        return [head.branch.commit]
     for row in rows_back(log_nodes, head):
-        if row.seq != row.commit.seq:
-            continue  # a tag, say: it said something else of a commit that was there
         if row.branch == head.default_branch and row.ms <= ms:
             return [row.commit]
     return []

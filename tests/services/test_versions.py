@@ -13,7 +13,8 @@ import pytest
 import ebooklet
 from ebooklet import Encryption
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
-from ebooklet.core.head import Tag, decode_head, encode_head
+from ebooklet.core.advance import amended
+from ebooklet.core.head import Recent, Tag, decode_head, encode_head
 from ebooklet.core.names import segment_key
 from ebooklet.core.refs import CommitRef
 from ebooklet.database import EBooklet
@@ -80,6 +81,24 @@ def test_whatever_names_a_commit(history: tuple[CountedStore, EBooklet[Any]]) ->
         "k001": "deleted",
         **{f"k{n:03}": "added" for n in range(92, 101)},
     }
+
+
+def test_where_the_default_branch_stood() -> None:
+    """A moment names the commit at which it stood, by whatever write it came there."""
+    store = MemoryRemoteStore()
+    with ebooklet.open(store, None, "c", "json") as db:
+        assert db.push("at 0")
+    head = decode_head(store.get("db").body, key="db")
+    start = head.ms
+    side = head.branch.commit._replace(id=bytes(32), seq=2)
+    row = Recent(b"s" * 16, 2, start + 60_000, "side", side)  # a push to another branch, at 60 s
+    head = replace(head, seq=2, ms=start + 60_000, recent=(*head.recent, row))
+    moved = {"main": replace(head.branch, commit=side)}
+    head = amended(head, write_id=b"m" * 16, ms=start + 120_000, branches=moved)  # a merge of it
+    reader = NodeReader(store, "db")
+    for seconds, seq in ((0, 1), (90, 1), (119, 1), (120, 2), (10_000, 2)):
+        moment = datetime.fromtimestamp(start / 1000 + seconds, UTC)
+        assert find_commit(reader, head, moment).seq == seq
 
 
 def test_what_names_nothing(history: tuple[CountedStore, EBooklet[Any]]) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 import ebooklet
+from ebooklet.adapters.keyrings import keyring_of
 from ebooklet.core.commit import Commit, commit_id, encode_commit
 from ebooklet.core.head import Head, decode_head, encode_head
 from ebooklet.core.names import alternate_key, mint_sid, segment_key
+from ebooklet.core.notes import seal_notes
 from ebooklet.core.refs import CommitRef
 from ebooklet.core.segment import BlockType, SegmentKind, SegmentWriter
 from ebooklet.errors import ReadOnlyError, RemoteIntegrityError
@@ -190,6 +192,30 @@ def test_wrong_counters_are_corrected(place: Place) -> None:
         db["more"] = 1
         assert db.push()
     assert check(place, check_objects=True).ok
+
+
+@memory
+def test_an_encrypted_database_is_repaired_with_its_key(place: Place) -> None:
+    """Without the key nothing is counted, nor changed; with it, the new record is sealed too."""
+    encryption = ebooklet.Encryption(lambda _: bytes(range(32)), "k")
+    with place.open("db", None, encryption=encryption) as db:
+        db["a"] = "x" * 100
+        db.push("in confidence")
+    head = head_of(place)
+    sealer = keyring_of(encryption).sealer_of(head)
+    tip = seal_notes(replace(head.tip, value_bytes=7, notes=None), sealer, head.tip.key_ids)
+    put(place, {"db": encode_head(with_tip(place, head, tip))})
+    report = check(place, repair=True)
+    assert report.not_checked
+    assert report.counters == report.repaired == ()
+    report = check(place, repair=True, encryption=encryption)
+    assert report.ok
+    assert report.repaired
+    assert b"corrected" not in place.objects()["db"]
+    assert check(place, check_objects=True, encryption=encryption).ok
+    with place.open("db", None, "w", encryption=encryption) as db:
+        assert dict(db.items()) == {"a": "x" * 100}
+        assert "corrected" in next(iter(db.log())).message
 
 
 @memory

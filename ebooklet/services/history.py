@@ -34,7 +34,8 @@ class CommitInfo:
         time: when it was made, by the clock of who made it; aware, UTC.
         author: who made it; "" unless the writer's environment or program named somebody.
         message: why, in the author's words.
-        op: what made it: "push", "replace", "merge", "revert", "compact" or "rotate".
+        op: what made it: "push", "replace", "merge", "revert", "compact" or "rotate"; of fsck,
+            "repair" or "rescue".
         parents: ids of the commits it was made on: none for the first, two for a merge.
         n_keys: number of keys it holds.
         value_bytes: bytes of their values, serialised.

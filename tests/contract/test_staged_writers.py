@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ebooklet import S3Connection
 from tests.contract.conftest import Place
 from tests.contract.mapped import double, fail_on_three
 
@@ -34,12 +35,21 @@ def test_processes_write_into_the_bucket(place: Place) -> None:
 
 
 def test_under_the_ticket_lock(locked_place: Place) -> None:
-    """Writers take no lock where commits need one; the merge has it, and merging again finds it done."""
+    """Writers take no lock where commits need one; the merge has it, and merging again finds it done.
+
+    A writer carries the credentials of its connection, and a result none.
+    """
     with locked_place.open() as db:
         db.push()
-        writer: Any = pickle.loads(pickle.dumps(db.fork()))
+        pickled = pickle.dumps(db.fork())
+        writer: Any = pickle.loads(pickled)
         with writer:
             writer.update({"a": 1, "b": "x" * 100})
+        connection = locked_place.connect("db")
+        assert isinstance(connection, S3Connection)
+        secret = str(connection.access_key).encode()
+        assert secret in pickled  # as in the connection's own, which docs/clusters.md says
+        assert secret not in pickle.dumps(writer.result)
         merged = db.merge(writer.result)
         assert (db.commit_mode, merged.seq, merged.n_set) == ("lock", 2, 2)
         again = db.merge(writer.result)

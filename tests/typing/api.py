@@ -85,5 +85,12 @@ def exported(db: ebooklet.EBooklet[int], group: ebooklet.RemoteConnGroup) -> Non
     assert_type(next(db.diff(3))["new_timestamp"], datetime | None)
     assert_type(db.revert("v1", "why"), ebooklet.PushResult)
     assert_type(db.fingerprint(), str)
+    assert_type(db.fork(), ebooklet.StagedWriter[int])
+    with db.fork() as writer:
+        writer["k"] = 1
+        writer["k"] = "no int"  # type: ignore[assignment]  # an int is due
+    assert_type(db.merge(writer.result), ebooklet.PushResult)
+    assert_type(next(db.map(lambda key, value: (key, value), write=True)), ebooklet.Staged)
+    assert_type(next(db.map(lambda key, value: [value])), list[int])
     assert_type(ebooklet.__version__, str)
     del mapping, older, group

@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from ebooklet.services.fsck.report import FsckReport
     from ebooklet.services.history import CommitInfo
     from ebooklet.services.maintenance.report import CompactionReport, GcReport
+    from ebooklet.services.merging import MergeResult
     from ebooklet.services.migration.report import MigrationReport
     from ebooklet.services.packing import DEFAULT_GROUP_BYTES
     from ebooklet.services.pull import PullResult
@@ -119,6 +120,7 @@ __all__ = [
     "LocalHalf",
     "LockLostError",
     "LockTimeout",
+    "MergeResult",
     "MigrationIncomplete",
     "MigrationReport",
     "NameClashError",
@@ -182,6 +184,7 @@ _HOMES = {
     "GcReport": "ebooklet.services.maintenance.report",
     "KeyFile": "ebooklet.adapters.encryption.keyfile",
     "LocalHalf": "ebooklet.embedding",
+    "MergeResult": "ebooklet.services.merging",
     "MigrationReport": "ebooklet.services.migration.report",
     "PullResult": "ebooklet.services.pull",
     "PushResult": "ebooklet.services.attempts",

@@ -10,6 +10,7 @@ from ebooklet.core.encryption import EncryptionLike
 from ebooklet.mapping import MappedCopy
 from ebooklet.ports.serializer import Serializer
 from ebooklet.services.attempts import PushResult
+from ebooklet.services.merging import MergeResult, merge_branch
 from ebooklet.services.policy import ConflictPolicy
 from ebooklet.services.staging.forking import fork
 from ebooklet.services.staging.merge import merge_staged
@@ -135,21 +136,44 @@ class ParallelCopy(MappedCopy[V], Generic[V]):
         """
         return fork(self._copy, self._serializer, self._writer_places(encryption))
 
+    @overload
+    def merge(
+        self,
+        branch: str,
+        /,
+        *,
+        conflict: ConflictPolicy | None = None,
+        message: str | None = None,
+    ) -> MergeResult: ...
+    @overload
     def merge(
         self,
         *sources: Staged,
         conflict: ConflictPolicy | None = None,
         message: str | None = None,
+    ) -> PushResult: ...
+    def merge(
+        self,
+        *sources: Staged | str,
+        conflict: ConflictPolicy | None = None,
+        message: str | None = None,
     ) -> PushResult:
-        """Commit what forked writers have staged, all of it in one atomic step.
+        """Take in another branch, or what forked writers have staged, in one atomic step.
 
-        Of results that set or delete the same key, as those of a task that ran twice, the
+        `merge("trial")` merges the branch of that name into the one that this handle is on: three
+        ways, by what each has changed since both parted, at a cost that follows the changes. If
+        nothing was committed here since, this branch moves to the other's tip, and the result says
+        `fast_forward`; else the commit has both tips as parents. Nothing may be pending. For a
+        conflict, "ours" is what this branch has, "theirs" what the other one has.
+
+                Of results that set or delete the same key, as those of a task that ran twice, the
         last-named decides. What is pending stays so. The same results, merged again in the same
         order, change nothing: after a crash of this program it is safe to merge once more.
 
         Args:
-            sources: results of staged writers.
-            conflict: what to do with keys that others have changed since the writer was forked:
+            sources: the name of one branch, or results of staged writers.
+            conflict: what to do with keys that both branches have changed, or that others have
+                changed since the writer was forked:
                 "error", "ours" takes what was staged, "theirs" what is there; or a function, as
                 for `push`; None uses what `open` was given.
             message: the commit's message, at most 4 KiB of UTF-8.
@@ -159,10 +183,19 @@ class ParallelCopy(MappedCopy[V], Generic[V]):
             by which the same results were merged before, if they were.
 
         Raises:
-            ConflictError: others have changed keys since; nothing was committed.
+            ConflictError: keys changed on both sides; nothing was committed.
+            UnknownVersionError: there is no such branch.
+            PendingChangesError: a branch is to be merged, and something is pending.
+            TypeError: a branch is given together with something else.
             StagedExpired: what was staged lay there so long that it was collected; it says which
                 task to run again. Nothing was committed.
             UUIDMismatchError: something was staged for another database.
             EBookletError: see `push`. The results can be merged again.
         """
-        return merge_staged(self._copy, sources, message=message or "", conflict=conflict)
+        names = [each for each in sources if isinstance(each, str)]
+        if names and len(sources) > 1:
+            raise TypeError("merge() takes one branch at a time, or results of staged writers")
+        if names:
+            return merge_branch(self._copy, names[0], message=message or "", conflict=conflict)
+        staged = [each for each in sources if not isinstance(each, str)]
+        return merge_staged(self._copy, staged, message=message or "", conflict=conflict)

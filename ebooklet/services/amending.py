@@ -23,6 +23,7 @@ from ebooklet.services.backoff import chance
 from ebooklet.services.confirming import confirm_writes
 from ebooklet.services.fencing import check_fence
 from ebooklet.services.heads import HeadMoved
+from ebooklet.services.pull import advance_base
 from ebooklet.services.push import check_target
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.turns import turn
@@ -113,7 +114,9 @@ def _amend(copy: WorkingCopy, op: str, amendment: Amendment, lease: Lease | None
 
 def _follow(copy: WorkingCopy, replaced: Snapshot, landed: Snapshot) -> None:
     """Stay in step: a copy that stood on the replaced head stands on this one, with all it has."""
-    if copy.base is not None and copy.base.is_as(replaced):
+    if landed.ref.id != replaced.ref.id:
+        advance_base(copy, landed)  # its own branch moved
+    elif copy.base is not None and copy.base.is_as(replaced):
         with copy.lock:
             copy.set_base(landed)
             copy.journal.write_base(landed)

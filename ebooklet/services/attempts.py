@@ -126,6 +126,7 @@ class Write(ABC):
         self.placed: dict[str, Entry] = {}  # uploaded by an earlier attempt
         self.lengths: dict[bytes, int] = {}  # of the segments of earlier attempts
         self.segment_kinds: dict[bytes, int] = {}
+        self.merged: tuple[bytes, ...] = ()  # ids of commits that are taken in
         self._sealed_under: str | None = None  # the current key when the last attempt began
         self.metadata: tuple[bytes, int] | None = None  # as the last attempt wrote them
 
@@ -329,6 +330,7 @@ class Write(ABC):
                 kept_keys=self._kept_keys(None if base is None else base.head),
                 lengths=self.lengths,
                 segment_kinds=self.segment_kinds,
+                merged=self.merged,
             )
         )
         return head if base is None else self._following(base.head, head)

@@ -184,7 +184,7 @@ def test_nothing_staged_is_no_commit(db: EBooklet[Any]) -> None:
     writer = db.fork()
     assert not db.merge()
     with pytest.raises(TypeError, match=r"merge\(\*results\)"):
-        db.merge([stage(writer)])  # type: ignore[arg-type]  # wrong on purpose
+        db.merge([stage(writer)])  # type: ignore[call-overload]  # wrong on purpose
     assert not db.merge(stage(writer))
     assert not db.merge(stage(writer, {}, ["never there"])).updated
     with writer:

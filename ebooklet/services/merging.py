@@ -1,0 +1,407 @@
+"""Merging a branch: by what each side has changed since both parted (FORMAT §3, §6)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+from ebooklet.core import merge
+from ebooklet.core.commit import Commit
+from ebooklet.core.entry import Entry
+from ebooklet.core.head import Branch, Head, encode_head
+from ebooklet.core.index.diff import diff
+from ebooklet.core.notes import check_record
+from ebooklet.core.refs import NodeRef
+from ebooklet.core.sealing import Content, DatabaseSealer
+from ebooklet.errors import (
+    ConflictError,
+    EBookletError,
+    ObjectNotFound,
+    PendingChangesError,
+    RemoteIntegrityError,
+    RemoteMissingError,
+    SnapshotExpired,
+)
+from ebooklet.ports.hooks import Conflict
+from ebooklet.services.amending import amend
+from ebooklet.services.ancestry import Ancestry, ancestry
+from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
+from ebooklet.services.conflicts import describe
+from ebooklet.services.draft import Edit
+from ebooklet.services.explaining import explaining
+from ebooklet.services.fetching import fetch_values
+from ebooklet.services.hooking import asked_before_push, check_reentry, telling_evictions
+from ebooklet.services.policy import ConflictPolicy, check_policy
+from ebooklet.services.pull import advance_base
+from ebooklet.services.push import check_message, check_target
+from ebooklet.services.records import find_branch, read_record
+from ebooklet.services.resolving import Answer, Merged, looks_at_values, resolve
+from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.upload import SegmentUploader
+from ebooklet.services.working_copy import WorkingCopy
+
+logger = logging.getLogger("ebooklet.push")
+
+_SHOWN_KEYS: Final = 100  # whose values are held at once, for whoever decides by them
+
+
+@dataclass(frozen=True, slots=True)
+class MergeResult(PushResult):
+    """What merging a branch did, as of a push.
+
+    Attributes:
+        fast_forward: nothing was committed here since the branch began, so that this branch simply
+            moved to the commit at the other's tip.
+    """
+
+    fast_forward: bool = False
+
+    # A class made anew for its slots is not the one that the inherited method refers to.
+    def __bool__(self) -> bool:
+        return self.updated and not self.failures
+
+
+class Meeting(NamedTuple):
+    """One key that the other branch has changed.
+
+    Attributes:
+        key: the key.
+        base: what it was when the branches parted; None: absent, or not known.
+        ours: what it is in the branch that is open.
+        theirs: what it is in the other one.
+        base_known: whether that state is retained.
+    """
+
+    key: str
+    base: Entry | None
+    ours: Entry | None
+    theirs: Entry | None
+    base_known: bool
+
+    @property
+    def verdict(self) -> merge.Verdict:
+        """What is to become of ours."""
+        base = _state(self.base) if self.base_known else merge.UNKNOWN
+        return merge.decide(base, _state(self.ours), _state(self.theirs))
+
+
+def merge_branch(
+    copy: WorkingCopy,
+    name: str,
+    *,
+    message: str = "",
+    conflict: ConflictPolicy | None = None,
+) -> MergeResult:
+    """Take all that another branch has into the one that is open.
+
+    Args:
+        copy: the working copy, writable.
+        name: of the other branch, which stays as it is.
+        message: of the commit, at most 4 KiB of UTF-8.
+        conflict: what to do with keys that both have changed; None uses the handle's own.
+
+    Raises:
+        UnknownVersionError: there is no such branch.
+        ValueError: it is the one that is open.
+        PendingChangesError: something is pending.
+        ConflictError: keys changed in both; nothing was committed.
+        Exception: what a hook, or the caller's function, raised; nothing was committed.
+        EBookletError: see `push`. It can be merged again.
+    """
+    copy.require_writable("merge")
+    copy.require_online("merge")
+    if conflict is not None:
+        check_policy(conflict)
+    check_message(message)
+    check_target(copy)
+    check_reentry(copy, "push")
+    with telling_evictions(copy) as failures:
+        asked_before_push(copy, message)
+        result = _moved_forward(copy, name)
+        if result is None:
+            policy = conflict or copy.settings.conflict
+            done = carry_out(copy, lambda: _Merge(copy, name, message, policy))
+            result = MergeResult(
+                *(done.updated, done.failures, done.seq, done.commit),
+                *(done.n_set, done.n_deleted, done.bytes_up),
+            )
+    if copy.hooks is not None:
+        failures += copy.hooks.after_push(result)
+        result = replace(result, hook_failures=tuple(failures))
+    return result
+
+
+def _moved_forward(copy: WorkingCopy, name: str) -> MergeResult | None:
+    """Move the branch that is open to the other's tip, or leave it, where no commit is needed."""
+    found: list[MergeResult] = []
+
+    def amendment(current: Snapshot, sealer: DatabaseSealer) -> Mapping[str, object] | None:
+        found.clear()
+        _check_nothing_pending(copy)
+        line, record = _other(copy, current, name, sealer)
+        relation = ancestry(copy, current, line, record)
+        if _holds(relation, line):
+            found.append(MergeResult(updated=False, seq=current.commit.seq))
+            return None
+        nearest = relation.nearest
+        if nearest is None or nearest.id != current.ref.id or not relation.whole:
+            return None
+        ref = line.commit
+        found.append(MergeResult(True, {}, ref.seq, ref.id.hex(), fast_forward=True))
+        copy.heads.know(ref, record)
+        moved = replace(current.line, commit=ref)
+        fields: dict[str, object] = {"branches": {**current.head.branches, current.branch: moved}}
+        if current.other is None:
+            fields |= {"tip": record, "tip_root": None}
+        return fields
+
+    amend(copy, "merge", amendment)
+    return found[0] if found else None
+
+
+class _Merge(Write):
+    """The commit of what both branches have, with both tips as its parents.
+
+    Where commits of the other branch have expired that ours would still retain, its tip is no
+    parent: nobody could follow it. The next merge then goes by an older common commit, and agrees
+    about all that is in both.
+    """
+
+    op = "merge"
+
+    def __init__(
+        self, copy: WorkingCopy, name: str, message: str, conflict: ConflictPolicy
+    ) -> None:
+        super().__init__(copy, message or f"merge branch {name!r}", force=False, conflict=conflict)
+        self._name = name
+        self._theirs: Commit | None = None
+        self._landed: Snapshot | None = None
+
+    def run(self) -> PushResult:
+        """Commit, and then take the commit in as a pull does: nothing was pending."""
+        result = super().run()
+        if self._landed is not None:
+            advance_base(self.copy, self._landed)
+        return result
+
+    def _write(self, base: Snapshot | None, *, replacing: bool, metadata: bool) -> Outcome:
+        copy = self.copy
+        if base is None:
+            raise RemoteMissingError(
+                "cannot merge: there is no database here any more", op="merge", key=copy.db_key
+            )
+        _check_nothing_pending(copy)
+        line, theirs = _other(copy, base, self._name, copy.sealer)
+        relation = ancestry(copy, base, line, theirs)
+        if _holds(relation, line):
+            return Outcome({}, PushResult(updated=False, seq=base.commit.seq), None)
+        with explaining(copy):
+            meetings = _meetings(copy, relation.commit, base.root, theirs.root)
+        answers = _answers(copy, meetings, self.conflict, self._name)
+        self._theirs = theirs
+        self.merged = (line.commit.id,) if relation.whole else ()
+        self.lengths |= {row.sid: row.length for row in theirs.segs}
+        self.segment_kinds |= {row.sid: row.kind for row in theirs.segs}
+        uploader = self._uploader(base)
+        try:
+            draft = self._draft(base, base.root, uploader, self.placed)
+            edits = list(_edits(copy, meetings, answers, uploader))
+            with explaining(copy):
+                root = draft.build(edits) if edits else base.root
+            head = self._next_head(base, draft, root, uploader, replacing=False)
+            self._finish(uploader)
+        finally:
+            uploader.close()
+        # Not journalled: nothing that is pending is settled by it.
+        self._landed = copy.heads.commit(head, encode_head(head), base, copy.lease)
+        copy.nodes.remember(draft.node_data)
+        n_deleted = sum(entry is None for _, entry in edits)
+        result = PushResult(
+            updated=True,
+            seq=head.seq,
+            commit=self._landed.ref.id.hex(),
+            n_set=len(edits) - n_deleted,
+            n_deleted=n_deleted,
+            bytes_up=uploader.bytes_sent,
+        )
+        logger.info("merged branch %r as commit %d: %d keys", self._name, result.seq, len(edits))
+        # Without a snapshot: the base moves in `run`, by what the commit changed.
+        return Outcome({}, result, None)
+
+    def _kept_keys(self, last: Head | None) -> Sequence[str]:
+        theirs = () if self._theirs is None else self._theirs.key_ids
+        return tuple({*super()._kept_keys(last), *theirs})
+
+    def _metadata_fields(self, uploader: SegmentUploader) -> Mapping[str, object]:
+        return {}
+
+
+def _other(
+    copy: WorkingCopy, current: Snapshot, name: str, sealer: DatabaseSealer
+) -> tuple[Branch, Commit]:
+    """The branch that is to be merged, as the head that stands has it, and its tip."""
+    line = find_branch(current.head, name, copy.db_key)
+    if name == current.branch:
+        raise ValueError(
+            f"cannot merge {name!r} into itself: open the branch that is to take it in"
+        )
+    if line.commit.id == current.head.branch.commit.id:
+        return line, current.head.tip
+    record = read_record(copy.reachable_remote(), copy.db_key, line.commit)
+    check_record(record, sealer)
+    return line, record
+
+
+def _holds(relation: Ancestry, line: Branch) -> bool:
+    """Whether the branch that is open has all that the other one has."""
+    return relation.nearest is not None and relation.nearest.id == line.commit.id
+
+
+def _check_nothing_pending(copy: WorkingCopy) -> None:
+    with copy.lock:
+        copy.pending.absorb()
+        pending = bool(copy.pending)
+    if pending:
+        raise PendingChangesError(
+            "cannot merge while something is pending: push() or discard() it first",
+            op="merge",
+            key=copy.db_key,
+        )
+
+
+def _meetings(
+    copy: WorkingCopy, parted: Commit | None, ours: NodeRef | None, theirs: NodeRef | None
+) -> list[Meeting]:
+    """What the other branch has changed, beside what ours has.
+
+    Where nobody can tell any more what both started from, all that differs.
+    """
+    scan = copy.nodes.scan
+    if parted is not None:
+        try:
+            here = {
+                change.key: change.new
+                for changes in scan(diff(parted.root, ours, times=True))
+                for change in changes
+            }
+            return [
+                Meeting(c.key, c.old, here.get(c.key, c.old), c.new, base_known=True)
+                for changes in scan(diff(parted.root, theirs, times=True))
+                for c in changes
+            ]
+        except ObjectNotFound:
+            pass  # its record outlived its nodes
+    return [
+        Meeting(c.key, None, c.old, c.new, base_known=False)
+        for changes in scan(diff(ours, theirs, times=True))
+        for c in changes
+    ]
+
+
+def _edits(
+    copy: WorkingCopy,
+    meetings: Iterable[Meeting],
+    answers: Mapping[str, Answer],
+    uploader: SegmentUploader,
+) -> Iterator[Edit]:
+    """What changes in ours, in key order."""
+    for met in meetings:
+        verdict = met.verdict
+        answer: Answer = "ours" if verdict is merge.Verdict.APPLY else "theirs"
+        if verdict is merge.Verdict.CONFLICT:
+            answer = answers[met.key]
+        if answer == "ours" or _state(met.ours) == _state(met.theirs):
+            continue
+        if isinstance(answer, Merged):
+            yield met.key, _laid(copy, met.key, answer.value, uploader)
+        elif met.ours is not None and met.theirs is not None and _same(met.ours, met.theirs):
+            yield met.key, met.ours._replace(timestamp=met.theirs.timestamp)
+        else:
+            yield met.key, met.theirs
+
+
+def _laid(
+    copy: WorkingCopy, key: str, value: bytes | None, uploader: SegmentUploader
+) -> Entry | None:
+    """The entry of a value that was made of both sides."""
+    if value is None:
+        return None
+    digest, now = copy.sealer.digest(value), copy.clock.now_us()
+    if len(value) <= copy.params.inline_max:
+        return Entry(key, len(value), digest, now, value, None)
+    place = uploader.add_value(copy.sealer.seal(Content.VALUE, value))
+    return Entry(key, len(value), digest, now, None, place)
+
+
+def _answers(
+    copy: WorkingCopy, meetings: Iterable[Meeting], policy: ConflictPolicy, name: str
+) -> dict[str, Answer]:
+    """Decide all keys that are in conflict.
+
+    Raises:
+        ConflictError: some are left open.
+        Exception: what a hook, or the caller's function, raised.
+    """
+    conflicts = [met for met in meetings if met.verdict is merge.Verdict.CONFLICT]
+    answers: dict[str, Answer] = {}
+    left: list[str] = []
+    for at in range(0, len(conflicts), _SHOWN_KEYS):
+        for key, answer in _resolved(copy, conflicts[at : at + _SHOWN_KEYS], policy):
+            if answer is None:
+                left.append(key)
+            else:
+                answers[key] = answer
+    if left:
+        raise ConflictError(
+            f"{describe(left)} changed both here and in branch {name!r}; nothing was merged: merge "
+            "with conflict='ours' to keep what is here, with conflict='theirs' to take that branch's, "
+            "or with a function that decides",
+            keys=left,
+            op="merge",
+        )
+    return answers
+
+
+def _resolved(
+    copy: WorkingCopy, conflicts: Sequence[Meeting], policy: ConflictPolicy
+) -> Iterator[tuple[str, Answer | None]]:
+    if not looks_at_values(copy, policy):
+        for met in conflicts:
+            yield met.key, policy if policy == "ours" or policy == "theirs" else None
+        return
+    ours = _values(copy, (met.ours for met in conflicts))
+    theirs = _values(copy, (met.theirs for met in conflicts))
+    try:
+        bases, kept = _values(copy, (met.base for met in conflicts)), True
+    except (ObjectNotFound, RemoteIntegrityError, SnapshotExpired):
+        bases, kept = {}, False
+    for met in conflicts:
+        conflict = Conflict(
+            key=met.key,
+            base=bases.get(met.key),
+            ours=ours.get(met.key),
+            theirs=theirs.get(met.key),
+            ours_timestamp=None if met.ours is None else met.ours.timestamp,
+            theirs_timestamp=None if met.theirs is None else met.theirs.timestamp,
+            base_known=met.base_known and (kept or met.base is None),
+        )
+        yield met.key, resolve(copy, conflict, policy)
+
+
+def _values(copy: WorkingCopy, entries: Iterable[Entry | None]) -> dict[str, bytes]:
+    values: dict[str, bytes] = {}
+    for entry, value in fetch_values(copy, filter(None, entries)):
+        if isinstance(value, EBookletError):
+            raise value
+        values[entry.key] = value
+    return values
+
+
+def _state(entry: Entry | None) -> merge.State:
+    return merge.ABSENT if entry is None else merge.Version(entry.digest, entry.timestamp)
+
+
+def _same(a: Entry, b: Entry) -> bool:
+    return a.digest == b.digest

@@ -251,7 +251,8 @@ def test_lookups_among_20_000_commits() -> None:
     for n in (1, 9_999, 20_000, 20_001, 20_064):
         wanted = rows[n - 1].commit
         moment = datetime.fromtimestamp(n * 60 + 30, UTC)
-        for version, most in ((n, 4), (moment, 12), (wanted.id.hex()[:20], 12)):
+        others = ((moment, 12), (wanted.id.hex()[:20], 12)) if n == 1 else ()
+        for version, most in ((n, 4), *others):
             store.batches.clear()
             reader = NodeReader(store, "db")
             reader.params = log_params(head.params)

@@ -126,3 +126,36 @@ def test_offline(opener: Opener) -> None:
         assert next(commits).seq == 2
         with pytest.raises(OfflineError):
             next(commits)
+
+
+def test_over_both_parents() -> None:
+    """A merge has two, and every commit that either led to is told of once, in falling order."""
+    store = CountedStore()
+    with ebooklet.open(store, None, "c", "json", lock="optimistic") as db:
+        db["n"] = 0
+        assert db.push("before")
+        db.branch("side")
+        with ebooklet.open(store, None, "w", branch="side", lock="optimistic") as side:
+            for n in range(40):
+                side[f"side/{n}"] = n
+                db[f"main/{n}"] = n
+                assert side.push(f"side {n}")
+                assert db.push(f"main {n}")
+        assert db.merge("side", message="both")
+        merge, *rest = db.log()
+        assert (merge.op, merge.message, merge.n_keys) == ("merge", "both", 81)
+        assert set(merge.parents) == {rest[0].id, rest[1].id}
+        assert [commit.seq for commit in rest] == sorted(
+            {commit.seq for commit in rest}, reverse=True
+        )
+        told = [commit.message for commit in rest]
+        assert sorted(told) == sorted(
+            ["before", *(f"{line} {n}" for line in ("side", "main") for n in range(40))]
+        )
+    with ebooklet.open(store, version=merge.parents[1]) as then:
+        assert len(list(then.log())) == 41
+    with ebooklet.open(store, branch="side") as side:
+        assert [commit.message for commit in islice(side.log(), 2)] == ["side 39", "side 38"]
+        store.batches.clear()
+        next(side.log())
+        assert store.batches == []

@@ -283,6 +283,27 @@ def test_a_merge_costs_what_changed() -> None:
         assert kinds(two, 1) == {f"key/{n:05}": "modified" for n in range(0, 20_000, 1_000)}
 
 
+def test_a_merge_of_a_branch_costs_what_changed() -> None:
+    """So does taking in a branch: the paths to what either line has changed since both parted."""
+    store = CountedStore()
+    with ebooklet.open(store, None, "c", "json") as db:
+        db.update({f"key/{n:05}": n for n in range(20_000)})
+        assert db.push()
+        db.branch("side")
+    with ebooklet.open(store, None, "w", branch="side") as side:
+        side.update({f"key/{n:05}": "side" for n in range(0, 20_000, 2_000)})
+        assert side.push()
+    with ebooklet.open(store, None, "w") as db:
+        db.update({f"key/{n:05}": "main" for n in range(1_000, 20_000, 2_000)})
+        assert db.push()
+    with ebooklet.open(store, None, "w") as db:
+        store.batches.clear()
+        assert db.merge("side")
+        # Three trees' roots and 10 leaves each way, and a record or two.
+        assert sum(store.batches) <= 3 * (1 + 10) + 10 + 4
+        assert len(kinds(db, 1)) == 20
+
+
 def test_a_version_of_a_group() -> None:
     """It is a connection group, too."""
     store = MemoryRemoteStore()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 import ebooklet
+from ebooklet.core.commit import encode_commit
 from ebooklet.core.head import Head, decode_head, encode_head
-from ebooklet.core.names import alternate_key, segment_key
+from ebooklet.core.names import alternate_key, mint_sid, segment_key
+from ebooklet.core.segment import BlockType, SegmentKind, SegmentWriter
 from ebooklet.errors import LockTimeout, ReadOnlyError, UnsupportedFormatError
 from tests.contract.conftest import Place
 
@@ -175,6 +178,29 @@ def test_the_newest_commit_that_is_whole(place: Place) -> None:
         assert db.gc(grace=timedelta(0))
     assert not left <= {meta.key for meta in store.list(f"{key}.d/")}
     assert ebooklet.fsck(fresh.connect("db"), check_objects=True).ok
+
+
+@memory
+def test_a_commit_that_does_not_list_what_it_uses(place: Place) -> None:
+    """Its content is rescued, with a table that is whole; itself it is not retained.
+
+    Fails without: looking at tables, as collections do not look at what came before the rescue.
+    """
+    *_, expected = fill(place)
+    head = head_of(place)
+    writer = SegmentWriter(head.uuid, mint_sid(2_000_000, bytes(10)), bytes(16), SegmentKind.NODES)
+    tip = replace(head.tip, seq=4, segs=head.tip.segs[1:], parents=(head.branch.commit.id,))
+    writer.add_block(BlockType.COMMIT, encode_commit(tip))
+    put(place, {"db": None, segment_key("db", writer.sid): bytes(writer.finish())})
+    report = rescued(place)
+    assert report.ok
+    assert "commit 4" in report.repaired[0]
+    assert report.n_commits == 1
+    with place.open("db", None, "w") as db:
+        assert db.gc(grace=timedelta(0))
+        assert db.gc(grace=timedelta(0))
+    assert content(place) == expected
+    assert check(place, check_objects=True).ok
 
 
 @memory

@@ -237,8 +237,14 @@ class _Rescue:
 
     def _write(self, tip: FoundCommit, mine: dict[bytes, FoundCommit]) -> list[str]:
         place = self._place
-        line = descent(tip, mine, self._whole.of)
-        others = [each for each in mine.values() if self._whole.of(each)]
+        line = descent(tip, mine, self._whole.may_stay)
+        others = [each for each in mine.values() if self._whole.may_stay(each)]
+        self._not_known += (
+            f"commit {each.commit.seq} ({number.hex()[:12]}), which is whole and does not list all "
+            "that it uses: it is not retained"
+            for number, each in mine.items()
+            if self._whole.of(each) and not self._whole.lists_all(each)
+        )
         ends = loose_ends(others, mine, ancestors(tip, mine))
         branches = {f"rescued-{end.ref.id.hex()[:12]}": end for end in ends[:_MAX_BRANCHES]}
         if len(ends) > _MAX_BRANCHES:
@@ -252,7 +258,8 @@ class _Rescue:
         before = self._before(tip, commit, branches, tally)
         rows = self._rows(line)
         head = record(place, before, commit, rows, PLAIN, self._lease)
-        main = replace(head.branch, oldest_seq=line.oldest_seq)
+        oldest_seq = line.oldest_seq if self._whole.lists_all(tip) else commit.seq
+        main = replace(head.branch, oldest_seq=oldest_seq)
         head = replace(head, branches={**head.branches, head.default_branch: main})
         head = self._with_leftovers(head)
         kept = self._keep_damaged(head.gc.floor)
@@ -261,7 +268,7 @@ class _Rescue:
             place.heads().replace_damaged(head, data, self._lease)
         else:
             place.heads().commit(head, data, None, self._lease)
-        n_kept = sum(each.commit.seq >= line.oldest_seq for each in line.commits)
+        n_kept = sum(each.commit.seq >= oldest_seq for each in line.commits)
         return [
             (
                 f"a head was made that goes on from commit {tip.commit.seq} ({tip.ref.id.hex()[:12]}), "

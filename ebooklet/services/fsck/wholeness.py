@@ -11,6 +11,7 @@ from ebooklet.core.index.walk import Span, children, verify
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import NodeRef
 from ebooklet.errors import ObjectNotFound, RemoteIntegrityError
+from ebooklet.services.maintenance.verifying import UsedSegments
 from ebooklet.services.nodes import NodeReader, cache_key
 from ebooklet.services.place import RemotePlace
 
@@ -31,6 +32,7 @@ class Wholeness:
         self._nodes = NodeReader(place.store, place.db_key)
         self._params = TreeParams()
         self._nodes.params = self._params
+        self._used = UsedSegments(self._nodes)
         self._known: dict[bytes, bool] = {}  # by the place of a node: whether all below it is whole
         self.reasons: dict[bytes, str] = {}  # commit id -> why it is not whole
 
@@ -40,6 +42,19 @@ class Wholeness:
         if why is None:
             why = self.reasons[found.ref.id] = self._why_not(found)
         return not why
+
+    def lists_all(self, found: FoundCommit) -> bool:
+        """Whether a whole commit lists every segment that it uses.
+
+        The head says that collections need not look at it any more (gc epoch, decision 0039), and
+        one that does not would then lose what another commit listed for it.
+        """
+        listed = {row.sid for row in found.commit.segs}
+        return not self._used.unlisted(found.commit.root, listed)
+
+    def may_stay(self, found: FoundCommit) -> bool:
+        """Whether a commit can be retained as it is."""
+        return self.of(found) and self.lists_all(found)
 
     def _why_not(self, found: FoundCommit) -> str:
         commit = found.commit

@@ -304,6 +304,8 @@ class EBooklet(ParallelCopy[V], MaintainedCopy[V], Closeable, Generic[V]):
     def __repr__(self) -> str:
         state = "closed" if self._copy.closed else "writable" if self.writable else "read-only"
         mode = "" if self.commit_mode is None else f", mode {self.commit_mode}"
+        if self._copy.settings.stays_at is not None and self._copy.base is not None:
+            mode = f", commit {self._copy.base.ref.seq}"
         return f"<{type(self).__name__} {self._copy.location} ({state}{mode})>"
 
     # Attributes

@@ -74,6 +74,7 @@ def test_every_version_as_it_was(encryption: Encryption | None) -> None:
         writer["k0"] = "other"
         assert writer.push()
         assert db["k0"] == [90, LONG]
+        assert repr(db).endswith("(read-only, commit 90)>")
         for refused in (db.pull, lambda: db.reopen("w"), lambda: db.set("k0", 1)):
             with pytest.raises(ReadOnlyError):
                 refused()

@@ -13,7 +13,9 @@ from typing import Final
 
 import pytest
 
-from ebooklet.adapters.local.booklet import BookletLocalStore, open_store
+from ebooklet.adapters.local.booklet import BookletLocalStore, open_store, session
+from ebooklet.adapters.local.booklet.finding import Finding, examine
+from ebooklet.adapters.local.booklet.sidecar import Sidecar
 from ebooklet.errors import LockTimeout
 from ebooklet.testing.children import in_child
 from ebooklet.testing.clock import ManualClock
@@ -196,6 +198,57 @@ def test_a_reader_that_writes_waits_like_any_other(tmp_path: Path) -> None:
         reader.set("k", b"w", 2)
     writer.close()
     reader.close()
+
+
+def test_a_reader_that_waits_to_write_lets_go_of_the_file(tmp_path: Path) -> None:
+    """Two readers that have to write at once: the one behind does not keep the first from the file."""
+    path = tmp_path / "db.blt"
+    open_store(path, clock=CLOCK).close()
+    clock = ManualClock()
+    first = open_store(path, mode="read", clock=clock, lock_timeout=100)
+    second = open_store(path, mode="read", clock=CLOCK, lock_timeout=0)
+
+    def follow(_: float) -> None:
+        clock.on_sleep = None
+        with pytest.raises(LockTimeout):  # the first has the gate, and waits for the file
+            second.write_slot("s", b"1")
+
+    clock.on_sleep = follow
+    first.set("k", b"v", 1)
+    assert clock.on_sleep is None
+    second.write_slot("s", b"2")
+    assert (second.get("k"), first.read_slot("s")) == (b"v", b"2")
+    first.close()
+    second.close()
+
+
+def test_a_child_forked_during_an_open_keeps_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child that shares the very file being looked at does not lock its parent out."""
+    path = tmp_path / "db.blt"
+    open_store(path, clock=CLOCK).close()
+    reading, writing = os.pipe()
+    children: list[int] = []
+
+    def look(fd: int, location: Path, sidecar: Sidecar) -> Finding:
+        child = os.fork()
+        if child == 0:
+            os.close(writing)
+            os.read(reading, 1)
+            os._exit(0)
+        children.append(child)
+        return examine(fd, location, sidecar)
+
+    monkeypatch.setattr(session, "examine", look)
+    try:
+        open_store(path, clock=CLOCK, lock_timeout=0.2).close()
+    finally:
+        os.close(writing)
+        for child in children:
+            os.waitpid(child, 0)
+        os.close(reading)
+    assert children
 
 
 def test_writers_queue(open_booklet: OpenBooklet) -> None:

@@ -391,6 +391,10 @@ class SharedFile:
             if self._owns():
                 yield
                 return
+            # Whoever writes now may be waiting for this lease, which nobody could end meanwhile.
+            self._lease = 0
+            self._drop()
+            self._session.release()
             with self._session.borrowed_sidecar(Waiting(self._clock, self._lock_timeout)):
                 yield
 

@@ -162,6 +162,7 @@ class Session:
         self.sidecar.ensure()
         self.gate.shut(waiting)
         try:
+            self._note_state()
             yield
             self.sidecar.sync_logs()
         finally:
@@ -384,6 +385,9 @@ class Session:
                         raise self.gate.timeout() from None
             yield fd
         finally:
+            # A child forked meanwhile has the same open file: closed here, it would stay locked.
+            with contextlib.suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_UN)
             os.close(fd)
 
     def _signature_now(self) -> Signature | None:

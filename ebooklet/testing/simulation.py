@@ -9,14 +9,20 @@ from __future__ import annotations
 import heapq
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
+from ebooklet.adapters.objects import read_body
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
-from ebooklet.errors import OutcomeUnknown
+from ebooklet.errors import OutcomeUnknown, StoreError
 from ebooklet.ports.remote_store import Body, Condition, ObjectMeta, StoredObject
 
-__all__ = ["World", "WorldClock", "WorldStore"]
+__all__ = ["RoughWorldStore", "World", "WorldClock", "WorldStore"]
+
+
+class _Ended(BaseException):
+    """A task that still waits when its world has ended lets go of all it holds."""
 
 
 class World:
@@ -26,6 +32,7 @@ class World:
         self.random = random.Random(seed)  # noqa: S311 - repeatable on purpose
         self.now = 1000.0
         self.failure: BaseException | None = None
+        self._ended = False
         self._queue: list[tuple[float, float, threading.Event]] = []
         self._idle = threading.Event()
 
@@ -46,22 +53,29 @@ class World:
         self._due(self.random.random() * 2, go)
 
     def run(self) -> None:
-        """Run everything to its end."""
+        """Run everything to its end, or to the first failure."""
         while self._queue and self.failure is None:
             due, _, go = heapq.heappop(self._queue)
             self.now = max(self.now, due)
             self._idle.clear()
             go.set()
             self._idle.wait()
+        self._ended = True
+        for _, _, go in self._queue:
+            go.set()
         if self.failure is not None:
             raise self.failure
 
     def sleep(self, seconds: float) -> None:
-        """Called by a task: let others run for so long."""
+        """Called by a task: let others run for so long. What is left after the end does not wait."""
+        if self._ended:
+            return
         go = threading.Event()
         self._due(max(0.0, seconds), go)
         self._idle.set()
         go.wait()
+        if self._ended:
+            raise _Ended
 
     def _due(self, seconds: float, go: threading.Event) -> None:
         heapq.heappush(self._queue, (self.now + seconds, self.random.random(), go))
@@ -154,3 +168,55 @@ class WorldStore(MemoryRemoteStore):
         found = list(super().list(prefix, after=after))
         self._delay()
         return iter(found)
+
+
+class RoughWorldStore(WorldStore):
+    """A `WorldStore` on which writes also arrive late, or twice, or without an answer.
+
+    As far as a server may: a conditional write, or one under a name that is written once, may do
+    so whenever it likes. One that nothing but a lock protects may lose its answer, and is not late.
+
+    Args:
+        world: gives time and chance.
+        conditions: whether conditions on writes are honoured.
+        protected: names that nothing but a lock protects where they are not.
+        rough: how often something happens to a write, from 0 to 1.
+    """
+
+    def __init__(
+        self, world: World, *, conditions: bool, protected: Container[str], rough: float
+    ) -> None:
+        super().__init__(world, coarse=not conditions, conditions=conditions)
+        self._protected = protected
+        self._rough = rough
+
+    def put(
+        self,
+        key: str,
+        body: Body | BinaryIO,
+        *,
+        condition: Condition | None = None,
+        cache_control: str | None = None,
+    ) -> ObjectMeta:
+        """Delayed both ways; see the class."""
+        world, data = self._world, read_body(body)
+        if world.random.random() < self._rough:
+            locked = key in self._protected and not self._conditions
+            once = key in self._protected or ".d/" in key  # no lock's own object
+            fate = world.random.choice(("lost", "unanswered", "late", "twice"))
+            if once and fate == "lost":
+                self._delay()
+                raise OutcomeUnknown("the request was lost", op="put", key=key)
+            if once and (fate == "unanswered" or (locked and fate == "twice")):
+                super().put(key, data, condition=condition)
+                raise OutcomeUnknown("the answer was lost", op="put", key=key)
+            if once and not locked:
+                world.spawn(lambda: self._arrive(key, data, condition))
+                if fate == "late":
+                    raise OutcomeUnknown("no answer came", op="put", key=key)
+        return super().put(key, data, condition=condition, cache_control=cache_control)
+
+    def _arrive(self, key: str, data: bytes, condition: Condition | None) -> None:
+        self._world.sleep(self._world.random.random() * 20)
+        with suppress(StoreError):
+            MemoryRemoteStore.put(self, key, data, condition=condition)

@@ -166,16 +166,17 @@ class ParallelCopy(MappedCopy[V], Generic[V]):
         `fast_forward`; else the commit has both tips as parents. Nothing may be pending. For a
         conflict, "ours" is what this branch has, "theirs" what the other one has.
 
-                Of results that set or delete the same key, as those of a task that ran twice, the
-        last-named decides. What is pending stays so. The same results, merged again in the same
-        order, change nothing: after a crash of this program it is safe to merge once more.
+        `merge(*results)` commits what writers made by `fork` have staged. Of results that set or
+        delete the same key, as those of a task that ran twice, the last-named decides. What is
+        pending stays so. The same results, merged again in the same order, change nothing: after a
+        crash of this program it is safe to merge once more.
 
         Args:
             sources: the name of one branch, or results of staged writers.
             conflict: what to do with keys that both branches have changed, or that others have
-                changed since the writer was forked:
-                "error", "ours" takes what was staged, "theirs" what is there; or a function, as
-                for `push`; None uses what `open` was given.
+                changed since the writer was forked: "error", "ours" (of results: what was staged),
+                "theirs" (what is there); or a function, as for `push`; None uses what `open` was
+                given.
             message: the commit's message, at most 4 KiB of UTF-8.
 
         Returns:

@@ -16,7 +16,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help test large torture fuzz servers demo lint types format bench clean
+.PHONY: help test large torture fuzz servers demo lint types format bench year clean
 
 help:
 	@echo "make test    format check, lint, types, layers, then every test"
@@ -29,6 +29,7 @@ help:
 	@echo "make types   mypy --strict"
 	@echo "make format  rewrite the code in the one format"
 	@echo "make bench   the benchmarks, with their results on the screen"
+	@echo "make year    a year of daily pushes on a simulated clock: what it stores, what a push costs"
 	@echo "make clean   remove everything that make created"
 
 $(READY): pyproject.toml constraints.txt
@@ -84,6 +85,9 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+year: $(READY)
+	$(BIN)/python -m benchmarks.year
 
 clean:
 	rm -rf $(VENV) $(dir $(PEER)) .fuzz build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -13,6 +13,7 @@ from ebooklet.core.advance import amended
 from ebooklet.core.head import encode_head
 from ebooklet.core.sealing import DatabaseSealer
 from ebooklet.errors import (
+    ObjectNotFound,
     PushInProgressError,
     RemoteMissingError,
     RemoteUnavailable,
@@ -21,6 +22,7 @@ from ebooklet.errors import (
 from ebooklet.ports.lock_service import Lease
 from ebooklet.services.backoff import chance
 from ebooklet.services.confirming import confirm_writes
+from ebooklet.services.explaining import explaining
 from ebooklet.services.fencing import check_fence
 from ebooklet.services.heads import HeadMoved
 from ebooklet.services.pull import advance_base
@@ -84,7 +86,16 @@ def _amend(copy: WorkingCopy, op: str, amendment: Amendment, lease: Lease | None
             )
         confirm_writes(copy, current, moves=False)
         sealer = copy.keyring.sealer_of(current.head, current.record)
-        fields = amendment(current, sealer)
+        try:
+            fields = amendment(current, sealer)
+        except ObjectNotFound:
+            # A collection may have come in between, and deleted what this head still tells of.
+            again = copy.heads.read()
+            if again is not None and again.head.write_id == current.head.write_id:
+                with explaining(copy):
+                    raise
+            current = again
+            continue
         if fields is None:
             return current
         if attempt:

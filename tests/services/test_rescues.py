@@ -14,7 +14,7 @@ from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.bootstrap import open as open_database
 from ebooklet.core.head import Gc, Proto, decode_head
 from ebooklet.database import EBooklet
-from ebooklet.errors import EBookletError
+from ebooklet.errors import EBookletError, RemoteUnavailable
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.fsck import rescuing
 from ebooklet.services.fsck.examining import examine
@@ -156,3 +156,29 @@ def test_a_lost_answer(inner: MemoryRemoteStore, body: bytes | None, fault: Stor
     assert report.repaired
     assert decode_head(inner.get("db").body, key="db").tip.op == "rescue"
     assert report.n_commits == 3
+
+
+@pytest.mark.parametrize("body", WRECKS.values(), ids=WRECKS)
+def test_a_rescue_that_ends_half_way(inner: MemoryRemoteStore, body: bytes | None) -> None:
+    """Whatever request is the last one: there is no head yet, and the next rescue makes it."""
+    with writer(inner, "r") as reader:
+        expected = dict(reader.items())
+    wreck(inner, body)
+    ended = 0
+    for n_puts in range(9):
+        store = FaultyRemoteStore(inner)
+        store.add(StoreRule(StoreFault.REFUSE, op="put", skip=n_puts, times=None))
+        try:
+            report = rescued(store)
+        except RemoteUnavailable:
+            ended += 1
+            left = inner.get("db").body if body is not None else None
+            assert left == body
+        else:
+            assert report.ok
+            break
+    assert ended >= 2  # the record, what is left of a damaged head, the head
+    assert rescued(inner).ok
+    with writer(inner, "r") as reader:
+        assert dict(reader.items()) == expected
+    assert examine(place(inner), min_age_ms=0, check_objects=True).ok

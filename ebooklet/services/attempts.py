@@ -110,9 +110,12 @@ class Write(ABC):
 
     Attributes:
         op: what its commit says it is.
+        journals: whether its head write is journalled; not where nothing that is pending here is
+            settled by it.
     """
 
     op = "push"
+    journals = True
 
     def __init__(
         self, copy: WorkingCopy, message: str, force: bool, conflict: ConflictPolicy
@@ -267,7 +270,8 @@ class Write(ABC):
         take_turn(copy, self.op)
         if copy.lease is not None and copy.lease.token > head.fence:
             head = replace(head, fence=copy.lease.token)
-        copy.journal.push_started(self.write_id, head.seq)
+        if self.journals:
+            copy.journal.push_started(self.write_id, head.seq)
         snapshot = copy.heads.commit(head, encode_head(head), base, copy.lease)
         copy.nodes.remember(draft.node_data)
         return snapshot

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from ebooklet.core import merge
 from ebooklet.core.commit import Commit
 from ebooklet.core.entry import Entry
-from ebooklet.core.head import Branch, Head, encode_head
+from ebooklet.core.head import Branch, Head
 from ebooklet.core.index.diff import diff
 from ebooklet.core.notes import check_record
 from ebooklet.core.refs import NodeRef
@@ -170,6 +170,7 @@ class _Merge(Write):
     """
 
     op = "merge"
+    journals = False
 
     def __init__(
         self, copy: WorkingCopy, name: str, message: str, conflict: ConflictPolicy
@@ -214,9 +215,7 @@ class _Merge(Write):
             self._finish(uploader)
         finally:
             uploader.close()
-        # Not journalled: nothing that is pending is settled by it.
-        self._landed = copy.heads.commit(head, encode_head(head), base, copy.lease)
-        copy.nodes.remember(draft.node_data)
+        self._landed = self._land(head, base, draft)
         n_deleted = sum(entry is None for _, entry in edits)
         result = PushResult(
             updated=True,

@@ -220,6 +220,29 @@ def test_a_lost_head_is_written_again_in_a_turn(world: World, three: list[EBookl
     assert three[1]["k"] == 1
 
 
+def test_merges_take_their_turns(world: World, three: list[EBooklet[Any]]) -> None:
+    """What was staged, and what a branch has, move the head under the lock as a push does.
+
+    Mutation: moving it by `heads.commit` itself, without a turn, raises `LockLostError`.
+    """
+    a, b, _ = three
+    a.branch("side")
+    with optimistic(world, "side", "w", branch="side") as side:
+        side["side"] = LARGE
+        side.push()
+    with a.fork() as writer:
+        writer["staged"] = LARGE
+    b["b"] = 1
+    b.push()
+    assert a.merge(writer.result)
+    assert not tickets(world)
+    assert b.merge("side")
+    assert not tickets(world)
+    assert dict(b.items()) == {"common": 0, "b": 1, "side": LARGE, "staged": LARGE}
+    assert b.fsck(check_objects=True).ok
+    assert len(set(world.heads().values())) == 1
+
+
 def test_the_last_push_is_seen_to_stand(world: World) -> None:
     """Closing looks at the head once more, so that no doubt is left to the next session."""
     with optimistic(world, "a") as db:

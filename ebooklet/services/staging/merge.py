@@ -13,7 +13,7 @@ from typing import Final
 
 from ebooklet.core import merge
 from ebooklet.core.entry import Entry, Place
-from ebooklet.core.head import Head, Recent, decode_log_row, encode_head, log_key
+from ebooklet.core.head import Head, Recent, decode_log_row, log_key
 from ebooklet.core.index.lookup import scan
 from ebooklet.core.names import segment_key, sid_ms
 from ebooklet.core.sealing import Content
@@ -27,7 +27,7 @@ from ebooklet.errors import (
     UUIDMismatchError,
 )
 from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
-from ebooklet.services.draft import Draft, Edit
+from ebooklet.services.draft import Edit
 from ebooklet.services.explaining import explaining
 from ebooklet.services.hooking import asked_before_push, check_reentry, telling_evictions
 from ebooklet.services.maintenance.leaving import with_moves
@@ -133,6 +133,7 @@ class StagedMerge(Write):
     """
 
     op = "merge"
+    journals = False
 
     def __init__(
         self,
@@ -227,13 +228,6 @@ class StagedMerge(Write):
         )
         # Without a snapshot: the base moves in `run`, by what the commit changed.
         return Outcome({}, result, None)
-
-    def _land(self, head: Head, base: Snapshot | None, draft: Draft) -> Snapshot:
-        """Move the head; not journalled, as nothing pending here is settled by it."""
-        copy = self.copy
-        snapshot = copy.heads.commit(head, encode_head(head), base, copy.lease)
-        copy.nodes.remember(draft.node_data)
-        return snapshot
 
     def _metadata_fields(self, uploader: SegmentUploader) -> Mapping[str, object]:
         return {}  # what is pending of them stays pending

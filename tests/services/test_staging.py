@@ -392,6 +392,48 @@ def test_on_branches(opener: Opener, db: EBooklet[Any]) -> None:
     assert read(opener) == {"b": LONG, "c": 3, "k": LONG}
 
 
+def test_a_branch_of_the_same_name_has_not_merged_it(opener: Opener, db: EBooklet[Any]) -> None:
+    """What the history tells of a branch that was deleted says nothing of the one that took its name.
+
+    Fails without: `_led_to`.
+    """
+    db.branch("side")
+    with opener("side", "w", branch="side") as side:
+        result = stage(side.fork(), {"k": LONG})
+        assert side.merge(result)
+    db.delete_branch("side")
+    db.branch("side")
+    with opener("again", "w", branch="side") as side:
+        assert side.merge(result)
+        assert dict(side.items()) == {"a": 1, "b": LONG, "c": 3, "k": LONG}
+        assert side.fsck(check_objects=True).ok
+
+
+def test_a_merge_of_old_is_not_taken_for_one_that_lost_its_race(opener: Opener, url: str) -> None:
+    """Merged again when the first time is retained no more: a lost race is one, and is run again.
+
+    Fails without: another write id. The row of the first merge, which the head still lists, would
+    pass for this one's.
+    """
+    store = FaultyRemoteStore(store_of(url))
+    with opener(history=0) as db:
+        db.push()
+        result = stage(db.fork(), {"k": 1})
+        db.merge(result)
+        del db["k"]
+        db.push()
+        db.gc(grace=timedelta(0))
+
+        def commit() -> None:
+            db["others"] = 2
+            db.push()
+
+        with ebooklet.open(store, None, "w", lock="optimistic") as other:
+            store.add(StoreRule(StoreFault.DELAY, op="cas", amount=0, then=commit))
+            assert other.merge(result)
+    assert read(opener) == {"k": 1, "others": 2}
+
+
 # Garbage collection between the staging and the merge
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Final
 
 from ebooklet.core import merge
@@ -29,6 +29,7 @@ from ebooklet.errors import (
 from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
 from ebooklet.services.draft import Edit
 from ebooklet.services.explaining import explaining
+from ebooklet.services.history import line
 from ebooklet.services.hooking import asked_before_push, check_reentry, telling_evictions
 from ebooklet.services.maintenance.leaving import with_moves
 from ebooklet.services.maintenance.merging import prepare_merging
@@ -238,7 +239,8 @@ class StagedMerge(Write):
         """The row of the history that says that these results are merged, while it is retained.
 
         What is older says nothing: after a deletion the history goes on, and what it tells of is
-        gone.
+        gone. So it is with a branch of that name that was deleted. As the row's id would say of this
+        merge, too, that it has landed, it gets another one.
         """
         head, oldest = base.head, base.line.oldest_seq
         row = head.find_write(self.write_id)
@@ -247,7 +249,17 @@ class StagedMerge(Write):
             older = chain.from_iterable(self.copy.log_nodes.scan(scan(head.log, log_key(since))))
             rows = (decode_log_row(entry.inline) for entry in older if entry.inline is not None)
             row = next((each for each in rows if each.write_id == self.write_id), None)
-        return row if row is not None and row.seq >= oldest else None
+        if row is None or (row.seq >= oldest and self._led_to(base, row)):
+            return row
+        self.write_id = self.copy.clock.token_bytes(16)
+        return None
+
+    def _led_to(self, base: Snapshot, row: Recent) -> bool:
+        """Whether a retained commit is one of those that the branch stands on."""
+        if base.other is None:
+            return True  # the default branch is never deleted
+        newer = takewhile(lambda each: each[0].seq >= row.seq, line(self.copy, base))
+        return any(ref.id == row.commit.id for ref, _ in newer)
 
     def _check_dictionaries(self, head: Head) -> None:
         known = {row.id for row in head.dictionaries}

@@ -50,7 +50,8 @@ def confirm_writes(copy: WorkingCopy, current: Snapshot, *, moves: bool = True) 
         copy: the working copy.
         current: that head.
         moves: the caller makes it the base. Otherwise writes that are lost stay in doubt: that they
-            were lost has to be known when the base is left, which may be one of them.
+            were lost has to be known when the base is left, which may be one of them. And so do those
+            that landed unanswered: what they covered is settled by `settle_landed` alone.
 
     Returns:
         Keys of lost writes, pending again (mode lock).
@@ -60,7 +61,8 @@ def confirm_writes(copy: WorkingCopy, current: Snapshot, *, moves: bool = True) 
     landed: dict[bytes, bool] = {}
     for write_id, seq in copy.journal.in_doubt.items():
         if _find(copy, current.head, seq, write_id) is not None:
-            landed[write_id] = True
+            if moves or copy.journal.awaits(write_id):
+                landed[write_id] = True
         elif moves and (current.head.proto.mode == "lock" or current.head.seq >= seq):
             landed[write_id] = False
         # Else the head that it was to replace still stands, and it may yet arrive.

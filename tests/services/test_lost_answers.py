@@ -127,6 +127,20 @@ def test_a_true_conflict_on_top_of_it_is_reported(world: World) -> None:
         assert db.push(conflict="ours").updated
 
 
+def test_a_tag_leaves_the_doubt_to_who_moves_the_base(world: World) -> None:
+    """A head that says something else settles nothing: what others committed on top of it stands.
+
+    Mutation: `confirm_writes` that takes it for settled in `amend` has "ours" overwrite theirs.
+    """
+    with world.open() as db:
+        db["k"] = "mine"
+        world.push_without_answer(db)
+        world.others(1, k="theirs")
+        db.tag("t")
+        assert not db.push(conflict="ours").updated
+        assert (db["k"], kinds(db)) == ("theirs", {})
+
+
 def test_a_write_that_lands_late_is_found(world: World) -> None:
     """It was taken for lost as long as nothing showed it; then it counts."""
     with world.open() as db:

@@ -232,9 +232,9 @@ def _earlier_roots(copy: WorkingCopy, before: Snapshot | None) -> Iterator[NodeR
         yield before.root
     if copy.base is None:
         return
-    head = copy.base.head
-    for row in sorted(head.recent, key=lambda row: row.seq, reverse=True):
-        if row.branch == head.default_branch and row.commit != head.branch.commit:
+    base = copy.base
+    for row in sorted(base.head.recent, key=lambda row: row.seq, reverse=True):
+        if row.branch == base.branch and row.commit != base.ref:
             try:
                 yield _root(copy, row.commit)
             except (ObjectNotFound, RemoteIntegrityError):

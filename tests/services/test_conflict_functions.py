@@ -154,6 +154,32 @@ def test_the_base_is_found_in_history(opener: Opener) -> None:
         assert seen == [1, 2, 3, ABSENT, None]
 
 
+def test_the_base_is_found_in_the_history_of_its_branch(opener: Opener) -> None:
+    """Of the branch that is open, whichever is the default one.
+
+    Mutation: looking through the commits of the default branch makes it UNKNOWN.
+    """
+    seen: list[Any] = []
+
+    def merge(key: str, base: Any, ours: Any, theirs: Any) -> Any:
+        seen.append((base, ours, theirs))
+        return ours
+
+    with opener("start") as db:
+        db.push()
+        db.branch("side")
+    with opener("others", "w", branch="side") as others, opener("mine", "w", branch="side") as mine:
+        others["k"] = 1
+        others.push()
+        mine.pull()
+        mine["k"] = 2
+        others["k"] = 3
+        others.push()
+        mine.pull()
+        assert mine.push(conflict=merge)
+    assert seen == [(1, 2, 3)]
+
+
 def test_a_base_that_nobody_remembers_is_said_to_be_unknown(opener: Opener, tmp_path: Path) -> None:
     """Which is not the same as absent: who adds up differences must not count from nothing."""
     seen: list[Any] = []

@@ -53,6 +53,12 @@ def deleted_meanwhile(db_key: str) -> RemoteDeleted:
     )
 
 
+def _is_anothers(head: Head, new: Head) -> bool:
+    """Whether the write of this id is somebody else's, who has merged the same staged results."""
+    found, ours = head.find_write(new.write_id), new.find_write(new.write_id)
+    return found is not None and ours is not None and found.commit != ours.commit
+
+
 class _Copies(NamedTuple):
     """What the copies of the head hold."""
 
@@ -222,7 +228,8 @@ class HeadStore:
                 return None
             raise deleted_meanwhile(self._key)
         self.check_same(current, new.uuid)
-        if self.landed(current.head, new.seq, new.write_id):
+        landed = self.landed(current.head, new.seq, new.write_id)
+        if landed and not _is_anothers(current.head, new):
             stands = current.head.write_id == new.write_id
             return self.of_branch(Snapshot(new, data, current.etag if stands else ""))
         # The seq alone does not tell: after a deletion another copy may have counted on to it.

@@ -409,6 +409,26 @@ def test_a_branch_of_the_same_name_has_not_merged_it(opener: Opener, db: EBookle
         assert side.fsck(check_objects=True).ok
 
 
+def test_two_merge_the_same_at_once(opener: Opener, db: EBooklet[Any], url: str) -> None:
+    """Who loses the race finds it done, and stands on the other's commit, not on one of its own.
+
+    Fails without: `_is_anothers`. Both have one write id, and the loser took the winner's for its own.
+    """
+    store = FaultyRemoteStore(store_of(url))
+    result = stage(db.fork(), {"a": LONG, "b": 5})
+    done: list[Any] = []
+    with ebooklet.open(store, None, "w", lock="optimistic") as loser:
+        win = lambda: done.append(db.merge(result))  # noqa: E731
+        store.add(StoreRule(StoreFault.DELAY, op="cas", amount=0, then=win))
+        lost = loser.merge(result)
+        assert (lost.updated, lost.seq, lost.commit) == (False, done[0].seq, done[0].commit)
+        assert loser._copy.base is not None
+        assert loser._copy.base.ref == head_of(url).branch.commit
+        loser["c"] = 4
+        assert loser.push()
+    assert read(opener) == {"a": LONG, "b": 5, "c": 4}
+
+
 def test_a_merge_of_old_is_not_taken_for_one_that_lost_its_race(opener: Opener, url: str) -> None:
     """Merged again when the first time is retained no more: a lost race is one, and is run again.
 

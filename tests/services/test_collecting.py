@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -309,6 +310,19 @@ def test_many_batches_become_few(store: MemoryRemoteStore, clock: ManualClock) -
     assert whole(store, clock)
 
 
+@contextmanager
+def leaving_out_a_row(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Commits made inside do not list the first segment that they use."""
+    table_of = LiveBytes.table
+
+    def table(self: LiveBytes, *sizes: Any) -> tuple[SegmentRow, ...]:
+        return table_of(self, *sizes)[1:]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(advance.LiveBytes, "table", table)
+        yield
+
+
 @pytest.mark.parametrize("verified", [True, False])
 def test_a_row_that_is_missing(
     store: MemoryRemoteStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, verified: bool
@@ -320,12 +334,7 @@ def test_a_row_that_is_missing(
     with writer(store, clock) as db:
         daily(db, clock, 3)
 
-        def table(self: LiveBytes, *sizes: Any) -> tuple[SegmentRow, ...]:
-            return table_of(self, *sizes)[1:]
-
-        table_of = LiveBytes.table
-        with monkeypatch.context() as patch:
-            patch.setattr(advance.LiveBytes, "table", table)
+        with leaving_out_a_row(monkeypatch):
             daily(db, clock, 1, first=3)
     if not verified:
         monkeypatch.setattr(UsedSegments, "unlisted", lambda *_: frozenset())
@@ -339,6 +348,37 @@ def test_a_row_that_is_missing(
     else:
         with pytest.raises((EBookletError, AssertionError)):
             whole(store, clock)
+
+
+def test_what_expires_stops_nothing(
+    store: MemoryRemoteStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit that leaves out a segment, or has lost one, stops collections while it is retained.
+
+    The one that lets go of it goes through, and what stays is whole.
+
+    Fails without: aging commits before what they need is verified.
+    """
+    with writer(store, clock) as db:
+        daily(db, clock, 3)
+        with leaving_out_a_row(monkeypatch):
+            daily(db, clock, 1, first=3)
+        assert db.fsck(repair=True).repaired
+        content = dict(db.items())
+        assert "does not list" in db.gc(grace=NONE).refused
+    report = collected(store, clock)
+    assert (report.refused, report.n_commits, report.n_expired) == ("", 1, 4)
+    assert whole(store, clock) == content
+    with writer(store, clock, "w", history="all") as db:
+        for value in (random.Random(1).randbytes(200_000).hex(), ""):  # in a segment of its own
+            db["large"] = value
+            db.push()
+        content = dict(db.items())
+        store.delete([max(store.list("db.d/"), key=lambda meta: meta.size).key])
+        assert "missing" in db.gc(grace=NONE).refused
+    report = collected(store, clock)
+    assert (report.refused, report.n_commits) == ("", 1)
+    assert whole(store, clock) == content
 
 
 def test_counters_that_are_wrong(

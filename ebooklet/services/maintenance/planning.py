@@ -49,36 +49,44 @@ class Plan:
 
 
 class _Needs:
-    """What one head needs, read and verified."""
+    """What one head needs, and what another would that retains no more than this one."""
 
     def __init__(self, place: RemotePlace, head: Head) -> None:
         self._place = place
-        self.lineage = Lineage()
-        self.log: set[bytes] = set()
-        self._segments = RetainedSegments(head)
-        self._read(head)
-        self.kept = frozenset(self._segments.sizes)
-
-    def _read(self, head: Head) -> None:
-        place = self._place
+        self._epoch = head.gc.epoch
         history = HistoryReader(place.store, place.db_key, head, place.keyring.sealer_of(head))
-        trees = UsedSegments(history.nodes)
+        self._trees = UsedSegments(history.nodes)
+        self.lineage = Lineage()
+        segments = RetainedSegments(head)
         for ref, commit in history.commits():
             self.lineage.add(ref, commit)
-            self._segments.add(ref, commit)
-            if ref.seq >= head.gc.epoch:  # those before were looked through by the last collection
-                listed = {row.sid for row in commit.segs}
-                self._require(trees.unlisted(commit.root, listed), f"commit {commit.seq}")
-        self.log = history.log_segments()
-        self._segments.hold(self.log)
-        self._require(UsedSegments(history.log_nodes).unlisted(head.log, head.held()), "the log")
+            segments.add(ref, commit)
+        self._log = history.log_segments()
+        segments.hold(self._log)
         for problem in history.problems:
             raise problem
+        self._require(UsedSegments(history.log_nodes).unlisted(head.log, head.held()), "the log")
+        self.before = frozenset(segments.sizes)
+
+    def still(self, after: Head) -> tuple[frozenset[bytes], int]:
+        """The segments that `after` needs, and the number of commits that it retains.
+
+        Only what stays is verified: a segment that a tree of an expiring commit uses, and its table
+        leaves out, is needed by nothing that stays, or listed there (decision 0039).
+        """
+        sids, n_commits = {*after.held(), *self._log}, 0
+        for row in self.lineage.retained(after):
+            n_commits += 1
+            sids |= {row.ref.block.sid, *row.listed}
+            if row.ref.seq >= self._epoch:  # the last collection looked through those before
+                self._require(self._trees.unlisted(row.root, row.listed), f"commit {row.ref.seq}")
+        return frozenset(sids), n_commits
 
     def _require(self, unlisted: Collection[bytes], owner: str) -> None:
         if unlisted:
             raise RemoteIntegrityError(
-                f"{owner} uses {len(unlisted)} segments that it does not list; run fsck",
+                f"{owner} uses {len(unlisted)} segments that it does not list; run fsck, which "
+                "repairs the newest commit, and let older ones expire",
                 op="gc",
                 key=segment_key(self._place.db_key, min(unlisted)),
             )
@@ -131,21 +139,18 @@ def plan_collection(place: RemotePlace, found: Found, rules: Rules) -> Plan | st
         needs = _Needs(place, head)
         # With no grace all are due: two answers may tell times that go back by a moment.
         batches = tuple(_batches(place, head, oldest if rules.grace_ms else MAX_MS))
+        after = replace(
+            head,
+            branches=needs.lineage.aged(_ruled(head.branches, rules), now),
+            trash=tuple(row for row in head.trash if row.ms > oldest),
+        )
+        still, n_after = needs.still(after)
     except RemoteIntegrityError as exc:
         return f"what the database needs is not known as a whole: {exc}"
     except ObjectNotFound as exc:
         return f"what the database needs is not there: {exc}; run fsck"
-    if missing := _missing(place, needs.kept - found.listed.keys()):
+    if missing := _missing(place, still - found.listed.keys()):
         return f"{len(missing)} segments that are needed are missing, as {missing[0]}; run fsck"
-    after = replace(
-        head,
-        branches=needs.lineage.aged(_ruled(head.branches, rules), now),
-        trash=tuple(row for row in head.trash if row.ms > oldest),
-    )
-    still, n_after = set(after.held()) | needs.log, 0
-    for sids in needs.lineage.retained(after):
-        n_after += 1
-        still.update(sids)
     waiting = {sid for batch in batches for sid in batch.sids}
     # The segments that the batches are written in were never any commit's: they end as orphans.
     own = {batch.row.sids.sid for batch in batches}
@@ -155,14 +160,14 @@ def plan_collection(place: RemotePlace, found: Found, rules: Rules) -> Plan | st
         after=after,
         n_before=len(needs.lineage),
         n_after=n_after,
-        dropped=tuple(sorted(needs.kept - still - own)),
+        dropped=tuple(sorted(needs.before - still - own)),
         batches=batches,
         finished=tuple(
-            sid for batch in batches if batch.due for sid in batch.sids if sid not in needs.kept
+            sid for batch in batches if batch.due for sid in batch.sids if sid not in needs.before
         ),
         orphans=tuple(
             sid
-            for sid in sorted(found.listed.keys() - needs.kept - waiting)
+            for sid in sorted(found.listed.keys() - needs.before - waiting)
             if sid_ms(sid) <= floor
         ),
         now_ms=now,

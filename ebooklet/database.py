@@ -19,9 +19,6 @@ from ebooklet.services.attempts import PushResult
 from ebooklet.services.changes import Changes
 from ebooklet.services.closing import close_copy
 from ebooklet.services.dictionaries import train_at_next_push
-from ebooklet.services.fsck.examining import DEFAULT_MIN_AGE_MS, examine
-from ebooklet.services.fsck.repairing import repair_remote
-from ebooklet.services.fsck.report import FsckReport
 from ebooklet.services.loading import load
 from ebooklet.services.place import OpenPlace, RemoteLike, place_of
 from ebooklet.services.policy import ConflictPolicy
@@ -155,8 +152,6 @@ class EBooklet(ParallelCopy[V], MaintainedCopy[V], Closeable, Generic[V]):
         """
         return rotate(self._copy, message=message or "")
 
-    # The whole remote
-
     def train_dictionary(self) -> None:
         """Have the next push train a new dictionary, from what is pending then.
 
@@ -168,6 +163,8 @@ class EBooklet(ParallelCopy[V], MaintainedCopy[V], Closeable, Generic[V]):
             ValueError: its serializer uses no dictionaries, or it has 16 of them.
         """
         train_at_next_push(self._copy)
+
+    # The whole remote
 
     def delete_remote(self) -> None:
         """Delete the remote database, its head first; none is no error.
@@ -225,25 +222,6 @@ class EBooklet(ParallelCopy[V], MaintainedCopy[V], Closeable, Generic[V]):
         self._copy.require_writable("copy_remote")
         with self._open_place(remote_conn) as target:
             copy_database(place_of(self._copy), target)
-
-    def fsck(self, *, check_objects: bool = False, repair: bool = False) -> FsckReport:
-        """Compare the remote with its objects. `ebooklet.fsck` can also sweep.
-
-        Args:
-            check_objects: read every segment in use as well.
-            repair: put right what the rest of the bucket tells, see `ebooklet.fsck`; what is
-                pending here stays so. Without it nothing is changed.
-
-        Raises:
-            ReadOnlyError: `repair` on a read-only handle.
-            RemoteMissingError: this database has no remote.
-            EBookletError: a request failed.
-        """
-        copy = self._copy
-        copy.require_open()
-        if repair:
-            return repair_remote(copy, check_objects=check_objects)
-        return examine(place_of(copy), min_age_ms=DEFAULT_MIN_AGE_MS, check_objects=check_objects)
 
     # Life
 

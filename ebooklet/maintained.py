@@ -5,9 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final, Generic, TypeVar
 
+from ebooklet.services.fsck.examining import DEFAULT_MIN_AGE_MS, examine
+from ebooklet.services.fsck.repairing import repair_remote
+from ebooklet.services.fsck.report import FsckReport
 from ebooklet.services.maintenance.collecting import gc
 from ebooklet.services.maintenance.compacting import compact
 from ebooklet.services.maintenance.report import CompactionReport, GcReport
+from ebooklet.services.place import place_of
 from ebooklet.versioned import VersionedCopy
 
 V = TypeVar("V")
@@ -17,7 +21,7 @@ _MS: Final = timedelta(milliseconds=1)
 
 
 class MaintainedCopy(VersionedCopy[V], Generic[V]):
-    """A working copy whose remote can be kept small."""
+    """A working copy whose remote can be kept small, and sound."""
 
     def gc(self, *, dry_run: bool = False, grace: timedelta = DEFAULT_GRACE) -> GcReport:
         """Collect garbage: let go of commits that are too old, and delete what nothing needs.
@@ -89,3 +93,22 @@ class MaintainedCopy(VersionedCopy[V], Generic[V]):
             (2, True, 10)
         """
         return compact(self._copy, message=message or "")
+
+    def fsck(self, *, check_objects: bool = False, repair: bool = False) -> FsckReport:
+        """Compare the remote with its objects. `ebooklet.fsck` can also sweep.
+
+        Args:
+            check_objects: read every segment in use as well.
+            repair: put right what the rest of the bucket tells, see `ebooklet.fsck`; what is
+                pending here stays so. Without it nothing is changed.
+
+        Raises:
+            ReadOnlyError: `repair` on a read-only handle.
+            RemoteMissingError: this database has no remote.
+            EBookletError: a request failed.
+        """
+        copy = self._copy
+        copy.require_open()
+        if repair:
+            return repair_remote(copy, check_objects=check_objects)
+        return examine(place_of(copy), min_age_ms=DEFAULT_MIN_AGE_MS, check_objects=check_objects)

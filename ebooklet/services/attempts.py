@@ -29,7 +29,7 @@ from ebooklet.services.fencing import check_fence
 from ebooklet.services.heads import HeadMoved, deleted_meanwhile
 from ebooklet.services.misplacing import begin_here
 from ebooklet.services.policy import ConflictPolicy
-from ebooklet.services.pull import advance_base, report_all, report_none
+from ebooklet.services.pull import Settle, advance_base, report_all, report_none
 from ebooklet.services.resolving import looks_at_values
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.turns import ending_turns, queue_again, take_courtesy, take_turn
@@ -355,3 +355,27 @@ class Write(ABC):
         copy = self.copy
         self.metadata = copy.local.get_metadata() if copy.pending.metadata else None
         return stored_metadata(self.metadata, copy.sealer, uploader)
+
+
+class PulledWrite(Write):
+    """A write of nothing that is pending: its commit is taken in afterwards, as by a pull.
+
+    So its outcomes have no snapshot.
+
+    Attributes:
+        landed: the commit, once it has.
+    """
+
+    landed: Snapshot | None = None
+
+    def run(self) -> PushResult:
+        """Commit, and then bring the local half into step."""
+        before = self.copy.base
+        result = super().run()
+        if self.landed is not None:
+            advance_base(self.copy, self.landed, self._settle(before))
+        return result
+
+    def _settle(self, before: Snapshot | None) -> Settle:
+        """What is done about what was written here meanwhile, and conflicts with the commit."""
+        return report_all

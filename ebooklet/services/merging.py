@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
 
 from ebooklet.core import merge
 from ebooklet.core.commit import Commit
@@ -14,37 +13,29 @@ from ebooklet.core.head import Branch, Head
 from ebooklet.core.index.diff import diff
 from ebooklet.core.notes import check_record
 from ebooklet.core.refs import NodeRef
-from ebooklet.core.sealing import Content, DatabaseSealer
+from ebooklet.core.sealing import DatabaseSealer
 from ebooklet.errors import (
     ConflictError,
-    EBookletError,
     ObjectNotFound,
-    PendingChangesError,
-    RemoteIntegrityError,
     RemoteMissingError,
-    SnapshotExpired,
 )
-from ebooklet.ports.hooks import Conflict
 from ebooklet.services.amending import amend
 from ebooklet.services.ancestry import Ancestry, ancestry
-from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
+from ebooklet.services.attempts import Outcome, PulledWrite, PushResult, carry_out
 from ebooklet.services.conflicts import describe
 from ebooklet.services.draft import Edit
 from ebooklet.services.explaining import explaining
-from ebooklet.services.fetching import fetch_values
 from ebooklet.services.hooking import asked_before_push, check_reentry, telling_evictions
+from ebooklet.services.meeting import Meeting, find_answers, lay_merged, state_of
 from ebooklet.services.policy import ConflictPolicy, check_policy
-from ebooklet.services.pull import advance_base
-from ebooklet.services.push import check_message, check_target
+from ebooklet.services.push import check_message, check_nothing_pending, check_target, told_hooks
 from ebooklet.services.records import find_branch, read_record
-from ebooklet.services.resolving import Answer, Merged, looks_at_values, resolve
+from ebooklet.services.resolving import Answer, Merged
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.upload import SegmentUploader
 from ebooklet.services.working_copy import WorkingCopy
 
 logger = logging.getLogger("ebooklet.push")
-
-_SHOWN_KEYS: Final = 100  # whose values are held at once, for whoever decides by them
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,30 +52,6 @@ class MergeResult(PushResult):
     # A class made anew for its slots is not the one that the inherited method refers to.
     def __bool__(self) -> bool:
         return self.updated and not self.failures
-
-
-class Meeting(NamedTuple):
-    """One key that the other branch has changed.
-
-    Attributes:
-        key: the key.
-        base: what it was when the branches parted; None: absent, or not known.
-        ours: what it is in the branch that is open.
-        theirs: what it is in the other one.
-        base_known: whether that state is retained.
-    """
-
-    key: str
-    base: Entry | None
-    ours: Entry | None
-    theirs: Entry | None
-    base_known: bool
-
-    @property
-    def verdict(self) -> merge.Verdict:
-        """What is to become of ours."""
-        base = _state(self.base) if self.base_known else merge.UNKNOWN
-        return merge.decide(base, _state(self.ours), _state(self.theirs))
 
 
 def merge_branch(
@@ -127,10 +94,7 @@ def merge_branch(
                 *(done.updated, done.failures, done.seq, done.commit),
                 *(done.n_set, done.n_deleted, done.bytes_up),
             )
-    if copy.hooks is not None:
-        failures += copy.hooks.after_push(result)
-        result = replace(result, hook_failures=tuple(failures))
-    return result
+    return told_hooks(copy, result, failures)
 
 
 def _moved_forward(copy: WorkingCopy, name: str) -> MergeResult | None:
@@ -139,7 +103,7 @@ def _moved_forward(copy: WorkingCopy, name: str) -> MergeResult | None:
 
     def amendment(current: Snapshot, sealer: DatabaseSealer) -> Mapping[str, object] | None:
         found.clear()
-        _check_nothing_pending(copy)
+        check_nothing_pending(copy, "merge")
         line, record = _other(copy, current, name, sealer)
         relation = ancestry(copy, current, line, record)
         if _holds(relation, line):
@@ -161,7 +125,7 @@ def _moved_forward(copy: WorkingCopy, name: str) -> MergeResult | None:
     return found[0] if found else None
 
 
-class _Merge(Write):
+class _Merge(PulledWrite):
     """The commit of what both branches have, with both tips as its parents.
 
     Where commits of the other branch have expired that ours would still retain, its tip is no
@@ -178,14 +142,6 @@ class _Merge(Write):
         super().__init__(copy, message or f"merge branch {name!r}", force=False, conflict=conflict)
         self._name = name
         self._theirs: Commit | None = None
-        self._landed: Snapshot | None = None
-
-    def run(self) -> PushResult:
-        """Commit, and then take the commit in as a pull does: nothing was pending."""
-        result = super().run()
-        if self._landed is not None:
-            advance_base(self.copy, self._landed)
-        return result
 
     def _write(self, base: Snapshot | None, *, replacing: bool, metadata: bool) -> Outcome:
         copy = self.copy
@@ -193,7 +149,7 @@ class _Merge(Write):
             raise RemoteMissingError(
                 "cannot merge: there is no database here any more", op="merge", key=copy.db_key
             )
-        _check_nothing_pending(copy)
+        check_nothing_pending(copy, "merge")
         line, theirs = _other(copy, base, self._name, copy.sealer)
         relation = ancestry(copy, base, line, theirs)
         if _holds(relation, line):
@@ -215,18 +171,17 @@ class _Merge(Write):
             self._finish(uploader)
         finally:
             uploader.close()
-        self._landed = self._land(head, base, draft)
+        self.landed = self._land(head, base, draft)
         n_deleted = sum(entry is None for _, entry in edits)
         result = PushResult(
             updated=True,
             seq=head.seq,
-            commit=self._landed.ref.id.hex(),
+            commit=self.landed.ref.id.hex(),
             n_set=len(edits) - n_deleted,
             n_deleted=n_deleted,
             bytes_up=uploader.bytes_sent,
         )
         logger.info("merged branch %r as commit %d: %d keys", self._name, result.seq, len(edits))
-        # Without a snapshot: the base moves in `run`, by what the commit changed.
         return Outcome({}, result, None)
 
     def _kept_keys(self, last: Head | None) -> Sequence[str]:
@@ -258,18 +213,6 @@ def _holds(relation: Ancestry, line: Branch) -> bool:
     return relation.nearest is not None and relation.nearest.id == line.commit.id
 
 
-def _check_nothing_pending(copy: WorkingCopy) -> None:
-    with copy.lock:
-        copy.pending.absorb()
-        pending = bool(copy.pending)
-    if pending:
-        raise PendingChangesError(
-            "cannot merge while something is pending: push() or discard() it first",
-            op="merge",
-            key=copy.db_key,
-        )
-
-
 def _meetings(
     copy: WorkingCopy, parted: Commit | None, ours: NodeRef | None, theirs: NodeRef | None
 ) -> list[Meeting]:
@@ -286,17 +229,24 @@ def _meetings(
                 for change in changes
             }
             return [
-                Meeting(c.key, c.old, here.get(c.key, c.old), c.new, base_known=True)
+                _met(c.key, c.old, here.get(c.key, c.old), c.new, base_known=True)
                 for changes in scan(diff(parted.root, theirs, times=True))
                 for c in changes
             ]
         except ObjectNotFound:
             pass  # its record outlived its nodes
     return [
-        Meeting(c.key, None, c.old, c.new, base_known=False)
+        _met(c.key, None, c.old, c.new, base_known=False)
         for changes in scan(diff(ours, theirs, times=True))
         for c in changes
     ]
+
+
+def _met(
+    key: str, base: Entry | None, ours: Entry | None, theirs: Entry | None, *, base_known: bool
+) -> Meeting:
+    moment = None if ours is None else ours.timestamp
+    return Meeting(key, base, ours, theirs, base_known, moment)
 
 
 def _edits(
@@ -311,27 +261,16 @@ def _edits(
         answer: Answer = "ours" if verdict is merge.Verdict.APPLY else "theirs"
         if verdict is merge.Verdict.CONFLICT:
             answer = answers[met.key]
-        if answer == "ours" or _state(met.ours) == _state(met.theirs):
+        if answer == "ours" or state_of(met.ours) == state_of(met.theirs):
             continue
         if isinstance(answer, Merged):
-            yield met.key, _laid(copy, met.key, answer.value, uploader)
-        elif met.ours is not None and met.theirs is not None and _same(met.ours, met.theirs):
+            yield met.key, lay_merged(copy, met.key, answer.value, uploader)
+        elif (
+            met.ours is not None and met.theirs is not None and met.ours.digest == met.theirs.digest
+        ):
             yield met.key, met.ours._replace(timestamp=met.theirs.timestamp)
         else:
             yield met.key, met.theirs
-
-
-def _laid(
-    copy: WorkingCopy, key: str, value: bytes | None, uploader: SegmentUploader
-) -> Entry | None:
-    """The entry of a value that was made of both sides."""
-    if value is None:
-        return None
-    digest, now = copy.sealer.digest(value), copy.clock.now_us()
-    if len(value) <= copy.params.inline_max:
-        return Entry(key, len(value), digest, now, value, None)
-    place = uploader.add_value(copy.sealer.seal(Content.VALUE, value))
-    return Entry(key, len(value), digest, now, None, place)
 
 
 def _answers(
@@ -343,15 +282,7 @@ def _answers(
         ConflictError: some are left open.
         Exception: what a hook, or the caller's function, raised.
     """
-    conflicts = [met for met in meetings if met.verdict is merge.Verdict.CONFLICT]
-    answers: dict[str, Answer] = {}
-    left: list[str] = []
-    for at in range(0, len(conflicts), _SHOWN_KEYS):
-        for key, answer in _resolved(copy, conflicts[at : at + _SHOWN_KEYS], policy):
-            if answer is None:
-                left.append(key)
-            else:
-                answers[key] = answer
+    answers, left = find_answers(copy, meetings, policy)
     if left:
         raise ConflictError(
             f"{describe(left)} changed both here and in branch {name!r}; nothing was merged: merge "
@@ -361,46 +292,3 @@ def _answers(
             op="merge",
         )
     return answers
-
-
-def _resolved(
-    copy: WorkingCopy, conflicts: Sequence[Meeting], policy: ConflictPolicy
-) -> Iterator[tuple[str, Answer | None]]:
-    if not looks_at_values(copy, policy):
-        for met in conflicts:
-            yield met.key, policy if policy == "ours" or policy == "theirs" else None
-        return
-    ours = _values(copy, (met.ours for met in conflicts))
-    theirs = _values(copy, (met.theirs for met in conflicts))
-    try:
-        bases, kept = _values(copy, (met.base for met in conflicts)), True
-    except (ObjectNotFound, RemoteIntegrityError, SnapshotExpired):
-        bases, kept = {}, False
-    for met in conflicts:
-        conflict = Conflict(
-            key=met.key,
-            base=bases.get(met.key),
-            ours=ours.get(met.key),
-            theirs=theirs.get(met.key),
-            ours_timestamp=None if met.ours is None else met.ours.timestamp,
-            theirs_timestamp=None if met.theirs is None else met.theirs.timestamp,
-            base_known=met.base_known and (kept or met.base is None),
-        )
-        yield met.key, resolve(copy, conflict, policy)
-
-
-def _values(copy: WorkingCopy, entries: Iterable[Entry | None]) -> dict[str, bytes]:
-    values: dict[str, bytes] = {}
-    for entry, value in fetch_values(copy, filter(None, entries)):
-        if isinstance(value, EBookletError):
-            raise value
-        values[entry.key] = value
-    return values
-
-
-def _state(entry: Entry | None) -> merge.State:
-    return merge.ABSENT if entry is None else merge.Version(entry.digest, entry.timestamp)
-
-
-def _same(a: Entry, b: Entry) -> bool:
-    return a.digest == b.digest

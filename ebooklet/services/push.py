@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import Final
+from typing import Final, TypeVar
 
 from ebooklet.core.commit import MAX_MESSAGE_BYTES
-from ebooklet.errors import ReadOnlyError, RemoteMissingError
+from ebooklet.errors import PendingChangesError, ReadOnlyError, RemoteMissingError
+from ebooklet.ports.hooks import HookFailure
 from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
 from ebooklet.services.hooking import asked_before_push, check_reentry, telling_evictions
 from ebooklet.services.maintenance.compaction import compact_after_push
@@ -20,6 +22,8 @@ from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
 
 logger = logging.getLogger("ebooklet.push")
+
+Result = TypeVar("Result", bound=PushResult)
 
 _WRITTEN_AGAIN: Final = "written again while its conflict was decided; push again"
 
@@ -63,9 +67,7 @@ def push(
             lambda: Push(copy, message, force, conflict or copy.settings.conflict),
             before=lambda: asked_before_push(copy, message),
         )
-    if copy.hooks is not None:
-        failures += copy.hooks.after_push(result)
-        result = replace(result, hook_failures=tuple(failures))
+    result = told_hooks(copy, result, failures)
     if result.updated:
         compact_after_push(copy)
     return result
@@ -91,6 +93,26 @@ def check_target(copy: WorkingCopy) -> None:
             op="push",
             key=copy.db_key,
         )
+
+
+def check_nothing_pending(copy: WorkingCopy, op: str) -> None:
+    """Raise `PendingChangesError` if anything is."""
+    with copy.lock:
+        copy.pending.absorb()
+        pending = bool(copy.pending)
+    if pending:
+        raise PendingChangesError(
+            f"cannot {op} while something is pending: push() or discard() it first",
+            op=op,
+            key=copy.db_key,
+        )
+
+
+def told_hooks(copy: WorkingCopy, result: Result, failures: Sequence[HookFailure]) -> Result:
+    """Tell the hooks of a commit; the result, with all that hooks failed at."""
+    if copy.hooks is None:
+        return result
+    return replace(result, hook_failures=(*failures, *copy.hooks.after_push(result)))
 
 
 class Push(Write):

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ebooklet.core.advance import LiveBytes
 from ebooklet.core.head import Head
 from ebooklet.core.notes import check_record
 from ebooklet.core.refs import CommitRef
 from ebooklet.errors import (
-    PendingChangesError,
     RemoteMissingError,
     ReplaceConflict,
     SnapshotExpired,
 )
-from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
+from ebooklet.services.attempts import Outcome, PulledWrite, PushResult, carry_out
 from ebooklet.services.commits import CommitReader
 from ebooklet.services.explaining import explaining
 from ebooklet.services.history import line
 from ebooklet.services.hooking import asked_before_push, check_reentry, telling_evictions
-from ebooklet.services.pull import advance_base
-from ebooklet.services.push import check_message, check_target
+from ebooklet.services.push import check_message, check_nothing_pending, check_target, told_hooks
 from ebooklet.services.retained import HistoryReader
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.versions import VersionLike, check_version, find_commit
@@ -61,13 +57,10 @@ def revert(copy: WorkingCopy, version: VersionLike, *, message: str = "") -> Pus
             lambda: _Revert(copy, version, message),
             before=lambda: asked_before_push(copy, message),
         )
-    if copy.hooks is not None:
-        failures += copy.hooks.after_push(result)
-        result = replace(result, hook_failures=tuple(failures))
-    return result
+    return told_hooks(copy, result, failures)
 
 
-class _Revert(Write):
+class _Revert(PulledWrite):
     """The write whose snapshot is a retained one.
 
     It never rebases: what it does away with has to be what its caller saw.
@@ -83,20 +76,12 @@ class _Revert(Write):
                 op="revert",
                 key=copy.db_key,
             )
-        self._check_nothing_pending()
+        check_nothing_pending(copy, "revert")
         with explaining(copy):
             self._ref = find_commit(copy.log_nodes, self.before.head, version)
         with explaining(copy, self._ref):
             self._target = CommitReader(copy.segments, copy.db_key).read_around(self._ref)
         check_record(self._target.commit, copy.sealer)
-        self._landed: Snapshot | None = None
-
-    def run(self) -> PushResult:
-        """Restore it, then bring the local half into step as a pull does."""
-        result = super().run()
-        if self._landed is not None:
-            advance_base(self.copy, self._landed)
-        return result
 
     def _write(self, base: Snapshot | None, *, replacing: bool, metadata: bool) -> Outcome:
         copy = self.copy
@@ -108,7 +93,7 @@ class _Revert(Write):
                 op="revert",
                 key=copy.db_key,
             )
-        self._check_nothing_pending()
+        check_nothing_pending(copy, "revert")
         target = self._target.commit
         if target.fingerprint == base.commit.fingerprint:
             return Outcome({}, PushResult(updated=False), None)
@@ -125,30 +110,17 @@ class _Revert(Write):
             self._finish(uploader)
         finally:
             uploader.close()
-        self._landed = self._land(head, base, draft)
+        self.landed = self._land(head, base, draft)
         result = PushResult(
             updated=True,
             seq=head.seq,
-            commit=self._landed.ref.id.hex(),
+            commit=self.landed.ref.id.hex(),
             bytes_up=uploader.bytes_sent,
         )
-        # The base is left to `run`: values stored here belong to it, and some will be stale.
         return Outcome({}, result, None)
 
     def _kept_keys(self, last: Head | None) -> tuple[str, ...]:
         return tuple({*super()._kept_keys(last), *self._target.commit.key_ids})
-
-    def _check_nothing_pending(self) -> None:
-        copy = self.copy
-        with copy.lock:
-            copy.pending.absorb()
-            pending = bool(copy.pending)
-        if pending:
-            raise PendingChangesError(
-                "cannot revert while something is pending: push() or discard() it first",
-                op="revert",
-                key=copy.db_key,
-            )
 
 
 def _check_retained(copy: WorkingCopy, base: Snapshot, ref: CommitRef) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from itertools import chain, takewhile
@@ -16,7 +15,6 @@ from ebooklet.core.entry import Entry, Place
 from ebooklet.core.head import Head, Recent, decode_log_row, log_key
 from ebooklet.core.index.lookup import scan
 from ebooklet.core.names import segment_key, sid_ms
-from ebooklet.core.sealing import Content
 from ebooklet.errors import (
     EBookletError,
     ObjectNotFound,
@@ -26,22 +24,23 @@ from ebooklet.errors import (
     StagedExpired,
     UUIDMismatchError,
 )
-from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
+from ebooklet.services.attempts import Outcome, PulledWrite, PushResult, carry_out
 from ebooklet.services.draft import Edit
 from ebooklet.services.explaining import explaining
 from ebooklet.services.history import line
 from ebooklet.services.hooking import asked_before_push, check_reentry, telling_evictions
 from ebooklet.services.maintenance.leaving import with_moves
 from ebooklet.services.maintenance.merging import prepare_merging
+from ebooklet.services.meeting import Meeting, lay_merged
 from ebooklet.services.place import place_of
 from ebooklet.services.policy import ConflictPolicy, check_policy
-from ebooklet.services.pull import advance_base, report_all
-from ebooklet.services.push import check_message, check_target
+from ebooklet.services.pull import Settle, report_all
+from ebooklet.services.push import check_message, check_target, told_hooks
 from ebooklet.services.resolving import Answer, Merged, has_rules
 from ebooklet.services.rewriting import moved
 from ebooklet.services.settling import settle_pulled
 from ebooklet.services.snapshot import Snapshot
-from ebooklet.services.staging.cases import Case, Cases
+from ebooklet.services.staging.meetings import StagedMeetings
 from ebooklet.services.staging.result import Staged, StagedSegment
 from ebooklet.services.upload import SegmentUploader
 from ebooklet.services.working_copy import WorkingCopy
@@ -99,10 +98,7 @@ def merge_staged(
             lambda: StagedMerge(copy, results, message, conflict or copy.settings.conflict),
             before=lambda: asked_before_push(copy, message),
         )
-    if copy.hooks is not None:
-        failures += copy.hooks.after_push(result)
-        result = replace(result, hook_failures=tuple(failures))
-    return result
+    return told_hooks(copy, result, failures)
 
 
 def _check_fits(copy: WorkingCopy, staged: object) -> None:
@@ -120,7 +116,7 @@ def _check_fits(copy: WorkingCopy, staged: object) -> None:
         )
 
 
-class StagedMerge(Write):
+class StagedMerge(PulledWrite):
     """One logical write of what lies staged in the bucket.
 
     Its id is made of the results' own and of the branch: whoever merges them again, and be it after
@@ -146,18 +142,11 @@ class StagedMerge(Write):
         super().__init__(copy, message, force=False, conflict=conflict)
         self.results = results
         self.write_id = _write_id("" if copy.base is None else copy.base.branch, results)
-        self._landed: Snapshot | None = None
         self._anew: dict[Place, Place] = {}  # laid down anew by earlier attempts
 
-    def run(self) -> PushResult:
-        """Commit, and then take the commit in as a pull does: nothing pending was part of it."""
+    def _settle(self, before: Snapshot | None) -> Settle:
         copy = self.copy
-        before = copy.base
-        result = super().run()
-        if self._landed is not None:
-            rules = partial(settle_pulled, copy, before=before)
-            advance_base(copy, self._landed, rules if has_rules(copy) else report_all)
-        return result
+        return partial(settle_pulled, copy, before=before) if has_rules(copy) else report_all
 
     def _forget_attempts(self) -> None:
         super()._forget_attempts()
@@ -189,14 +178,14 @@ class StagedMerge(Write):
 
     def _settled(self, base: Snapshot) -> Outcome:
         copy = self.copy
-        cases = Cases(copy, base, self.results)
-        answers = cases.answers(self.conflict)
+        meetings = StagedMeetings(copy, base, self.results)
+        answers = meetings.answers(self.conflict)
         kept = self._kept_segments(base)
         uploader = self._uploader(base)
         counted = _Counted()
         try:
             draft = self._draft(base, base.root, uploader, self.placed)
-            edits = self._edits(base, cases, answers, kept.keys(), uploader, counted)
+            edits = self._edits(base, meetings, answers, kept.keys(), uploader, counted)
             first = next(edits, None)
             if first is None:
                 return Outcome({}, PushResult(updated=False), None)
@@ -214,11 +203,11 @@ class StagedMerge(Write):
             self._finish(uploader)
         finally:
             uploader.close()
-        self._landed = self._land(head, base, draft)
+        self.landed = self._land(head, base, draft)
         result = PushResult(
             updated=True,
             seq=head.seq,
-            commit=self._landed.ref.id.hex(),
+            commit=self.landed.ref.id.hex(),
             n_set=counted.n_set,
             n_deleted=counted.n_deleted,
             bytes_up=uploader.bytes_sent,
@@ -227,7 +216,6 @@ class StagedMerge(Write):
             "merged %d staged results as commit %d: %d keys set, %d deleted",
             *(len(self.results), result.seq, result.n_set, result.n_deleted),
         )
-        # Without a snapshot: the base moves in `run`, by what the commit changed.
         return Outcome({}, result, None)
 
     def _metadata_fields(self, uploader: SegmentUploader) -> Mapping[str, object]:
@@ -338,7 +326,7 @@ class StagedMerge(Write):
     def _edits(
         self,
         base: Snapshot,
-        cases: Cases,
+        meetings: StagedMeetings,
         answers: Mapping[str, Answer],
         kept: Set[bytes],
         uploader: SegmentUploader,
@@ -348,27 +336,25 @@ class StagedMerge(Write):
         floor = base.head.gc.floor
         named = {row.sid for row in base.commit.segs}
         staged = {segment.sid for each in self.results for segment in each.segments}
-        for part in cases.parts():
+        for part in meetings.parts():
             edits: list[Edit] = []
-            for case in part:
-                entry = self._entry(case, answers, uploader)
-                if entry != case.theirs:
-                    edits.append((case.key, self._placed_before(entry, floor)))
+            for met in part:
+                entry = self._entry(met, answers, uploader)
+                if entry != met.theirs:
+                    edits.append((met.key, self._placed_before(entry, floor)))
                     counted.n_set += entry is not None
                     counted.n_deleted += entry is None
             yield from self._moved(edits, staged - kept - named, uploader)
 
     def _entry(
-        self, case: Case, answers: Mapping[str, Answer], uploader: SegmentUploader
+        self, met: Meeting, answers: Mapping[str, Answer], uploader: SegmentUploader
     ) -> Entry | None:
         """What the key is to be."""
-        ours, theirs, verdict = case.ours, case.theirs, case.verdict
+        ours, theirs, verdict = met.ours, met.theirs, met.verdict
         if verdict is merge.Verdict.CONFLICT:
-            answer = answers[case.key]
+            answer = answers[met.key]
             if isinstance(answer, Merged):
-                return (
-                    None if answer.value is None else self._laid(case.key, answer.value, uploader)
-                )
+                return lay_merged(self.copy, met.key, answer.value, uploader)
             if answer == "theirs":
                 return theirs
         elif verdict is merge.Verdict.DROP:
@@ -376,15 +362,6 @@ class StagedMerge(Write):
         if ours is not None and theirs is not None and ours.digest == theirs.digest:
             return theirs._replace(timestamp=ours.timestamp)
         return ours
-
-    def _laid(self, key: str, value: bytes, uploader: SegmentUploader) -> Entry:
-        """The entry of a value that was made of both sides."""
-        sealer, now = self.copy.sealer, self.copy.clock.now_us()
-        digest = sealer.digest(value)
-        if len(value) <= self.copy.params.inline_max:
-            return Entry(key, len(value), digest, now, value, None)
-        place = uploader.add_value(sealer.seal(Content.VALUE, value))
-        return Entry(key, len(value), digest, now, None, place)
 
     def _placed_before(self, entry: Entry | None, floor: int) -> Entry | None:
         if entry is None or entry.place is None:

@@ -31,7 +31,7 @@ class Seen:
     Attributes:
         seq: of the newest write in its history.
         write_id: of that write.
-        epoch: how often garbage had been collected.
+        epoch: of its gc, which each collection that changes the head raises.
         key_id: of the key that blocks are sealed under; None unless they are.
         dictionary: id of the dictionary that values are compressed with; None without.
     """

@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from operator import attrgetter, itemgetter
 from typing import Final, NamedTuple
 
-from ebooklet.core import merge
 from ebooklet.core.entry import Entry
 from ebooklet.core.index.node import InnerNode
 from ebooklet.core.refs import NodeRef
-from ebooklet.errors import (
-    ConflictError,
-    EBookletError,
-    ObjectNotFound,
-    RemoteIntegrityError,
-    SnapshotExpired,
-)
-from ebooklet.ports.hooks import Conflict
+from ebooklet.errors import ConflictError, ObjectNotFound
 from ebooklet.services.conflicts import describe
 from ebooklet.services.explaining import explaining
-from ebooklet.services.fetching import fetch_values
+from ebooklet.services.meeting import Meeting, find_answers
 from ebooklet.services.nodes import NodeReader
 from ebooklet.services.policy import ConflictPolicy
-from ebooklet.services.resolving import Answer, looks_at_values, resolve
+from ebooklet.services.resolving import Answer
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.staging.result import Staged
 from ebooklet.services.staging.tables import entries_in
 from ebooklet.services.working_copy import WorkingCopy
 
 _CHUNK_KEYS: Final = 5_000
-_SHOWN_KEYS: Final = 100  # whose values are held at once, for whoever decides by them
 _WARMED_ENTRIES: Final = 200_000  # that are read ahead of all, half of what a reader keeps
 
 
@@ -45,34 +36,8 @@ class _Word(NamedTuple):
     timestamp: int
 
 
-class Case(NamedTuple):
-    """One key of the results.
-
-    Attributes:
-        key: the key.
-        ours: what the last-named result has for it; None: it is to be deleted.
-        base: what it was when that writer was forked; None: absent, or not known.
-        theirs: what it is now.
-        base_known: whether that state is retained.
-        timestamp: of ours, in µs.
-    """
-
-    key: str
-    ours: Entry | None
-    base: Entry | None
-    theirs: Entry | None
-    base_known: bool
-    timestamp: int
-
-    @property
-    def verdict(self) -> merge.Verdict:
-        """What is to become of it."""
-        base = _state(self.base) if self.base_known else merge.UNKNOWN
-        return merge.decide(base, _state(self.ours), _state(self.theirs))
-
-
-class Cases:
-    """The keys of staged results, on top of one snapshot.
+class StagedMeetings:
+    """The keys of staged results, as they meet one snapshot: ours is what was staged.
 
     Args:
         copy: the working copy.
@@ -91,11 +56,11 @@ class Cases:
         if sum(root.count for root in afar) <= _WARMED_ENTRIES:
             _warm(self._nodes, afar)
 
-    def parts(self) -> Iterator[list[Case]]:
+    def parts(self) -> Iterator[list[Meeting]]:
         """Yield all of them in key order, in lists."""
         words = self._words()
         while part := list(islice(words, _CHUNK_KEYS)):
-            yield list(self._cases(part))
+            yield list(self._met(part))
 
     def answers(self, policy: ConflictPolicy) -> dict[str, Answer]:
         """Decide all that are in conflict.
@@ -106,16 +71,8 @@ class Cases:
         """
         if all(_have_same_content(each.root, self._base.root) for each in self._results):
             return {}
-        answers: dict[str, Answer] = {}
-        left: list[str] = []
-        for part in self.parts():
-            conflicts = [case for case in part if case.verdict is merge.Verdict.CONFLICT]
-            for at in range(0, len(conflicts), _SHOWN_KEYS):
-                for key, answer in self._resolved(conflicts[at : at + _SHOWN_KEYS], policy):
-                    if answer is None:
-                        left.append(key)
-                    else:
-                        answers[key] = answer
+        meetings = chain.from_iterable(self.parts())
+        answers, left = find_answers(self._copy, meetings, policy)
         if left:
             raise ConflictError(
                 f"others changed {describe(left)} since the database was forked; nothing was "
@@ -142,7 +99,7 @@ class Cases:
         for entry in entries_in(table, self._nodes):
             yield _Word(entry.key, None if deletes else entry, number, entry.timestamp)
 
-    def _cases(self, words: Sequence[_Word]) -> Iterator[Case]:
+    def _met(self, words: Sequence[_Word]) -> Iterator[Meeting]:
         copy, root = self._copy, self._base.root
         with explaining(copy):
             current = copy.nodes.lookup(root, [word.key for word in words])
@@ -159,48 +116,14 @@ class Cases:
                 before[other] = None
         for word, forked in zip(words, roots, strict=True):
             known = before[forked]
-            yield Case(
+            yield Meeting(
                 key=word.key,
                 ours=word.entry,
                 base=None if known is None else known.get(word.key),
                 theirs=current.get(word.key),
                 base_known=known is not None,
-                timestamp=word.timestamp,
+                ours_timestamp=word.timestamp,
             )
-
-    def _resolved(
-        self, cases: Sequence[Case], policy: ConflictPolicy
-    ) -> Iterator[tuple[str, Answer | None]]:
-        if not looks_at_values(self._copy, policy):
-            for case in cases:
-                yield case.key, policy if policy == "ours" or policy == "theirs" else None
-            return
-        ours = self._values(case.ours for case in cases)
-        theirs = self._values(case.theirs for case in cases)
-        try:
-            bases = self._values(case.base for case in cases)
-            bases_kept = True
-        except (ObjectNotFound, RemoteIntegrityError, SnapshotExpired):
-            bases, bases_kept = {}, False
-        for case in cases:
-            conflict = Conflict(
-                key=case.key,
-                base=bases.get(case.key),
-                ours=ours.get(case.key),
-                theirs=theirs.get(case.key),
-                ours_timestamp=case.timestamp,
-                theirs_timestamp=None if case.theirs is None else case.theirs.timestamp,
-                base_known=case.base_known and (bases_kept or case.base is None),
-            )
-            yield case.key, resolve(self._copy, conflict, policy)
-
-    def _values(self, entries: Iterable[Entry | None]) -> dict[str, bytes]:
-        values: dict[str, bytes] = {}
-        for entry, value in fetch_values(self._copy, filter(None, entries)):
-            if isinstance(value, EBookletError):
-                raise value
-            values[entry.key] = value
-        return values
 
 
 def _have_same_content(one: NodeRef | None, other: NodeRef | None) -> bool:
@@ -219,7 +142,3 @@ def _warm(nodes: NodeReader, roots: Iterable[NodeRef]) -> None:
             if isinstance(node, InnerNode)
             for child in node.children()
         ]
-
-
-def _state(entry: Entry | None) -> merge.State:
-    return merge.ABSENT if entry is None else merge.Version(entry.digest, entry.timestamp)

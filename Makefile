@@ -21,7 +21,7 @@ export PIP_ROOT_USER_ACTION := ignore
 help:
 	@echo "make test    format check, lint, types, layers, then every test"
 	@echo "make large   the tests that move gigabytes, and take minutes"
-	@echo "make torture many more random lives on servers that fail in every way"
+	@echo "make torture TORTURE=25 times as many random lives on servers that fail in every way"
 	@echo "make fuzz    hostile bytes for every decoder, SECONDS=60 in all, guided by coverage"
 	@echo "make servers every adapter on every server, with a table at the end"
 	@echo "make demo    run examples/demo.py against a real S3 server on this machine"
@@ -56,8 +56,9 @@ test: lint types $(PEER)
 large: $(READY)
 	$(BIN)/python -m pytest -m large -s
 
+TORTURE ?= 25
 torture: $(READY)
-	EBOOKLET_TORTURE=25 $(BIN)/python -m pytest tests/hostile --timeout 3600
+	EBOOKLET_TORTURE=$(TORTURE) $(BIN)/python -m pytest tests/hostile --timeout 3600
 
 SECONDS ?= 60
 fuzz: $(READY)

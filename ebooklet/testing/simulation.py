@@ -25,6 +25,24 @@ class _Ended(BaseException):
     """A task that still waits when its world has ended lets go of all it holds."""
 
 
+class _Turn:
+    """What a task waits for. A bare lock: an event would take most of the time of a simulation."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def give(self) -> None:
+        """Once only."""
+        self._lock.release()
+
+    def wait(self) -> None:
+        """Until it is given."""
+        self._lock.acquire()
+
+
 class World:
     """Virtual time and the tasks in it."""
 
@@ -33,36 +51,35 @@ class World:
         self.now = 1000.0
         self.failure: BaseException | None = None
         self._ended = False
-        self._queue: list[tuple[float, float, threading.Event]] = []
-        self._idle = threading.Event()
+        self._queue: list[tuple[float, float, _Turn]] = []
+        self._over = _Turn()
 
     def spawn(self, task: Callable[[], None]) -> None:
         """Add a task, to be started by `run`."""
-        go = threading.Event()
+        turn = _Turn()
 
         def body() -> None:
-            go.wait()
+            turn.wait()
+            if self._ended:
+                return
             try:
                 task()
             except BaseException as exc:  # noqa: BLE001 - raised again by `run`
                 self.failure = self.failure or exc
-            self._idle.set()
+            if not self._ended:
+                self._go_on()
 
         thread = threading.Thread(target=body, daemon=True)
         thread.start()
-        self._due(self.random.random() * 2, go)
+        self._due(self.random.random() * 2, turn)
 
     def run(self) -> None:
         """Run everything to its end, or to the first failure."""
-        while self._queue and self.failure is None:
-            due, _, go = heapq.heappop(self._queue)
-            self.now = max(self.now, due)
-            self._idle.clear()
-            go.set()
-            self._idle.wait()
+        self._go_on()
+        self._over.wait()
         self._ended = True
-        for _, _, go in self._queue:
-            go.set()
+        for _, _, turn in self._queue:
+            turn.give()
         if self.failure is not None:
             raise self.failure
 
@@ -70,15 +87,24 @@ class World:
         """Called by a task: let others run for so long. What is left after the end does not wait."""
         if self._ended:
             return
-        go = threading.Event()
-        self._due(max(0.0, seconds), go)
-        self._idle.set()
-        go.wait()
+        turn = _Turn()
+        self._due(max(0.0, seconds), turn)
+        self._go_on()
+        turn.wait()
         if self._ended:
             raise _Ended
 
-    def _due(self, seconds: float, go: threading.Event) -> None:
-        heapq.heappush(self._queue, (self.now + seconds, self.random.random(), go))
+    def _due(self, seconds: float, turn: _Turn) -> None:
+        heapq.heappush(self._queue, (self.now + seconds, self.random.random(), turn))
+
+    def _go_on(self) -> None:
+        """Let whoever is due next run; `run` itself, where nobody is or something has failed."""
+        if self._queue and self.failure is None:
+            due, _, turn = heapq.heappop(self._queue)
+            self.now = max(self.now, due)
+            turn.give()
+        else:
+            self._over.give()
 
 
 class WorldClock:

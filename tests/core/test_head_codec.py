@@ -59,7 +59,10 @@ def reframe(data: bytes, *, body: bytes | None = None, **changes: int) -> bytes:
 
 
 def test_bytes_never_change() -> None:
-    """The stored head decodes to the same fields, and these encode to the stored bytes."""
+    """FORMAT 10.1: the stored head decodes to the same fields, and these encode to its bytes.
+
+    Fails without: the person "ebk-head" in the frame's hash.
+    """
     data = encode_head(example_head())
     assert golden(GOLDEN / "head.hex", data) == data
     assert decode_head(golden(GOLDEN / "head.hex", data), key="db") == example_head()
@@ -267,7 +270,10 @@ def crowded_head(n_tags: int, n_segs: int = 256) -> Head:
 
 
 def test_a_crowded_head_stays_small() -> None:
-    """64 recent rows, 256 segments and 500 tags fit into 64 KiB, at the cost of the root's copy."""
+    """FORMAT 10.18: 64 recent rows, 256 segments and 500 tags fit into 64 KiB, without the root.
+
+    Fails without: leaving out the copy of the root.
+    """
     data = encode_head(crowded_head(500))
     assert len(data) <= 64 * 1024
     assert decode_head(data, key="db").tip_root is None

@@ -37,7 +37,10 @@ def merged(base: Base, ours: State, theirs: State) -> State | None:
 
 @pytest.mark.parametrize(("base", "ours", "theirs"), list(product(STATES, STATES, STATES)))
 def test_the_27_cases(base: State, ours: State, theirs: State) -> None:
-    """One changed side wins, equal sides agree, two different changes conflict: nothing else."""
+    """FORMAT 10.17: one changed side wins, equal sides agree, two different changes conflict.
+
+    Fails without: comparing either side with the base.
+    """
     if value(ours) == value(theirs):
         expected: State | None = theirs
     elif value(theirs) == value(base):
@@ -61,7 +64,10 @@ def test_an_unknown_base_never_agrees_by_accident(ours: State, theirs: State) ->
     ("base", "ours", "theirs"), list(product([*STAMPED, UNKNOWN], STAMPED, STAMPED))
 )
 def test_the_merge_is_the_same_from_either_side(base: Base, ours: State, theirs: State) -> None:
-    """merge(a, b) = merge(b, a), timestamps included; exchanging sides mirrors the verdict."""
+    """FORMAT 10.17: merge(a, b) = merge(b, a), times included; exchanging sides mirrors the verdict.
+
+    Fails without: the later time winning.
+    """
     assert merged(base, ours, theirs) == merged(base, theirs, ours)
     if ours != theirs:
         assert decide(base, theirs, ours) is MIRROR[decide(base, ours, theirs)]

@@ -36,10 +36,11 @@ from tests.hostile.worlds import Mode, World
 def test_a_whole_life(
     tmp_path: Path, manners: Manners, mode: Mode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Created, pushed, taken over by a second writer and read cold: nothing is lost.
+    """FORMAT 10.12: created, pushed, taken over by a second writer, read cold: nothing is lost.
 
-    Nobody conditions a write where conditions mean nothing, and heads stand twice there. Fails if
-    the probe's verdict is not what moves the head, or ETags are sent in another form than it found.
+    Nobody conditions a write where conditions mean nothing, and heads stand twice there. Fails
+    without: the probe's absent object, its race, its second form of ETags; sending them in the form
+    that it found.
     """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     world = World(tmp_path, mode, manners, known=False)

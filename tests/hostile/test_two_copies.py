@@ -45,9 +45,9 @@ def push_and_die(world: World, who: str, key: str, value: int, rule: StoreRule) 
 
 @pytest.mark.parametrize("which", HEADS)
 def test_any_length_of_either_copy(world: World, which: str) -> None:
-    """Whatever a failing write leaves of one copy, the head is read from the other.
+    """FORMAT 10.13: whatever a failing write leaves of one copy, the head is read from the other.
 
-    Fails if one copy only is read, or damage to the first ends the search.
+    Fails without: going on to the second copy where the first is damaged.
     """
     heads = HeadStore(world.store, "db", world.clock, lambda *_: False)
     whole = world.heads()[which]
@@ -63,10 +63,10 @@ def test_any_length_of_either_copy(world: World, which: str) -> None:
 
 @pytest.mark.parametrize("left", [None, 0, 40], ids=["nothing", "empty", "cut"])
 def test_the_only_whole_copy_is_not_put_at_risk(world: World, left: int | None) -> None:
-    """Two clients die one after the other, each in a write that damages the copy it meets.
+    """FORMAT 10.13: two clients die one after the other, each in a write that damages its copy.
 
-    What the second one found, and may have been told of as committed, stands. Fails if the second
-    copy is written before the first one is mended.
+    What the second one found, and may have been told of as committed, stands. Fails without:
+    mending the first copy before the second is written.
     """
 
     def damage(key: str) -> StoreRule:
@@ -137,9 +137,9 @@ def test_what_was_cleared_does_not_come_back(world: World) -> None:
 def test_a_head_write_that_arrives_after_a_later_commit(
     world: World, which: str, settled: bool
 ) -> None:
-    """The other copy still has the later commit; both clients find theirs, and the next push mends.
+    """FORMAT 10.10: the other copy has the later commit; both find theirs, and a push mends.
 
-    Fails if a commit writes one copy only.
+    Fails without: the second copy of a commit; comparing the copies by their seq.
     """
     late = world.store.add(StoreRule(StoreFault.HOLD, op="put", key=which, times=5))
     with world.open("a") as slow:
@@ -277,9 +277,9 @@ def test_both_copies_lost_is_said_and_healed_by_who_has_not_settled(world: World
 
 @pytest.mark.parametrize("found", [b"", b"EBKHEAD1", b"EBKHEAD1" + bytes(100)])
 def test_nobody_creates_a_database_over_damage(world: World, found: bytes) -> None:
-    """Where both copies are damaged every flag is refused, and what lies there stays.
+    """FORMAT 10.13: where both copies are damaged every flag is refused, and what lies there stays.
 
-    Fails if damage counts as absence.
+    Fails without: raising the damage where no copy is whole; it would count as absence.
     """
     for key in HEADS:
         world.store.inner.put(key, found)

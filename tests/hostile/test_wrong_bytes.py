@@ -31,9 +31,9 @@ def made(folder: Path, mode: Mode) -> World:
 
 @pytest.mark.parametrize("mode", ["cas", "lock"])
 def test_every_flipped_bit(tmp_path: Path, mode: Mode) -> None:
-    """One bit of any byte of any object is wrong: never a wrong value, never a foreign exception.
+    """FORMAT 10.15: one bit of any byte is wrong: never a wrong value, never a foreign exception.
 
-    Fails if nodes, values or heads are taken without a look at their checksum.
+    Fails without: the digest of values; the checksum of nodes; the hash of the head.
     """
     world = made(tmp_path, mode)
     store = world.store.inner
@@ -56,9 +56,10 @@ def test_every_flipped_bit(tmp_path: Path, mode: Mode) -> None:
 
 @pytest.mark.parametrize("back", [1, 2, 3])
 def test_a_stale_head_is_not_written_over(tmp_path: Path, back: int) -> None:
-    """Where conditions hold, a client that is shown an old head for good cannot commit on it.
+    """FORMAT 10.14: where conditions hold, who is shown an old head for good cannot commit on it.
 
-    One that saw a later head says that the remote was rewound. Fails if the seq may fall.
+    One that saw a later head says that the remote was rewound. Fails without: comparing the seq
+    with the last that was seen; the condition on the head's put.
     """
     world = made(tmp_path, "cas")
     with world.open("a") as db:
@@ -87,7 +88,10 @@ def test_a_stale_head_is_not_written_over(tmp_path: Path, back: int) -> None:
 @pytest.mark.parametrize("copy", HEADS)
 @pytest.mark.parametrize("back", [1, 2])
 def test_one_stale_copy_is_outvoted(tmp_path: Path, copy: str, back: int) -> None:
-    """In mode lock the newer of the two copies counts. Fails if one is read only."""
+    """FORMAT 10.14: in mode lock the newer of the two copies counts.
+
+    Fails without: comparing the copies by their seq.
+    """
     world = made(tmp_path, "lock")
     world.store.add(StoreRule(StoreFault.STALE, op="get", key=copy, times=None, amount=back))
     with world.open("b") as db:
@@ -96,9 +100,9 @@ def test_one_stale_copy_is_outvoted(tmp_path: Path, copy: str, back: int) -> Non
 
 @pytest.mark.parametrize("back", [1, 2, 5])
 def test_a_stale_list_lets_nobody_in(tmp_path: Path, back: int) -> None:
-    """A ticket that is not listed yet is not held: whoever queues waits until it sees its own.
+    """FORMAT 10.14: a ticket that is not listed yet is not held: who queues waits to see its own.
 
-    Fails if a listing without our own ticket is taken for a free lock.
+    Fails without: asking again where a listing lacks our own ticket.
     """
     world = made(tmp_path, "lock")
     world.store.add(StoreRule(StoreFault.STALE, op="list", times=4, amount=back))
@@ -122,9 +126,9 @@ SHAPES: Final[dict[str, Callable[[bytes], bytes]]] = {
 def test_parts_that_are_not_what_was_asked_for(
     tmp_path: Path, shape: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An answer too short, too long, from elsewhere or packed is `RemoteIntegrityError`.
+    """FORMAT 10.15: an answer short, long, from elsewhere or packed is `RemoteIntegrityError`.
 
-    Fails if the length or the checksum of a part is not looked at.
+    Fails without: the digest of values; the length of a part.
     """
     world = made(tmp_path, "cas")
     get = world.store.get

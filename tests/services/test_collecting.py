@@ -216,7 +216,7 @@ def test_a_push_in_the_middle_loses_nothing(
 def test_without_the_floor_it_would_lose(
     store: MemoryRemoteStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FORMAT 10.4: a writer that does not look at the floor dangles."""
+    """The rule of the test above removed: a writer that does not look at the floor dangles."""
     with writer(store, clock) as db:
         daily(db, clock, 5)
     monkeypatch.setattr(draft, "sid_ms", lambda _: 1 << 48)

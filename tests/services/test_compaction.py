@@ -129,7 +129,7 @@ def pushed(db: EBooklet[Any]) -> None:
 def test_a_merge_onto_older_nodes_would_dangle(
     store: MemoryRemoteStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FORMAT 10.6: a writer that builds on nodes of the head it holds names what was collected."""
+    """The rule of the test above removed: who builds on the head it holds names what is gone."""
     with writer(store, clock, "w") as behind:
         base = behind._copy.base
         assert base is not None

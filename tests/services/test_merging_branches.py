@@ -183,7 +183,10 @@ def test_fast_forward_is_said(opener: Opener) -> None:
 
 
 def test_clear_and_refill_changes_what_changed(opener: Opener) -> None:
-    """FORMAT 10.17: a branch that was emptied and filled again differs by what differs, no more."""
+    """FORMAT 10.17: a branch that was emptied and filled again differs by what differs, no more.
+
+    Fails without: comparing ours with the base in `decide`.
+    """
     values = {f"k{n}": (f"value {n} " * 20, n + 1) for n in range(200)}
 
     def fill(db: EBooklet[Any], values: Mapping[str, tuple[str, int]]) -> None:

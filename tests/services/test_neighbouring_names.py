@@ -439,7 +439,10 @@ def _never_overwritten(connect: Callable[[str], Any], one: str, other: str, fold
 def test_names_that_a_store_takes_for_one(
     kind: str, one: str, other: str, fold: Callable[[str], str], tmp_path: Path
 ) -> None:
-    """The second name is refused by all that reads or writes, and the message says for what."""
+    """FORMAT 10.20: the second name is refused by all that reads or writes, and told for what.
+
+    Fails without: the look at the name in a head that was read.
+    """
     (tmp_path / "bucket").mkdir()
     inner = MemoryRemoteStore() if kind == "memory" else FilesystemRemoteStore(tmp_path / "bucket")
     registry = OneStore(Folding(inner, fold))

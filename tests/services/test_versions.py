@@ -225,7 +225,10 @@ def test_ten_differences_cost_few_requests() -> None:
 
 
 def test_lookups_among_20_000_commits() -> None:
-    """FORMAT 10.18: a commit is found by its seq with at most 4 requests, else with 12."""
+    """FORMAT 10.18: a commit is found by its seq with at most 4 requests, else with 12.
+
+    Fails without: looking among the rows in the head before the log.
+    """
     store = CountedStore()
     with ebooklet.open(store, None, "c", "json") as db:
         assert db.push()

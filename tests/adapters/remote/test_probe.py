@@ -46,7 +46,11 @@ def store_with(manners: Manners | None = None) -> FaultyRemoteStore:
     ids=lambda value: str(value) if isinstance(value, Manners) else None,
 )
 def test_verdicts(manners: Manners, mode: str, style: str, reason: str) -> None:
-    """Only a server that keeps every rule is trusted with compare-and-swap; nothing stays behind."""
+    """FORMAT 10.12: only a server that keeps every rule is trusted with cas; nothing stays behind.
+
+    Fails without: any one of the rules (create twice, stale ETag, absent object, race, a first
+    creation that is refused, both forms of ETags, 501).
+    """
     store = store_with(manners)
     verdict = probe(store, "a/db", ManualClock())
     assert (verdict.mode, verdict.etag_style, verdict.server) == (mode, style, "memory://")

@@ -100,7 +100,10 @@ def shape(bucket: Bucket, root: NodeRef | None) -> tuple[int, int]:
 
 
 def test_keys_chosen_above_the_thresholds() -> None:
-    """Keys that no hash would ever cut behind are cut at 4T: nodes stay bounded."""
+    """FORMAT 10.16: keys that no hash would ever cut behind are cut at 4T: nodes stay bounded.
+
+    Fails without: the bound of 4T.
+    """
     found = chosen(3000, low=False)
     bucket = Bucket(ADVERSE)
     root = bucket.build([entry(key) for key in found])
@@ -111,7 +114,10 @@ def test_keys_chosen_above_the_thresholds() -> None:
 
 
 def test_keys_chosen_below_the_thresholds() -> None:
-    """Keys that each would cut still lie T/4 to a leaf: no tree of a node per key."""
+    """FORMAT 10.16: keys that each would cut still lie T/4 to a leaf: no node per key.
+
+    Fails without: the bound of T/4.
+    """
     found = chosen(1500, low=True)
     bucket = Bucket(ADVERSE)
     root = bucket.build([entry(key) for key in found])
@@ -123,7 +129,10 @@ def test_keys_chosen_below_the_thresholds() -> None:
 
 @pytest.mark.parametrize("params", [TreeParams(), ADVERSE], ids=["default", "small"])
 def test_keys_of_65535_bytes_with_shared_prefixes(params: TreeParams) -> None:
-    """The longest keys, alike in their first 60 KB, lie two to a node and are found again."""
+    """FORMAT 10.16: the longest keys, alike in their first 60 KB, lie two to a node and are found.
+
+    Fails without: the rule that no node ends after one item.
+    """
     rng = random.Random(3)
     found = sorted("p" * 60_000 + f"{rng.randrange(10**9):0535d}" + "s" * 5_000 for _ in range(24))
     found[0:0] = ["", "a", "b"]

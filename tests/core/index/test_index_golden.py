@@ -71,13 +71,19 @@ def test_stored_inner_node() -> None:
     ],
 )
 def test_cuts(level: int, expected: list[int]) -> None:
-    """The same keys are cut at the same places for ever, on every level and machine."""
+    """FORMAT 10.1: the same keys are cut at the same places for ever, on every level and machine.
+
+    Fails without: the 3 in the rule from T/4 on (4 instead); starting the sum anew at a cut.
+    """
     keys = [f"path/{i:06d}" for i in range(2000)]
     assert Cutter(level, PARAMS).cut(keys) == expected
 
 
 def test_root_and_fingerprint() -> None:
-    """A tree of three levels has this digest and fingerprint, and the empty tree these."""
+    """FORMAT 10.1: a tree of three levels has this digest and print, and the empty tree these.
+
+    Fails without: the person "ebk-fp" in what is hashed.
+    """
     params = TreeParams(leaf_target=256, inner_target=512, salt=bytes(range(16)))
     root = Bucket(params).build([entry(f"{i:04d}", i) for i in range(400)])
     assert root is not None

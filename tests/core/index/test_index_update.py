@@ -73,7 +73,10 @@ def test_updates_make_the_tree_that_build_makes(data: st.DataObject) -> None:
 @given(contents(), st.randoms(use_true_random=False))
 @settings(max_examples=40, deadline=None)
 def test_history_leaves_no_trace(content: dict[str, Entry], rng: random.Random) -> None:
-    """Keys set one by one in any order, with detours, give the fingerprint of a bulk build."""
+    """FORMAT 10.1: keys set one by one in any order, with detours, give the print of a bulk build.
+
+    Fails without: cutting anew behind an edit until a cut is an old one.
+    """
     order = list(content)
     rng.shuffle(order)
     bucket = Bucket(SMALL)

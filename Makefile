@@ -22,7 +22,7 @@ help:
 	@echo "make test    format check, lint, types, layers, then every test"
 	@echo "make large   the tests that move gigabytes, and take minutes"
 	@echo "make torture TORTURE=25 times as many random lives on servers that fail in every way"
-	@echo "make fuzz    hostile bytes for every decoder, SECONDS=60 in all, guided by coverage"
+	@echo "make fuzz    hostile bytes for every decoder, guided by coverage: SECONDS=60, and ten for the start of each"
 	@echo "make servers every adapter on every server, with a table at the end"
 	@echo "make demo    run examples/demo.py against a real S3 server on this machine"
 	@echo "make lint    ruff and the layer contracts"

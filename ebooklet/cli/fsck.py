@@ -149,6 +149,9 @@ def _told(report: FsckReport) -> Iterator[str]:
         if why:
             yield f"not {what}: {why}"
     if not report.db_object_exists:
-        yield "there is no head" if report.orphans else "there is no database here"
+        if report.orphans:
+            yield "there is no head, but segments are left: if nobody deleted it, try --rescue"
+        else:
+            yield "there is no database here"
     else:
         yield "sound" if report.ok else "not sound"

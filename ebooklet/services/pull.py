@@ -206,7 +206,8 @@ def check_advance(copy: WorkingCopy, current: Snapshot) -> None:
     if head.uuid != copy.uuid:
         raise UUIDMismatchError(
             f"the local data belong to database {copy.uuid}, the remote is {head.uuid}; nothing "
-            "was changed. Open with another file_path, or with flag 'n' to start anew",
+            "was changed. Open the remote with another file_path and set there what is only here; "
+            "flag 'n' would replace the remote database at its next push",
             op="pull",
             key=copy.db_key,
         )

@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of every decoder in the table: `make fuzz SECONDS=300`.
 
-python -m tests.fuzz [--seconds N] [NAME ...]    N seconds in all, shared by the targets named
+python -m tests.fuzz [--seconds N] [NAME ...]    N seconds, shared by the targets named
 
 Each target runs in a process of its own, as libFuzzer ends the process at a find. Its corpus grows in
 `.fuzz/` and is used again by the next run; what does harm is written to `tests/fuzz/found/` too, where

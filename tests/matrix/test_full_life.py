@@ -56,6 +56,8 @@ MEETINGS: Final = {
     Cell("filesystem", "(folder)"),
     Cell("memory", "(memory)"),
 }
+# Exclusive writers meet on servers in tests/contract/test_s09_locking.py, in processes too.
+NEARBY: Final = {cell for cell in MEETINGS if cell.server.startswith("(")}
 # Where those writers are processes of their own; they are threads elsewhere.
 IN_PROCESSES: Final = {Cell("minio", "rclone"), Cell("obstore", "seaweedfs")}
 
@@ -222,7 +224,7 @@ def writers(cell: Cell, n: int) -> Iterator[tuple[Executor, threading.Barrier]]:
             yield pool, threading.Barrier(n)
 
 
-@cells(WRITABLE, MEETINGS)
+@cells(WRITABLE, NEARBY)
 def test_exclusive_writers_wait_for_each_other(cell: Cell, home: Home, tmp_path: Path) -> None:
     """The second is told who has it; of two that wait, each goes on from what the other pushed."""
     with home.open(tmp_path / "a.blt", "c", value_serializer="json") as db:

@@ -64,6 +64,7 @@ def check(source: Where, target: Where, n_large: int) -> None:
             assert new[f"large{number}"] == old[f"large{number}"]
 
 
+@pytest.mark.large
 def test_a_copy_holds_little(rclone: S3Server, tmp_path: Path) -> None:
     """300 MiB from a folder to a server, with a value larger than a segment, in less than that."""
     (tmp_path / "remote").mkdir()

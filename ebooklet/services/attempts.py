@@ -276,6 +276,26 @@ class Write(ABC):
         copy.nodes.remember(draft.node_data)
         return snapshot
 
+    def _pushed(
+        self,
+        snapshot: Snapshot,
+        uploader: SegmentUploader,
+        *,
+        failures: Mapping[str, str] | None = None,
+        n_set: int = 0,
+        n_deleted: int = 0,
+    ) -> PushResult:
+        """What is said of a write that has landed."""
+        return PushResult(
+            updated=True,
+            failures={} if failures is None else failures,
+            seq=snapshot.head.seq,
+            commit=snapshot.ref.id.hex(),
+            n_set=n_set,
+            n_deleted=n_deleted,
+            bytes_up=uploader.bytes_sent,
+        )
+
     def _is_proof(self) -> bool:
         """Whether an acknowledged head write is proof: in mode lock only a later read is."""
         return self._proto().mode == "cas"

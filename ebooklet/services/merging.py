@@ -25,10 +25,10 @@ from ebooklet.services.attempts import Outcome, PulledWrite, PushResult, carry_o
 from ebooklet.services.conflicts import describe
 from ebooklet.services.draft import Edit
 from ebooklet.services.explaining import explaining
-from ebooklet.services.hooking import asked_before_push, check_reentry, telling_evictions
+from ebooklet.services.hooking import asked_before_push, telling_evictions
 from ebooklet.services.meeting import Meeting, find_answers, lay_merged, state_of
-from ebooklet.services.policy import ConflictPolicy, check_policy
-from ebooklet.services.push import check_message, check_nothing_pending, check_target, told_hooks
+from ebooklet.services.policy import ConflictPolicy
+from ebooklet.services.push import check_nothing_pending, check_ready, told_hooks
 from ebooklet.services.records import find_branch, read_record
 from ebooklet.services.resolving import Answer, Merged
 from ebooklet.services.snapshot import Snapshot
@@ -77,13 +77,7 @@ def merge_branch(
         Exception: what a hook, or the caller's function, raised; nothing was committed.
         EBookletError: see `push`. It can be merged again.
     """
-    copy.require_writable("merge")
-    copy.require_online("merge")
-    if conflict is not None:
-        check_policy(conflict)
-    check_message(message)
-    check_target(copy)
-    check_reentry(copy, "push")
+    check_ready(copy, "merge", message, conflict)
     with telling_evictions(copy) as failures:
         asked_before_push(copy, message)
         result = _moved_forward(copy, name)
@@ -173,14 +167,8 @@ class _Merge(PulledWrite):
             uploader.close()
         self.landed = self._land(head, base, draft)
         n_deleted = sum(entry is None for _, entry in edits)
-        result = PushResult(
-            updated=True,
-            seq=head.seq,
-            commit=self.landed.ref.id.hex(),
-            n_set=len(edits) - n_deleted,
-            n_deleted=n_deleted,
-            bytes_up=uploader.bytes_sent,
-        )
+        n_set = len(edits) - n_deleted
+        result = self._pushed(self.landed, uploader, n_set=n_set, n_deleted=n_deleted)
         logger.info("merged branch %r as commit %d: %d keys", self._name, result.seq, len(edits))
         return Outcome({}, result, None)
 

@@ -14,8 +14,7 @@ from ebooklet.ports.hooks import HookFailure
 from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
 from ebooklet.services.hooking import asked_before_push, check_reentry, telling_evictions
 from ebooklet.services.maintenance.compaction import compact_after_push
-from ebooklet.services.maintenance.leaving import with_moves
-from ebooklet.services.maintenance.merging import prepare_merging
+from ebooklet.services.maintenance.merging import build_merging
 from ebooklet.services.policy import ConflictPolicy, check_policy
 from ebooklet.services.settling import settle_conflicts
 from ebooklet.services.snapshot import Snapshot
@@ -54,13 +53,7 @@ def push(
         LockLostError, RemoteDeleted, RemoteUnavailable, OutcomeUnknown and others: nothing is
             lost; what is pending stays so, and the next push finds out what happened.
     """
-    copy.require_writable("push")
-    copy.require_online("push")
-    if conflict is not None:
-        check_policy(conflict)
-    check_message(message)
-    check_target(copy)
-    check_reentry(copy, "push")
+    check_ready(copy, "push", message, conflict)
     with telling_evictions(copy) as failures:
         result = carry_out(
             copy,
@@ -71,6 +64,25 @@ def push(
     if result.updated:
         compact_after_push(copy)
     return result
+
+
+def check_ready(
+    copy: WorkingCopy, op: str, message: object, conflict: ConflictPolicy | None = None
+) -> None:
+    """Refuse a commit that this handle cannot make, or that is not asked for as it should be.
+
+    Raises:
+        ReadOnlyError, OfflineError, RemoteMissingError: the handle, or its remote, allows none.
+        TypeError, ValueError: the message, or the policy, cannot be one.
+        PluginError: a hook of a commit that is under way asks for it.
+    """
+    copy.require_writable(op)
+    copy.require_online(op)
+    if conflict is not None:
+        check_policy(conflict)
+    check_message(message)
+    check_target(copy)
+    check_reentry(copy, "push")
 
 
 def check_message(message: object) -> None:
@@ -134,25 +146,16 @@ class Push(Write):
             if first is None and not (metadata or replacing or self.force or base is None):
                 return Outcome(draft.covered, PushResult(updated=False, failures=failures), None)
             edits = chain(() if first is None else (first,), edits)
-            merging = None if copy.view_root is None else prepare_merging(copy, base)
-            if merging is None:
-                root = draft.build(edits)
-            else:
-                moves = merging.edits(copy, uploader)
-                root = draft.build(with_moves(edits, moves), merging.leave)
+            root = build_merging(
+                copy, draft, edits, None if copy.view_root is None else base, uploader
+            )
             head = self._next_head(base, draft, root, uploader, replacing=replacing)
             self._finish(uploader)
         finally:
             uploader.close()
         snapshot = self._land(head, base, draft)
-        result = PushResult(
-            updated=True,
-            failures=failures,
-            seq=head.seq,
-            commit=snapshot.ref.id.hex(),
-            n_set=draft.n_set,
-            n_deleted=draft.n_deleted,
-            bytes_up=uploader.bytes_sent,
+        result = self._pushed(
+            snapshot, uploader, failures=failures, n_set=draft.n_set, n_deleted=draft.n_deleted
         )
         logger.info(
             "pushed commit %d: %d keys set, %d deleted", result.seq, result.n_set, result.n_deleted

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Final
 
 from ebooklet.core.commit import Commit
-from ebooklet.core.head import Head, decode_log_row
+from ebooklet.core.head import Head, PendingBatch, decode_log_row
 from ebooklet.core.index.lookup import scan
 from ebooklet.core.names import segment_key
 from ebooklet.core.refs import CommitRef
@@ -21,6 +21,18 @@ from ebooklet.services.log import log_params, log_segments
 from ebooklet.services.nodes import NodeReader
 
 _BATCH: Final = 256  # records asked for at once; they are far smaller than their limit
+
+
+def read_batch(remote: RemoteStore, db_key: str, batch: PendingBatch) -> tuple[bytes, ...]:
+    """The segments that one run of gc has dropped.
+
+    Raises:
+        EBookletError: the list cannot be read, or is damaged.
+    """
+    key, block = segment_key(db_key, batch.sids.sid), batch.sids
+    data = remote.get(key, start=block.offset, stop=block.offset + block.length).body
+    check_block(data, block, key)
+    return split_sids(data)
 
 
 class HistoryReader:
@@ -106,13 +118,8 @@ class HistoryReader:
         """Segments that gc has dropped and will delete when their grace has passed."""
         sids: set[bytes] = set()
         for batch in self._head.gc.pending:
-            key, block = segment_key(self._db_key, batch.sids.sid), batch.sids
             try:
-                data = self._remote.get(
-                    key, start=block.offset, stop=block.offset + block.length
-                ).body
-                check_block(data, block, key)
-                sids.update(split_sids(data))
+                sids.update(read_batch(self._remote, self._db_key, batch))
             except EBookletError as exc:
                 self.problems.append(exc)
         return sids

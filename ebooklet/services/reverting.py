@@ -15,8 +15,8 @@ from ebooklet.services.attempts import Outcome, PulledWrite, PushResult, carry_o
 from ebooklet.services.commits import CommitReader
 from ebooklet.services.explaining import explaining
 from ebooklet.services.history import line
-from ebooklet.services.hooking import asked_before_push, check_reentry, telling_evictions
-from ebooklet.services.push import check_message, check_nothing_pending, check_target, told_hooks
+from ebooklet.services.hooking import asked_before_push, telling_evictions
+from ebooklet.services.push import check_nothing_pending, check_ready, told_hooks
 from ebooklet.services.retained import HistoryReader
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.versions import VersionLike, check_version, find_commit
@@ -45,12 +45,8 @@ def revert(copy: WorkingCopy, version: VersionLike, *, message: str = "") -> Pus
         ReplaceConflict: another commit landed since this copy was last in step.
         EBookletError: see `push`.
     """
-    copy.require_writable("revert")
-    copy.require_online("revert")
+    check_ready(copy, "revert", message)
     check_version(version)
-    check_message(message)
-    check_target(copy)
-    check_reentry(copy, "push")
     with telling_evictions(copy) as failures:
         result = carry_out(
             copy,
@@ -111,13 +107,7 @@ class _Revert(PulledWrite):
         finally:
             uploader.close()
         self.landed = self._land(head, base, draft)
-        result = PushResult(
-            updated=True,
-            seq=head.seq,
-            commit=self.landed.ref.id.hex(),
-            bytes_up=uploader.bytes_sent,
-        )
-        return Outcome({}, result, None)
+        return Outcome({}, self._pushed(self.landed, uploader), None)
 
     def _kept_keys(self, last: Head | None) -> tuple[str, ...]:
         return tuple({*super()._kept_keys(last), *self._target.commit.key_ids})

@@ -129,13 +129,7 @@ class Rewrite(Write):
         if base.root is not None and root is not None:
             self._done = base.root, root, draft.live
         snapshot = self._land(head, base, draft)
-        result = PushResult(
-            updated=True,
-            seq=head.seq,
-            commit=snapshot.ref.id.hex(),
-            bytes_up=uploader.bytes_sent,
-        )
-        return Outcome({}, result, snapshot)
+        return Outcome({}, self._pushed(snapshot, uploader), snapshot)
 
     def _rebuilt(self, base: Snapshot, uploader: SegmentUploader) -> tuple[Draft, NodeRef | None]:
         """Lay down the base's tree in new nodes, over values of which the chosen ones are moved."""

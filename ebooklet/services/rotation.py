@@ -6,9 +6,8 @@ from ebooklet.core.head import Head
 from ebooklet.core.keyring import forget_keys
 from ebooklet.errors import EncryptionError
 from ebooklet.services.attempts import PushResult, carry_out
-from ebooklet.services.hooking import check_reentry
 from ebooklet.services.pull import pull
-from ebooklet.services.push import check_message, check_target
+from ebooklet.services.push import check_ready
 from ebooklet.services.retained import HistoryReader
 from ebooklet.services.rewriting import Rewrite
 from ebooklet.services.snapshot import Snapshot
@@ -27,11 +26,7 @@ def rotate(copy: WorkingCopy, *, message: str = "") -> PushResult:
         ReplaceConflict: the next push is to replace the whole database.
         EBookletError: see `push`.
     """
-    copy.require_writable("rotate_keys")
-    copy.require_online("rotate_keys")
-    check_message(message)
-    check_target(copy)
-    check_reentry(copy, "push")
+    check_ready(copy, "rotate_keys", message)
     if not copy.sealer.seals:
         raise EncryptionError(
             "this database is not encrypted, so that there is no key to rotate: what is to be "

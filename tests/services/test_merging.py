@@ -13,8 +13,8 @@ from ebooklet.core.names import segment_key
 from ebooklet.core.refs import BlockRef
 from ebooklet.database import EBooklet
 from ebooklet.errors import RemoteIntegrityError
-from ebooklet.services import push as pushing
 from ebooklet.services.fsck.examining import examine
+from ebooklet.services.maintenance import merging
 from ebooklet.services.place import place_of
 from tests.services.conftest import Opener, store_of
 
@@ -90,7 +90,7 @@ def counted_live(db: EBooklet[Any]) -> dict[bytes, int]:
 
 def test_without_merging_it_grows(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above watches something: without merging the table grows with the commits."""
-    monkeypatch.setattr(pushing, "prepare_merging", lambda *_: None)
+    monkeypatch.setattr(merging, "prepare_merging", lambda *_: None)
     with opener(None) as db:
         db.update({f"k{n:04}": "x" * 100 for n in range(900)})
         db.push()

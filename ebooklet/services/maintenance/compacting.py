@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from ebooklet.services.hooking import check_reentry
 from ebooklet.services.maintenance.compaction import run_compaction
 from ebooklet.services.maintenance.report import CompactionReport
 from ebooklet.services.pull import pull
-from ebooklet.services.push import check_message, check_target
+from ebooklet.services.push import check_ready
 from ebooklet.services.working_copy import WorkingCopy
 
 
@@ -18,10 +17,6 @@ def compact(copy: WorkingCopy, *, message: str) -> CompactionReport:
         LockTimeout: another holds the lock.
         EBookletError: see `push`.
     """
-    copy.require_writable("compact")
-    copy.require_online("compact")
-    check_message(message)
-    check_target(copy)
-    check_reentry(copy, "push")
+    check_ready(copy, "compact", message)
     pull(copy)
     return run_compaction(copy, message, lock_timeout=copy.lock_timeout)

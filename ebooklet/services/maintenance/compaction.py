@@ -80,13 +80,7 @@ class Compaction(Write):
             bytes_up=uploader.bytes_sent,
             finished=not victims(snapshot.commit.segs, max_bytes=MAX_BYTES),
         )
-        result = PushResult(
-            updated=True,
-            seq=head.seq,
-            commit=self.report.commit,
-            bytes_up=uploader.bytes_sent,
-        )
-        return Outcome({}, result, snapshot)
+        return Outcome({}, self._pushed(snapshot, uploader), snapshot)
 
     def _found(self, base: Snapshot) -> Leave | None:
         sids = victims(base.commit.segs, max_bytes=MAX_BYTES)

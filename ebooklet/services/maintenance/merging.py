@@ -7,16 +7,17 @@ commit that meets a segment it cannot read leaves it where it is: merging is nev
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from ebooklet.core.refs import NodeRef
 from ebooklet.core.sealing import Content
 from ebooklet.core.tiers import EXTRA_BYTES, crowded, worth_reading
 from ebooklet.errors import EBookletError
-from ebooklet.services.draft import Edit, Leave
+from ebooklet.services.draft import Draft, Edit, Leave
 from ebooklet.services.fetching import fetch_values
-from ebooklet.services.maintenance.leaving import find_leave
+from ebooklet.services.maintenance.leaving import find_leave, with_moves
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.upload import SegmentUploader
 from ebooklet.services.working_copy import WorkingCopy
@@ -64,3 +65,17 @@ def prepare_merging(copy: WorkingCopy, base: Snapshot | None) -> Merging | None:
         logger.warning("small segments were not merged: %s", exc)
         return None
     return Merging(leave, values)
+
+
+def build_merging(
+    copy: WorkingCopy,
+    draft: Draft,
+    edits: Iterable[Edit],
+    base: Snapshot | None,
+    uploader: SegmentUploader,
+) -> NodeRef | None:
+    """Build the index of the next commit on `base`, laying down beside it what it merges."""
+    merging = prepare_merging(copy, base)
+    if merging is None:
+        return draft.build(edits)
+    return draft.build(with_moves(edits, merging.edits(copy, uploader)), merging.leave)

@@ -10,7 +10,6 @@ from ebooklet.core.head import Branch, Head, PendingBatch
 from ebooklet.core.keeping import Keep
 from ebooklet.core.names import MAX_MS, segment_key, sid_ms
 from ebooklet.core.retention import RetainedSegments
-from ebooklet.core.segment import check_block, split_sids
 from ebooklet.errors import (
     ObjectNotFound,
     RemoteIntegrityError,
@@ -21,7 +20,7 @@ from ebooklet.services.fsck.examining import Found
 from ebooklet.services.maintenance.lineage import Lineage
 from ebooklet.services.maintenance.verifying import UsedSegments
 from ebooklet.services.place import RemotePlace
-from ebooklet.services.retained import HistoryReader
+from ebooklet.services.retained import HistoryReader, read_batch
 from ebooklet.services.snapshot import Snapshot
 
 
@@ -182,13 +181,10 @@ def _ruled(branches: Mapping[str, Branch], rules: Rules) -> Mapping[str, Branch]
 
 
 def _batches(place: RemotePlace, head: Head, due_ms: int) -> list[Batch]:
-    batches = []
-    for row in head.gc.pending:
-        key, block = segment_key(place.db_key, row.sids.sid), row.sids
-        data = place.store.get(key, start=block.offset, stop=block.offset + block.length).body
-        check_block(data, block, key)
-        batches.append(Batch(row, split_sids(data), row.ms <= due_ms))
-    return batches
+    return [
+        Batch(row, read_batch(place.store, place.db_key, row), row.ms <= due_ms)
+        for row in head.gc.pending
+    ]
 
 
 def _missing(place: RemotePlace, unlisted: Collection[bytes]) -> list[str]:

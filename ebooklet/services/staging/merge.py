@@ -28,14 +28,13 @@ from ebooklet.services.attempts import Outcome, PulledWrite, PushResult, carry_o
 from ebooklet.services.draft import Edit
 from ebooklet.services.explaining import explaining
 from ebooklet.services.history import line
-from ebooklet.services.hooking import asked_before_push, check_reentry, telling_evictions
-from ebooklet.services.maintenance.leaving import with_moves
-from ebooklet.services.maintenance.merging import prepare_merging
+from ebooklet.services.hooking import asked_before_push, telling_evictions
+from ebooklet.services.maintenance.merging import build_merging
 from ebooklet.services.meeting import Meeting, lay_merged
 from ebooklet.services.place import place_of
-from ebooklet.services.policy import ConflictPolicy, check_policy
+from ebooklet.services.policy import ConflictPolicy
 from ebooklet.services.pull import Settle, report_all
-from ebooklet.services.push import check_message, check_target, told_hooks
+from ebooklet.services.push import check_ready, told_hooks
 from ebooklet.services.resolving import Answer, Merged, has_rules
 from ebooklet.services.rewriting import moved
 from ebooklet.services.settling import settle_pulled
@@ -81,13 +80,7 @@ def merge_staged(
         Exception: what a hook raised before the commit, as for a push; nothing was committed.
         EBookletError: see `push`. The results can be merged again.
     """
-    copy.require_writable("merge")
-    copy.require_online("merge")
-    if conflict is not None:
-        check_policy(conflict)
-    check_message(message)
-    check_target(copy)
-    check_reentry(copy, "push")
+    check_ready(copy, "merge", message, conflict)
     for each in results:
         _check_fits(copy, each)
     if not any(each.n_set or each.n_deleted for each in results):
@@ -190,13 +183,8 @@ class StagedMerge(PulledWrite):
             if first is None:
                 return Outcome({}, PushResult(updated=False), None)
             edits = chain((first,), edits)
-            merging = prepare_merging(copy, base)
             with explaining(copy):
-                if merging is None:
-                    root = draft.build(edits)
-                else:
-                    moves = merging.edits(copy, uploader)
-                    root = draft.build(with_moves(edits, moves), merging.leave)
+                root = build_merging(copy, draft, edits, base, uploader)
             self.lengths |= {sid: segment.length for sid, segment in kept.items()}
             self.segment_kinds |= {sid: segment.kind for sid, segment in kept.items()}
             head = self._next_head(base, draft, root, uploader, replacing=False)
@@ -204,13 +192,8 @@ class StagedMerge(PulledWrite):
         finally:
             uploader.close()
         self.landed = self._land(head, base, draft)
-        result = PushResult(
-            updated=True,
-            seq=head.seq,
-            commit=self.landed.ref.id.hex(),
-            n_set=counted.n_set,
-            n_deleted=counted.n_deleted,
-            bytes_up=uploader.bytes_sent,
+        result = self._pushed(
+            self.landed, uploader, n_set=counted.n_set, n_deleted=counted.n_deleted
         )
         logger.info(
             "merged %d staged results as commit %d: %d keys set, %d deleted",

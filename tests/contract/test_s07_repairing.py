@@ -10,13 +10,14 @@ import pytest
 import ebooklet
 from ebooklet.adapters.keyrings import keyring_of
 from ebooklet.core.commit import Commit, commit_id, encode_commit
-from ebooklet.core.head import Head, decode_head, encode_head
+from ebooklet.core.head import Head, encode_head
 from ebooklet.core.names import alternate_key, mint_sid, segment_key
 from ebooklet.core.notes import seal_notes
 from ebooklet.core.refs import CommitRef
 from ebooklet.core.segment import BlockType, SegmentKind, SegmentWriter
 from ebooklet.errors import ReadOnlyError, RemoteIntegrityError
 from tests.contract.conftest import Place
+from tests.contract.wrecked import check, content, head_of, put
 
 OLD = mint_sid(1_000_000, b"0123456789")
 
@@ -31,30 +32,6 @@ def fill(place: Place, n: int = 60) -> dict[str, Any]:
         db.push()
         db.update({f"b{i:03}": f"{i}" * 100 for i in range(n)})
         db.push()
-        return dict(db.items())
-
-
-def put(place: Place, objects: dict[str, bytes | None]) -> None:
-    """Store these objects, or delete those that are None."""
-    store, _ = place.store()
-    for name, body in objects.items():
-        if body is None:
-            store.delete([name])
-        else:
-            store.put(name, body)
-    store.close()
-
-
-def head_of(place: Place) -> Head:
-    return decode_head(place.objects()["db"], key="db")
-
-
-def check(place: Place, **options: Any) -> ebooklet.FsckReport:
-    return ebooklet.fsck(place.connect("db"), **options)
-
-
-def content(place: Place) -> dict[str, Any]:
-    with place.open("db", None, "r") as db:
         return dict(db.items())
 
 

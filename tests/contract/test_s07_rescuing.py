@@ -10,11 +10,12 @@ import pytest
 
 import ebooklet
 from ebooklet.core.commit import encode_commit
-from ebooklet.core.head import Head, decode_head, encode_head
+from ebooklet.core.head import decode_head, encode_head
 from ebooklet.core.names import alternate_key, mint_sid, segment_key
 from ebooklet.core.segment import BlockType, SegmentKind, SegmentWriter
 from ebooklet.errors import LockTimeout, ReadOnlyError, UnsupportedFormatError
 from tests.contract.conftest import Place
+from tests.contract.wrecked import check, content, head_of, put
 
 memory = pytest.mark.parametrize("place", ["memory"], indirect=True)
 
@@ -31,32 +32,8 @@ def fill(place: Place, n_commits: int = 3, file: str | None = None) -> list[dict
     return states
 
 
-def put(place: Place, objects: dict[str, bytes | None]) -> None:
-    """Store these objects, or delete those that are None."""
-    store, _ = place.store()
-    for name, body in objects.items():
-        if body is None:
-            store.delete([name])
-        else:
-            store.put(name, body)
-    store.close()
-
-
-def head_of(place: Place) -> Head:
-    return decode_head(place.objects()["db"], key="db")
-
-
-def check(place: Place, **options: Any) -> ebooklet.FsckReport:
-    return ebooklet.fsck(place.connect("db"), **options)
-
-
 def rescued(place: Place, **options: Any) -> ebooklet.FsckReport:
     return check(place, rescue=True, **{"value_serializer": "json", **options})
-
-
-def content(place: Place) -> dict[str, Any]:
-    with place.open("db", None, "r") as db:
-        return dict(db.items())
 
 
 @pytest.mark.parametrize(

@@ -189,9 +189,13 @@ class Write(ABC):
                 op="push",
                 key=copy.db_key,
             )
-        # Where values decide, a warning would come too early: that is done before the commit.
-        settle = report_none if looks_at_values(copy, self.conflict) else report_all
+        # What is settled before the commit is no longer pending, whatever a warning would say now.
+        settle = report_none if self._settles_pending() else report_all
         advance_base(copy, current, settle, over_replacement=True)
+
+    def _settles_pending(self) -> bool:
+        """Whether conflicts of what is pending here are decided, or refused, before the commit."""
+        return looks_at_values(self.copy, self.conflict)
 
     def _attempt(self) -> PushResult:
         copy = self.copy

@@ -8,6 +8,7 @@ from typing import Final, Literal, TypedDict
 
 from ebooklet.services import writing
 from ebooklet.services.attempts import PushResult
+from ebooklet.services.conflicts import standing_conflicts
 from ebooklet.services.entries import base_entries, iter_base
 from ebooklet.services.policy import ConflictPolicy
 from ebooklet.services.pull import PullResult, pull
@@ -18,12 +19,17 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Change(TypedDict):
-    """One pending key. Times are aware, UTC."""
+    """One pending key. Times are aware, UTC.
+
+    `conflict` says whether the remote has changed the key as well, differently: a push has to be
+    told what to do with it. It is so as of the last pull, push or open.
+    """
 
     key: str
     kind: Literal["added", "modified", "deleted"]
     local_timestamp: datetime
     remote_timestamp: datetime | None
+    conflict: bool
 
 
 class Changes:
@@ -49,6 +55,7 @@ class Changes:
             return
         entries = base_entries(copy, (*sets, *deletes))
         cleared = _cleared(copy, sets) if replacing else {}
+        conflicts = frozenset() if replacing else standing_conflicts(copy, entries)
         now = copy.clock.now_us()
         for key in sorted({*sets, *deletes, *cleared}):
             entry = entries.get(key)
@@ -62,6 +69,7 @@ class Changes:
                         kind=kind,
                         local_timestamp=_moment(found.timestamp),
                         remote_timestamp=remote,
+                        conflict=key in conflicts,
                     )
             elif entry is not None or key in cleared:
                 yield Change(
@@ -69,6 +77,7 @@ class Changes:
                     kind="deleted",
                     local_timestamp=_moment(deletes.get(key) or now),
                     remote_timestamp=remote or _moment(cleared[key]),
+                    conflict=key in conflicts,
                 )
 
     def __iter__(self) -> Iterator[Change]:
@@ -96,6 +105,11 @@ class Changes:
     def pending_deletes(self) -> frozenset[str]:
         """Keys whose deletion is pending."""
         return frozenset(c["key"] for c in self.iter_changes() if c["kind"] == "deleted")
+
+    @property
+    def conflicts(self) -> frozenset[str]:
+        """Keys that changed both here and in the remote, as of the last pull, push or open."""
+        return frozenset(c["key"] for c in self.iter_changes() if c["conflict"])
 
     def update(self) -> None:
         """Kept for older programs; a view that is always current has nothing to recompute."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from ebooklet.core import merge
+from ebooklet.core.entry import Entry
 from ebooklet.core.journal import UNKNOWN, Base
 from ebooklet.services.entries import entries_of
 from ebooklet.services.evictions import note_evicted
@@ -21,25 +22,9 @@ def find_conflicts(copy: WorkingCopy) -> list[str]:
     Returns:
         Keys in conflict, sorted.
     """
-    with copy.lock:
-        moved = {
-            key: base
-            for table in (copy.pending.sets, copy.pending.deletes)
-            for key, base in table.items()
-            if base is not UNKNOWN
-        }
-    if not moved:
-        return []
-    entries = entries_of(copy, moved)
     conflicts: list[str] = []
     decided: dict[str, tuple[merge.State, merge.State]] = {}
-    for key in sorted(moved):
-        entry = entries.get(key)
-        ours = ours_of(copy, key)
-        theirs: merge.State = merge.ABSENT
-        if entry is not None:
-            theirs = merge.Version(entry.digest, entry.timestamp)
-        verdict = merge.decide(_base(moved[key]), ours, theirs)
+    for key, verdict, ours, theirs in _verdicts(copy):
         if verdict is merge.Verdict.CONFLICT:
             conflicts.append(key)
         elif verdict is merge.Verdict.DROP:
@@ -55,6 +40,43 @@ def find_conflicts(copy: WorkingCopy) -> list[str]:
         keep_values(copy, kept)
         drop_changes(copy, [key for key in same if key not in kept])
     return conflicts
+
+
+def standing_conflicts(
+    copy: WorkingCopy, entries: Mapping[str, Entry] | None = None
+) -> frozenset[str]:
+    """Pending keys that are in conflict with what the base has; changes nothing.
+
+    Args:
+        copy: the working copy.
+        entries: what the base says of everything pending; None looks up what is needed.
+    """
+    return frozenset(
+        key for key, verdict, *_ in _verdicts(copy, entries) if verdict is merge.Verdict.CONFLICT
+    )
+
+
+def _verdicts(
+    copy: WorkingCopy, entries: Mapping[str, Entry] | None = None
+) -> Iterator[tuple[str, merge.Verdict, merge.State, merge.State]]:
+    """Decide the pending keys whose base moved under them, in order; with ours and theirs."""
+    with copy.lock:
+        moved = {
+            key: base
+            for table in (copy.pending.sets, copy.pending.deletes)
+            for key, base in table.items()
+            if base is not UNKNOWN
+        }
+    if not moved:
+        return
+    found = entries_of(copy, moved) if entries is None else entries
+    for key in sorted(moved):
+        entry = found.get(key)
+        ours = ours_of(copy, key)
+        theirs: merge.State = merge.ABSENT
+        if entry is not None:
+            theirs = merge.Version(entry.digest, entry.timestamp)
+        yield key, merge.decide(_base(moved[key]), ours, theirs), ours, theirs
 
 
 def drop_changes(copy: WorkingCopy, keys: list[str]) -> None:

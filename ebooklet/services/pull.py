@@ -13,7 +13,7 @@ from ebooklet.core.journal import UNKNOWN
 from ebooklet.errors import RemoteMissingError, RemoteRewound, UUIDMismatchError
 from ebooklet.ports.hooks import HookFailure
 from ebooklet.services.confirming import confirm_writes, settle_landed
-from ebooklet.services.conflicts import describe, find_conflicts
+from ebooklet.services.conflicts import describe, find_conflicts, standing_conflicts
 from ebooklet.services.dictionaries import take_dictionaries
 from ebooklet.services.hooking import check_reentry, telling_evictions
 from ebooklet.services.lostheads import is_lost, put_back
@@ -33,7 +33,7 @@ class PullResult:
         updated: whether the remote had moved.
         n_changed: keys that differ from what this copy knew. Of values, only those stored locally
             are dropped, to be fetched again when they are read.
-        conflicts: keys that changed both here and there; they stay pending.
+        conflicts: keys that changed both here and there, by now or before; they stay pending.
         seq: sequence number of the commit this copy now stands on; 0 without a remote.
         hook_failures: hooks that raised, which stopped nothing.
     """
@@ -102,7 +102,10 @@ def _pull(copy: WorkingCopy) -> PullResult:
             return PullResult(updated=False)
         copy.stand_off(None)
         settle = partial(settle_pulled, copy, before=copy.base) if has_rules(copy) else report_all
-        return take_in(copy, current, settle)
+        result = take_in(copy, current, settle)
+        if result.updated:
+            return result
+        return replace(result, conflicts=tuple(sorted(standing_conflicts(copy))))
 
 
 def take_in(copy: WorkingCopy, current: Snapshot, settle: Settle = report_all) -> PullResult:
@@ -164,8 +167,8 @@ def advance_base(
             _settle_on(copy, current, reshaped=moved.reshaped)
     if metadata_met:
         warnings.warn(
-            "the user's metadata changed both here and in the remote; yours stay pending, and the "
-            "next push replaces the remote's. discard() takes the remote's",
+            "the user's metadata changed both here and in the remote; a push puts yours in the place "
+            "of the remote's, which discard() before it takes",
             UserWarning,
             stacklevel=stacklevel(),
         )

@@ -130,6 +130,9 @@ def told_hooks(copy: WorkingCopy, result: Result, failures: Sequence[HookFailure
 class Push(Write):
     """The write of everything that is pending."""
 
+    def _settles_pending(self) -> bool:
+        return True
+
     def _write(self, base: Snapshot | None, *, replacing: bool, metadata: bool) -> Outcome:
         copy = self.copy
         # May drop changes that turn out to be none, so the keys are taken only after it.

@@ -84,19 +84,22 @@ def test_what_is_shown_of_a_change(db: EBooklet[Any]) -> None:
             "kind": "modified",
             "local_timestamp": moment(2_000),
             "remote_timestamp": moment(1_000),
+            "conflict": False,
         },
-        {"key": "b", "kind": "deleted", "remote_timestamp": moment(1_000)},
+        {"key": "b", "kind": "deleted", "remote_timestamp": moment(1_000), "conflict": False},
         {
             "key": "large",
             "kind": "modified",
             "local_timestamp": moment(4_000),
             "remote_timestamp": moment(1_000),
+            "conflict": False,
         },
         {
             "key": "new",
             "kind": "added",
             "local_timestamp": moment(3_000),
             "remote_timestamp": None,
+            "conflict": False,
         },
     ]
     assert all(type(change) is dict for change in shown)
@@ -490,14 +493,13 @@ def test_both_sides_changed_one_key(
 
 
 def test_theirs_gives_mine_up(counted: Counted, db: EBooklet[Any]) -> None:
-    """With conflict="theirs" for those keys only, at the open or at the push."""
+    """With conflict="theirs" for those keys only, without a warning that mine stay pending."""
     with counted.open("b") as other:
         db.update(a="mine", free=1)
         del db["b"]
         other.update(a="theirs", b="theirs")
         other.push()
-        with pytest.warns(UserWarning, match="'a', 'b' changed both"):
-            assert db.push(conflict="theirs").n_set == 1
+        assert db.push(conflict="theirs").n_set == 1
         assert dict(db) == {"a": "theirs", "b": "theirs", "free": 1, "large": LARGE}
 
 
@@ -526,11 +528,11 @@ def test_warnings_point_at_the_caller(counted: Counted) -> None:
             conflict(db)
             with pytest.warns(UserWarning, match=met) as by_pull:
                 db.pull()
-            conflict(db)
-            with (
-                pytest.warns(UserWarning, match=met) as by_push,
-                pytest.raises(ebooklet.ConflictError),
-            ):
+            db.discard()
+            db.set_metadata("mine")
+            other.set_metadata("theirs")
+            other.push()
+            with pytest.warns(UserWarning, match=met) as by_push:
                 db.changes().push()
             conflict(db)
         with pytest.warns(UserWarning, match=met) as by_open:

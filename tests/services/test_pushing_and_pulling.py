@@ -50,10 +50,7 @@ def test_a_conflict_is_reported_and_everything_stays_pending(opener: Opener) -> 
         one["a"], two["a"] = "one", "two"
         two["free"] = True
         one.push()
-        with (
-            pytest.warns(UserWarning, match="'a' changed both"),
-            pytest.raises(ConflictError) as error,
-        ):
+        with pytest.raises(ConflictError, match="'a' changed both") as error:
             two.push()
         assert error.value.keys == ("a",)
         assert kinds(two) == {"a": "modified", "free": "added"}
@@ -72,14 +69,13 @@ def test_theirs_gives_way(opener: Opener) -> None:
     with opener("a", "w") as one, opener("b", "c", conflict="theirs") as two:
         one["a"], two["a"], two["b"] = "one", "two", 3
         one.push()
-        with pytest.warns(UserWarning, match="changed both"):
-            assert two.push().n_set == 1
+        assert two.push().n_set == 1
         assert two["a"] == "one"
         assert dict(two.items()) == {"a": "one", "b": 3}
 
 
 def test_a_conflict_survives_close_and_is_settled_by_discard(opener: Opener) -> None:
-    """Pull warns, the local edit stays through a reopen, discard takes the remote's."""
+    """It is warned of once and told again by every pull, through a reopen; discard settles it."""
     start(opener, a=1)
     with opener("b", "c") as two:
         assert two["a"] == 1
@@ -90,9 +86,15 @@ def test_a_conflict_survives_close_and_is_settled_by_discard(opener: Opener) -> 
     with pytest.warns(UserWarning, match="'a' changed both"), opener("b", "w") as two:
         assert two["a"] == "two"
     with opener("b", "w") as two:
+        two["free"] = 1
         with pytest.raises(ConflictError):
             two.push()
-        two.changes().discard(["a"])
+        assert two.changes().conflicts == {"a"}
+        assert [(c["key"], c["conflict"]) for c in two.changes()] == [("a", True), ("free", False)]
+        again = two.pull()
+        assert (again.updated, again.conflicts) == (False, ("a",))
+        two.changes().discard(["a", "free"])
+        assert (two.pull().conflicts, two.changes().conflicts) == ((), frozenset())
         assert two["a"] == "one"
         assert not two.push().updated
 
@@ -104,7 +106,7 @@ def test_delete_against_modify_is_a_conflict(opener: Opener) -> None:
         del one["a"]
         two["a"] = 2
         one.push()
-        with pytest.warns(UserWarning, match="changed both"), pytest.raises(ConflictError):
+        with pytest.raises(ConflictError, match="changed both"):
             two.push()
 
 

@@ -40,8 +40,8 @@ class MaintainedCopy(VersionedCopy[V], Generic[V]):
                 reads or writes the database.
 
         Returns:
-            What was done. It is false, and says why, if nothing is certain enough to be deleted
-            or a deletion failed.
+            What was done. It is false, and says why, if not all is certain enough to be deleted, or
+            a deletion failed.
 
         Raises:
             ReadOnlyError: the handle, or its remote, can only be read.

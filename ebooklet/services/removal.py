@@ -204,7 +204,8 @@ def _needed(place: RemotePlace, head: Head) -> set[bytes]:
     for ref, commit in history.commits():
         needed.add(ref.block.sid)
         needed.update(row.sid for row in commit.segs)
-    needed |= history.unread | history.log_segments() | history.dropped()
+    needed.update(ref.block.sid for ref in history.unread)
+    needed |= history.log_segments() | history.dropped()
     for problem in history.problems:
         if not isinstance(problem, (RemoteIntegrityError, ObjectNotFound)):
             raise problem  # a damaged database goes all the same; its youngest segments may stay

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Final
 
 from ebooklet.core.commit import Commit
-from ebooklet.core.head import Head, PendingBatch, decode_log_row
+from ebooklet.core.head import Head, PendingBatch, Recent, decode_log_row
 from ebooklet.core.index.lookup import scan
 from ebooklet.core.names import segment_key
 from ebooklet.core.refs import CommitRef
@@ -49,7 +49,9 @@ class HistoryReader:
         log_nodes: reads the tree of its older history.
         problems: what could not be read. While there are any, what was yielded is not all, and
             nothing may be deleted on the strength of it.
-        unread: segments of the retained records among them.
+        unread: the retained commits among them, and why their records could not be read. Nor is
+            known what came before them.
+        times: seq and ms of the commits that the history has a row of, whether retained or not.
     """
 
     def __init__(
@@ -64,7 +66,8 @@ class HistoryReader:
         self.log_nodes = NodeReader(remote, db_key)
         self.log_nodes.params = log_params(head.params)
         self.problems: list[EBookletError] = []
-        self.unread: set[bytes] = set()
+        self.unread: dict[CommitRef, EBookletError] = {}
+        self.times: dict[int, int] = {}
 
     def commits(self) -> Iterator[tuple[CommitRef, Commit]]:
         """Yield every retained commit once, newest first; see `problems` when it is through."""
@@ -89,14 +92,14 @@ class HistoryReader:
                     continue
                 if isinstance(found, EBookletError):
                     self.problems.append(found)
-                    self.unread.add(ref.block.sid)
+                    self.unread[ref] = found
                     history.follow(ref, ())
                     continue
                 yield ref, found, history.follow(ref, found.parents)
         for ref in refs[retainable:]:
             history.retains(ref)  # known, and known to be too old
         unmet = history.unmet
-        if unmet and not self.problems:
+        if unmet and len(self.problems) == len(self.unread):
             self.problems.append(
                 RemoteIntegrityError(
                     f"the history names {len(unmet)} commits that nothing tells the place of, the "
@@ -126,19 +129,18 @@ class HistoryReader:
 
     def _refs(self) -> list[CommitRef]:
         """Where the records of all known commits are, newest first."""
-        rows = chain(
-            self._head.commits(), (row.commit for row in self._head.recent), self._log_refs()
-        )
-        known: dict[bytes, CommitRef] = {}
-        for ref in rows:
-            known.setdefault(ref.id, ref)
+        known = {ref.id: ref for ref in self._head.commits()}
+        for row in chain(self._head.recent, self._log_rows()):
+            known.setdefault(row.commit.id, row.commit)
+            if row.seq == row.commit.seq:  # of the commit itself, and no later word about it
+                self.times[row.seq] = row.ms
         return sorted(known.values(), key=lambda ref: ref.seq, reverse=True)
 
-    def _log_refs(self) -> Iterator[CommitRef]:
+    def _log_rows(self) -> Iterator[Recent]:
         try:
             for entries in self.log_nodes.scan(scan(self._head.log)):
                 for entry in entries:
-                    yield decode_log_row(entry.inline or b"", entry.key).commit
+                    yield decode_log_row(entry.inline or b"", entry.key)
         except EBookletError as exc:
             self.problems.append(exc)
 

@@ -534,3 +534,95 @@ def test_times_that_go_back(store: MemoryRemoteStore, clock: ManualClock) -> Non
         report = db.gc(grace=NONE)
         assert report.dropped
         assert set(report.dropped) <= set(report.deleted)
+
+
+def record_of(store: RemoteStore, seq: int) -> str:
+    """The segment that holds the record of a commit, which is to hold nothing else that stays."""
+    ref = next(row.commit for row in head_of(store).recent if row.commit.seq == seq)
+    return segment_key("db", ref.block.sid)
+
+
+@pytest.mark.parametrize("how", ["deleted", "damaged"])
+def test_a_record_that_cannot_be_read(
+    store: MemoryRemoteStore, clock: ManualClock, how: str
+) -> None:
+    """While its commit stays, only what was dropped before is deleted, and the report says why.
+
+    Once it expires nothing stands in the way; what nothing seems to need any more, as what that
+    commit alone needed, has its grace.
+
+    Fails without: the stop where an unread commit stays retained; orphans that wait.
+    """
+    with writer(store, clock, history=0) as db:
+        daily(db, clock, 2, first=1)
+        dropped = db.gc().dropped
+        assert dropped
+    with writer(store, clock, "w", history=0) as db:
+        db["lone"] = "x" * 500
+        db.push()
+        key = record_of(store, seq := head_of(store).tip.seq)
+        del db["lone"]
+        db.push()
+        clock.advance(9 * DAY_S)
+        for n in range(2):
+            db["newest"] = n
+            db.push()
+        store.put(LEFT, b"left")
+        db.tag("kept", version=seq)
+        body = store.get(key).body
+        store.delete([key])
+        if how == "damaged":
+            store.put(key, b"x" * len(body))
+        before = segments(store)
+        planned = db.gc(dry_run=True)
+        report = db.gc()
+        assert planned.deleted == report.deleted
+        assert not report
+        assert f"commit {seq} " in report.left
+        assert set(report.deleted) == set(dropped) & before
+        assert before - set(dropped) == segments(store)
+        assert head_of(store).gc.pending == ()
+        assert report.n_expired == 0
+        content = dict(db.items())
+
+        db.delete_tag("kept")
+        clock.advance(9 * DAY_S)
+        report = db.gc()
+        assert report
+        assert (report.n_commits, report.deleted) == (1, ())
+        assert LEFT in report.dropped
+        assert (key in segments(store)) == (how == "damaged")
+        clock.advance(6 * DAY_S)
+        assert db.gc()
+        assert LEFT in segments(store)
+        clock.advance(2 * DAY_S)
+        assert LEFT in db.gc().deleted
+        assert key not in segments(store)
+    assert whole(store, clock) == content
+
+
+def test_what_an_unread_record_leads_to(store: MemoryRemoteStore, clock: ManualClock) -> None:
+    """Nothing that may be its parent is let go of while it stays, whatever the clocks say.
+
+    Fails without: the times of all that is older, which may keep an unread commit.
+    """
+    with writer(store, clock, history=timedelta(days=10)) as db:
+        daily(db, clock, 3)
+        ahead = ManualClock(clock.now_us() + 20 * DAY_S * 1_000_000, seed=9)
+        with writer(store, ahead, "w") as other:
+            other["ahead"] = 1
+            other.push()
+        db.pull()
+        daily(db, clock, 3, first=3)
+        lost = record_of(store, 5)
+        clock.advance(12 * DAY_S)
+        store.delete([lost])
+        before = segments(store)
+        assert "commit 5 " in db.gc(grace=NONE).left
+        assert segments(store) == before
+        clock.advance(30 * DAY_S)
+        report = db.gc(grace=NONE)
+        assert (report.left, report.n_commits) == ("", 1)
+        assert len(segments(store)) < len(before)
+        content = dict(db.items())
+    assert whole(store, clock) == content

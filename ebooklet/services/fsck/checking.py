@@ -95,7 +95,7 @@ class HeadCheck:
                 expectations.block(ref.block)
             if trees is not None:
                 trees.walk(commit.root, {row.sid for row in commit.segs}, f"commit {commit.seq}")
-        self.segments.hold(self._history.unread)
+        self.segments.hold(ref.block.sid for ref in self._history.unread)
         self.segments.hold(self._history.log_segments())
         self.dropped = self._history.dropped() - self.segments.sizes.keys()
         self.unreadable += (str(problem) for problem in self._history.problems)

@@ -17,7 +17,7 @@ from ebooklet.core.advance import amended
 from ebooklet.core.head import Gc, PendingBatch, encode_head
 from ebooklet.core.headfields import MAX_PENDING_BATCHES
 from ebooklet.core.minting import SidMinter
-from ebooklet.core.names import segment_key, sid_ms
+from ebooklet.core.names import segment_key
 from ebooklet.core.segment import join_sids
 from ebooklet.errors import EBookletError, RemoteUnavailable
 from ebooklet.ports.lock_service import Lease
@@ -81,6 +81,7 @@ def would_collect(place: RemotePlace, rules: Rules) -> GcReport:
         n_waiting=sum(len(batch.sids) for batch in plan.batches if not batch.due),
         deleted=names_of(place, condemned),
         bytes_freed=sum(found.listed.get(sid, 0) for sid in condemned),
+        left=plan.left,
     )
 
 
@@ -134,44 +135,46 @@ class Collection:
             if plan.dropped and not self._rules.grace_ms and not self._failed:
                 continue  # their grace has passed already
             waiting = sum(len(batch.sids) for batch in batches)
-            return self._report(snapshot.head.seq, plan.n_after, waiting)
+            return self._report(snapshot.head.seq, plan, waiting)
         raise RemoteUnavailable(
             "others commit faster than this can look: collect again when fewer write",
             op="gc",
             key=self._place.db_key,
         )
 
-    def _report(self, seq: int, n_commits: int, n_waiting: int) -> GcReport:
+    def _report(self, seq: int, plan: Plan, n_waiting: int) -> GcReport:
         return GcReport(
             self._place.location,
             seq=seq,
-            n_commits=n_commits,
+            n_commits=plan.n_after,
             n_expired=self._n_expired,
             dropped=names_of(self._place, self._dropped),
             n_waiting=n_waiting,
             deleted=names_of(self._place, list(self._deleted)),
             bytes_freed=sum(self._deleted.values()),
             failed=tuple(self._failed),
+            left=plan.left,
         )
 
     def _commit(self, plan: Plan, batches: Sequence[Batch]) -> Snapshot:
         """Commit a head that says what is to go, unless there is nothing to say."""
         old, after = plan.snapshot, plan.after
         head = old.head
-        floor = max((head.gc.floor, *map(sid_ms, plan.orphans)))
-        if not plan.dropped and (len(batches), floor, after) == (
+        if not plan.dropped and (len(batches), plan.floor, after) == (
             len(plan.batches),
             head.gc.floor,
             head,
         ):
             return old
         write_id = self._place.clock.token_bytes(16)
-        pending = self._pending(plan, batches, floor, write_id)
+        pending = self._pending(plan, batches, write_id)
+        # Unless something was left alone, all that stays has been looked through (decision 0039).
+        epoch = head.gc.epoch if plan.left else head.seq + 1
         new = amended(
             after,
             write_id=write_id,
             ms=self._place.clock.now_us() // 1000,
-            gc=Gc(head.seq + 1, floor, pending),
+            gc=Gc(epoch, plan.floor, pending),
             fence=max(head.fence, self._lease.token if self._lease is not None else 0),
         )
         snapshot = self._place.heads().commit(new, encode_head(new), old, self._lease)
@@ -179,14 +182,14 @@ class Collection:
         return snapshot
 
     def _pending(
-        self, plan: Plan, batches: Sequence[Batch], floor: int, write_id: bytes
+        self, plan: Plan, batches: Sequence[Batch], write_id: bytes
     ) -> tuple[PendingBatch, ...]:
         """What stays to be deleted later; the oldest batches become one when they are too many."""
         pending = [batch.row for batch in batches]
         if not plan.dropped:
             return tuple(pending)
         place = self._place
-        minter = SidMinter(floor)
+        minter = SidMinter(plan.floor)
         uploader = SegmentUploader(
             place.store,
             place.db_key,

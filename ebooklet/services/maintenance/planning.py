@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ebooklet.core.head import Branch, Head, PendingBatch
 from ebooklet.core.keeping import Keep
 from ebooklet.core.names import MAX_MS, segment_key, sid_ms
+from ebooklet.core.refs import CommitRef
 from ebooklet.core.retention import RetainedSegments
 from ebooklet.errors import (
+    EBookletError,
     ObjectNotFound,
     RemoteIntegrityError,
     RemoteMissingError,
@@ -22,6 +24,8 @@ from ebooklet.services.maintenance.verifying import UsedSegments
 from ebooklet.services.place import RemotePlace
 from ebooklet.services.retained import HistoryReader, read_batch
 from ebooklet.services.snapshot import Snapshot
+
+_DAMAGE: Final = (RemoteIntegrityError, ObjectNotFound)
 
 
 class Batch(NamedTuple):
@@ -44,7 +48,17 @@ class Plan:
     batches: tuple[Batch, ...]
     finished: tuple[bytes, ...]  # of due batches, and needed by nothing
     orphans: tuple[bytes, ...]  # never needed by any head, and old enough
+    floor: int  # of gc, from then on
     now_ms: int  # by the server's clock
+    left: str = ""  # why no more is done
+
+
+class _Still(NamedTuple):
+    """What a head needs that retains no more than another."""
+
+    sids: frozenset[bytes]
+    n_commits: int  # that it retains
+    unread: list[CommitRef]  # those of them that may need anything
 
 
 class _Needs:
@@ -55,31 +69,39 @@ class _Needs:
         self._epoch = head.gc.epoch
         history = HistoryReader(place.store, place.db_key, head, place.keyring.sealer_of(head))
         self._trees = UsedSegments(history.nodes)
-        self.lineage = Lineage()
+        self.lineage = Lineage(history.times)
         segments = RetainedSegments(head)
         for ref, commit in history.commits():
             self.lineage.add(ref, commit)
             segments.add(ref, commit)
+        for ref in history.unread:
+            self.lineage.add_unread(ref)
+            segments.hold((ref.block.sid,))
+        self.unread = history.unread
         self._log = history.log_segments()
         segments.hold(self._log)
         for problem in history.problems:
-            raise problem
+            if problem not in history.unread.values() or not isinstance(problem, _DAMAGE):
+                raise problem
         self._require(UsedSegments(history.log_nodes).unlisted(head.log, head.held()), "the log")
         self.before = frozenset(segments.sizes)
 
-    def still(self, after: Head) -> tuple[frozenset[bytes], int]:
-        """The segments that `after` needs, and the number of commits that it retains.
+    def still(self, after: Head) -> _Still:
+        """What `after` needs.
 
         Only what stays is verified: a segment that a tree of an expiring commit uses, and its table
         leaves out, is needed by nothing that stays, or listed there (decision 0039).
         """
         sids, n_commits = {*after.held(), *self._log}, 0
+        unread: list[CommitRef] = []
         for row in self.lineage.retained(after):
             n_commits += 1
             sids |= {row.ref.block.sid, *row.listed}
-            if row.ref.seq >= self._epoch:  # the last collection looked through those before
+            if not row.read:
+                unread.append(row.ref)
+            elif row.ref.seq >= self._epoch:  # the last collection looked through those before
                 self._require(self._trees.unlisted(row.root, row.listed), f"commit {row.ref.seq}")
-        return frozenset(sids), n_commits
+        return _Still(frozenset(sids), n_commits, unread)
 
     def _require(self, unlisted: Collection[bytes], owner: str) -> None:
         if unlisted:
@@ -143,33 +165,51 @@ def plan_collection(place: RemotePlace, found: Found, rules: Rules) -> Plan | st
             branches=needs.lineage.aged(_ruled(head.branches, rules), now),
             trash=tuple(row for row in head.trash if row.ms > oldest),
         )
-        still, n_after = needs.still(after)
+        still = needs.still(after)
+        if still.unread:
+            after, still = head, needs.still(head)
     except RemoteIntegrityError as exc:
         return f"what the database needs is not known as a whole: {exc}"
     except ObjectNotFound as exc:
         return f"what the database needs is not there: {exc}; run fsck"
-    if missing := _missing(place, still - found.listed.keys()):
+    readable = still.sids - {ref.block.sid for ref in still.unread}
+    if missing := _missing(place, readable - found.listed.keys()):
         return f"{len(missing)} segments that are needed are missing, as {missing[0]}; run fsck"
     waiting = {sid for batch in batches for sid in batch.sids}
     # The segments that the batches are written in were never any commit's: they end as orphans.
     own = {batch.row.sids.sid for batch in batches}
-    floor = max(head.gc.floor, oldest)
+    dropped = needs.before - still.sids - own
+    unknown = found.listed.keys() - needs.before - waiting
+    if still.unread:
+        unknown = set()
+    orphans = {sid for sid in unknown if sid_ms(sid) <= max(head.gc.floor, oldest)}
+    floor = max((head.gc.floor, *map(sid_ms, orphans)))
+    if needs.unread:  # what only these needed is among the orphans, and has its grace as well
+        dropped, orphans = dropped | orphans, set()
     return Plan(
         snapshot=snapshot,
         after=after,
         n_before=len(needs.lineage),
-        n_after=n_after,
-        dropped=tuple(sorted(needs.before - still - own)),
+        n_after=still.n_commits,
+        dropped=tuple(sorted(dropped)),
         batches=batches,
         finished=tuple(
             sid for batch in batches if batch.due for sid in batch.sids if sid not in needs.before
         ),
-        orphans=tuple(
-            sid
-            for sid in sorted(found.listed.keys() - needs.before - waiting)
-            if sid_ms(sid) <= floor
-        ),
+        orphans=tuple(sorted(orphans)),
+        floor=floor,
         now_ms=now,
+        left="".join(_left(ref, needs.unread[ref], place.db_key) for ref in still.unread[:1]),
+    )
+
+
+def _left(ref: CommitRef, why: EBookletError, db_key: str) -> str:
+    return (
+        f"commit {ref.seq} ({ref.id.hex()[:12]}) is retained, and its record in "
+        f"{segment_key(db_key, ref.block.sid)} cannot be read: {why.args[0]}. It may need any "
+        "segment and any older commit, so that no commit was let go, and nothing deleted but what "
+        "had been dropped before. Restore the object, or let go of the commit: by a smaller "
+        "history=, or delete_tag or delete_branch of what names it"
     )
 
 

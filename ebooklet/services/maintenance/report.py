@@ -23,6 +23,8 @@ class GcReport:
         bytes_freed: their size in all.
         failed: deletions that went wrong; the next collection tries again.
         refused: why nothing was done; "" if it was.
+        left: why no commit was let go, and only what had been dropped before was deleted; "" if all
+            was done.
     """
 
     location: str
@@ -36,9 +38,10 @@ class GcReport:
     bytes_freed: int = 0
     failed: tuple[str, ...] = ()
     refused: str = ""
+    left: str = ""
 
     def __bool__(self) -> bool:
-        return not self.refused and not self.failed
+        return not (self.refused or self.failed or self.left)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from ebooklet.core.commit import Commit
 from ebooklet.core.head import Head
 from ebooklet.core.refs import CommitRef
-from ebooklet.errors import RemoteIntegrityError
 
 __all__ = ["RetainedCommits", "RetainedSegments", "has_expired", "may_have_expired"]
 
@@ -101,11 +100,17 @@ class RetainedSegments:
 
     def __init__(self, head: Head) -> None:
         self._sizes: dict[bytes, int | None] = dict.fromkeys(head.held())
+        self._disputed: dict[bytes, set[int]] = {}
 
     @property
     def sizes(self) -> Mapping[bytes, int | None]:
-        """Sid to bytes of the whole object; None where no commit's table says it."""
+        """Sid to bytes of the whole object; None where no commit's table says it, or two differ."""
         return self._sizes
+
+    def stated(self, sid: bytes) -> Collection[int]:
+        """What tables say that a segment has of bytes; more than one is somebody's error."""
+        size = self._sizes[sid]
+        return self._disputed.get(sid, ()) if size is None else (size,)
 
     def hold(self, sids: Iterable[bytes]) -> None:
         """Add segments of which no table tells the size."""
@@ -113,18 +118,15 @@ class RetainedSegments:
             self._sizes.setdefault(sid, None)
 
     def add(self, ref: CommitRef, commit: Commit) -> None:
-        """Add what a retained commit needs.
-
-        Raises:
-            RemoteIntegrityError: two tables give one segment different sizes.
-        """
+        """Add what a retained commit needs."""
         self.hold((ref.block.sid,))
         for row in commit.segs:
+            disputed = self._disputed.get(row.sid)
             known = self._sizes.get(row.sid)
-            if known is not None and known != row.length:
-                raise RemoteIntegrityError(
-                    f"commits disagree on the size of a segment, {known} and {row.length} bytes; "
-                    "run fsck",
-                    op="read",
-                )
-            self._sizes[row.sid] = row.length
+            if disputed is not None:
+                disputed.add(row.length)
+            elif known is None or known == row.length:
+                self._sizes[row.sid] = row.length
+            else:
+                self._sizes[row.sid] = None
+                self._disputed[row.sid] = {known, row.length}

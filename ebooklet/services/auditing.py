@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -13,6 +14,7 @@ from ebooklet.core.segment import (
     HEADER_BYTES,
     TRAILER_BYTES,
     Run,
+    SegmentKind,
     check_frame,
     check_header,
     read_trailer,
@@ -24,7 +26,7 @@ from ebooklet.errors import (
     UnsupportedFormatError,
 )
 from ebooklet.ports.remote_store import ByteRange, RemoteStore
-from ebooklet.services.parts import read_again
+from ebooklet.services.parts import checked, read_again
 
 _AT_ONCE: Final = 64  # segments whose ends are looked at together
 _TAIL: Final = 64 * 1024  # bytes; holds the footer of all but the largest
@@ -93,6 +95,33 @@ def read_ends(
     rest = iter(sizes)
     while batch := list(islice(rest, _AT_ONCE)):
         yield from _ends(remote, db_key, None, batch)
+
+
+def read_kinds(
+    remote: RemoteStore, db_key: str, head: Head, sids: Sequence[bytes]
+) -> dict[bytes, SegmentKind]:
+    """What segments say that they hold; those whose header cannot be read are left out.
+
+    Args:
+        remote: where they are.
+        db_key: the database's key.
+        head: says which uuids may stand in their headers.
+        sids: of the segments.
+
+    Raises:
+        RemoteUnavailable, AccessDenied: they could not be read at all.
+    """
+    kinds: dict[bytes, SegmentKind] = {}
+    uuids = head.accepted_uuids()
+    spans = [ByteRange(segment_key(db_key, sid), 0, HEADER_BYTES) for sid in sids]
+    for sid, span, first in zip(sids, spans, remote.get_ranges(spans), strict=True):
+
+        def kind(data: bytes, sid: bytes = sid) -> SegmentKind:
+            return check_header(data, uuids, sid).kind
+
+        with suppress(*_DAMAGE):
+            kinds[sid] = checked(remote, span, first, kind)
+    return kinds
 
 
 def _ends(

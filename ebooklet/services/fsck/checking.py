@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from ebooklet.core.advance import LiveBytes
 from ebooklet.core.audit import Expectations
@@ -11,8 +11,8 @@ from ebooklet.core.names import alternate_key, parse_sid, segment_key, segment_p
 from ebooklet.core.retention import RetainedSegments
 from ebooklet.core.sealing import PLAIN
 from ebooklet.errors import ObjectNotFound, RemoteIntegrityError, UnsupportedFormatError
-from ebooklet.services.auditing import audit_segments
-from ebooklet.services.fsck.counting import wrong_counters
+from ebooklet.services.auditing import audit_segments, read_kinds
+from ebooklet.services.fsck.counting import true_rows, wrong_counters, wrong_rows
 from ebooklet.services.fsck.losing import LostValues
 from ebooklet.services.fsck.report import LostRange
 from ebooklet.services.place import RemotePlace
@@ -43,6 +43,7 @@ class HeadCheck:
             self._log = TreeWalk(self._history.log_nodes, place.db_key, self._expectations)
         self._sealer = sealer
         self.tally: LiveBytes | None = None  # of the newest commit, if all of its tree was read
+        self.rows = head.tip.segs  # of the newest commit, as its segments themselves have it
         self.segments = RetainedSegments(head)
         self.dropped: set[bytes] = set()  # by gc, and waiting for their grace to end
         self.n_commits = 0
@@ -63,8 +64,10 @@ class HeadCheck:
             self._compare_heads()
         self._read_history()
         present = self._compare_sizes()
+        self._check_table(dict(present), walk=self._log is not None)
         if self._expectations is not None:
-            self._read_segments(present, self._expectations)
+            for sid, what in self._audited(present, self._expectations):
+                self._report(sid, what)
         if self._trees is not None:
             self._find_lost(self._trees)
 
@@ -87,10 +90,7 @@ class HeadCheck:
             self._walk_tip(trees)
         for ref, commit in self._history.commits():
             self.n_commits += 1
-            try:
-                self.segments.add(ref, commit)
-            except RemoteIntegrityError as exc:
-                self.unreadable.append(str(exc.args[0]))
+            self.segments.add(ref, commit)
             if expectations is not None:
                 expectations.block(ref.block)
             if trees is not None:
@@ -117,6 +117,14 @@ class HeadCheck:
             self.tally = tally
             self.counters += wrong_counters(tip, self._head.params, tally)
 
+    def _check_table(self, present: Mapping[bytes, int], *, walk: bool) -> None:
+        """What the newest commit says of its segments, against what they say of themselves."""
+        place, rows = self._place, self._head.tip.segs
+        sids = [row.sid for row in rows if row.sid in present] if walk else []
+        kinds = read_kinds(place.store, place.db_key, self._head, sids)
+        self.rows = true_rows(rows, present, kinds)
+        self.counters += wrong_rows(rows, self.rows)
+
     def _find_lost(self, trees: TreeWalk) -> None:
         """Name the keys of the newest commit whose values went with a segment."""
         prefix = segment_prefix(self._place.db_key)
@@ -133,19 +141,30 @@ class HeadCheck:
             self.lost += values.of(trees.leaves(self._head.tip.root))
 
     def _compare_sizes(self) -> list[tuple[bytes, int]]:
-        """Note what is missing or of another size; return the segments that are neither."""
-        present: list[tuple[bytes, int]] = []
-        for sid, size in sorted(self.segments.sizes.items()):
+        """Note what is missing or cut short; return the segments that are neither, by their sizes.
+
+        One that has another size than a commit says is whole where its own ends and checksums say
+        so: then it is the commit that is wrong.
+        """
+        present: dict[bytes, int] = {}
+        doubtful: dict[bytes, int] = {}
+        for sid in self.segments.sizes:
+            stated = self.segments.stated(sid)
             actual = self._listed.get(sid)
-            if actual is None or (size is not None and actual != size):
+            if actual is None or any(size != actual for size in stated):
                 actual = self._asked(sid)  # a list may be behind
             if actual is None:
                 self.missing.append(sid)
-            elif size is not None and actual != size:
-                self._report(sid, f"it has {actual} bytes instead of {size}")
+            elif any(size != actual for size in stated):
+                doubtful[sid] = actual
             else:
-                present.append((sid, actual))
-        return present
+                present[sid] = actual
+        self.missing.sort()
+        sizes = sorted(doubtful.items())
+        for sid, what in self._audited(sizes, Expectations(self._sealer)):
+            said = " or ".join(map(str, sorted(self.segments.stated(sid))))
+            self._report(sid, f"it has {doubtful.pop(sid)} bytes instead of {said}: {what}")
+        return sorted((present | doubtful).items())
 
     def _asked(self, sid: bytes) -> int | None:
         try:
@@ -153,12 +172,11 @@ class HeadCheck:
         except ObjectNotFound:
             return None
 
-    def _read_segments(self, present: list[tuple[bytes, int]], expectations: Expectations) -> None:
+    def _audited(
+        self, sizes: list[tuple[bytes, int]], expectations: Expectations
+    ) -> Iterator[tuple[bytes, str]]:
         place = self._place
-        for sid, what in audit_segments(
-            place.store, place.db_key, self._head, present, expectations
-        ):
-            self._report(sid, what)
+        return audit_segments(place.store, place.db_key, self._head, sizes, expectations)
 
     def _report(self, sid: bytes, what: str) -> None:
         self.damaged.setdefault(segment_key(self._place.db_key, sid), what)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from ebooklet.core.advance import LiveBytes
+from ebooklet.core.commit import SegmentRow
 from ebooklet.core.head import Head
 from ebooklet.core.names import check_db_key, parse_sid, segment_key, segment_prefix, sid_ms
 from ebooklet.errors import RemoteIntegrityError
@@ -34,6 +35,7 @@ class Judgement(NamedTuple):
     report: FsckReport
     old: list[bytes]  # the orphans that are old enough to be swept
     tally: LiveBytes | None = None  # of the newest commit, where all of its tree was read
+    rows: tuple[SegmentRow, ...] = ()  # of its table, as its segments themselves have it
 
 
 def examine(place: RemotePlace, *, min_age_ms: int, check_objects: bool = False) -> FsckReport:
@@ -130,6 +132,7 @@ def judge(
         ),
         old,
         check.tally,
+        check.rows,
     )
 
 

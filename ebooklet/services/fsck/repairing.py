@@ -126,11 +126,11 @@ def _repaired(
     corrected = False
     for _ in range(_ROUNDS):
         found = look(place)
-        report, _, tally = judge(place, found, min_age_ms, walk=True, read=check_objects)
+        report, _, tally, rows = judge(place, found, min_age_ms, walk=True, read=check_objects)
         if found.snapshot is None or tally is None or not report.counters or corrected:
             return replace(report, repaired=tuple(done), not_repaired=_why_not(report))
         try:
-            _correct(place, found, found.snapshot, tally, lease)
+            _correct(place, found.snapshot, table_of(place, found, rows, tally), tally, lease)
         except HeadMoved:
             continue  # whoever committed may have corrected it, or counted on
         except ObjectNotFound:  # a segment that is used, not listed and not there
@@ -145,7 +145,11 @@ def _repaired(
 
 
 def _correct(
-    place: RemotePlace, found: Found, snapshot: Snapshot, tally: LiveBytes, lease: Lease | None
+    place: RemotePlace,
+    snapshot: Snapshot,
+    table: tuple[SegmentRow, ...],
+    tally: LiveBytes,
+    lease: Lease | None,
 ) -> None:
     """Commit the same content with counters that are so."""
     head, tip = snapshot.head, snapshot.head.tip
@@ -158,7 +162,7 @@ def _correct(
         author="",
         message="what the last commit said of its size and segments, corrected by fsck",
         value_bytes=tally.value_bytes,
-        segs=table_of(place, found, tip.segs, tally),
+        segs=table,
         fingerprint=fingerprint(head.params, tip.root),
         op="repair",
         write_id=write_id,
@@ -177,7 +181,7 @@ def table_of(
     Args:
         place: of the database.
         found: what is there.
-        rows: what a commit says of them; what is not among these is read.
+        rows: what is known of them; what is not among these is read.
         tally: of its tree.
     """
     lengths = {row.sid: row.length for row in rows}
@@ -202,6 +206,8 @@ def _why_not(report: FsckReport) -> str:
         )
     if report.ok:
         return ""
+    if report.not_checked:
+        return "the database is encrypted, and without its key nothing can be counted"
     return (
         "what is missing or damaged is in no other place of the bucket: restore the objects, where "
         "the bucket keeps versions, or set the keys in `lost` anew, or delete them, and push"

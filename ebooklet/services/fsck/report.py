@@ -39,7 +39,8 @@ class FsckReport:
             They stay in the database; reading one raises until it is set or deleted.
         lost_ranges: keys of the newest commit that cannot even be named.
         counters: what the newest commit says of its own size and segments and is not so, a
-            sentence each. Only told where the index was walked (`check_objects`, `repair`).
+            sentence each. But for lengths of segments only told where the index was walked
+            (`check_objects`, `repair`).
         behind: a copy of the head that is older than the other one. Harmless, and ordinary while
             somebody commits.
         strangers: objects among the segments whose names are none; never touched.

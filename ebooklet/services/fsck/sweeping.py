@@ -80,7 +80,7 @@ def _swept(
 ) -> FsckReport:
     for _ in range(_ROUNDS):
         found = look(place)
-        report, old, _ = judge(place, found, min_age_ms, walk=True, read=check_objects)
+        report, old, *_ = judge(place, found, min_age_ms, walk=True, read=check_objects)
         snapshot = found.snapshot
         if snapshot is None:
             return replace(report, not_swept=_no_head(report))

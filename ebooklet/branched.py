@@ -40,7 +40,7 @@ class BranchedCopy(MappedCopy[V], Generic[V]):
             message: why, at most 2 KiB of UTF-8.
 
         Raises:
-            ValueError: the name cannot be one, or is another tag's.
+            ValueError: the name cannot be one, or is another tag's or a branch's.
             UnknownVersionError: there is no such version.
             SnapshotExpired: the commit is no longer retained.
             EBookletError: repeat it.
@@ -80,7 +80,7 @@ class BranchedCopy(MappedCopy[V], Generic[V]):
                 stands on.
 
         Raises:
-            ValueError: the name cannot be one, or is another branch's.
+            ValueError: the name cannot be one, or is another branch's or a tag's.
             UnknownVersionError: there is no such version.
             SnapshotExpired: the commit is no longer retained.
             EBookletError: repeat it.

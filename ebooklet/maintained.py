@@ -76,6 +76,7 @@ class MaintainedCopy(VersionedCopy[V], Generic[V]):
 
         Raises:
             ReadOnlyError: the handle, or its remote, can only be read.
+            RemoteMissingError: there is no database in the remote.
             ReplaceConflict: the next push is to replace the whole database.
             LockTimeout: another writer has the database open.
             EBookletError: nothing was committed.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
+from typing import Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, overload
 
 from ebooklet.core.encryption import EncryptionLike
 from ebooklet.mapping import MappedCopy
@@ -40,6 +40,12 @@ class ParallelCopy(MappedCopy[V], Generic[V]):
     ) -> None:
         super().__init__(copy, serializer)
         self._writer_places = writer_places
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an open database cannot be pickled or copied: fork() gives a writer that other "
+            "processes and machines can be sent, and whoever reads there opens the database anew"
+        )
 
     @overload
     def map(
@@ -168,7 +174,7 @@ class ParallelCopy(MappedCopy[V], Generic[V]):
 
         `merge(*results)` commits what writers made by `fork` have staged. Of results that set or
         delete the same key, as those of a task that ran twice, the last-named decides. What is
-        pending stays so. The same results, merged again in the same order, change nothing: after a
+        pending stays so. The same results, merged again in whatever order, change nothing: after a
         crash of this program it is safe to merge once more.
 
         Args:
@@ -185,18 +191,25 @@ class ParallelCopy(MappedCopy[V], Generic[V]):
 
         Raises:
             ConflictError: keys changed on both sides; nothing was committed.
-            UnknownVersionError: there is no such branch.
+            UnknownVersionError: there is no such branch; a tag, or another version, is merged by
+                a branch that begins there.
             PendingChangesError: a branch is to be merged, and something is pending.
-            TypeError: a branch is given together with something else.
+            TypeError: a branch is given together with something else, or what is neither.
             StagedExpired: what was staged lay there so long that it was collected; it says which
                 task to run again. Nothing was committed.
             UUIDMismatchError: something was staged for another database.
             EBookletError: see `push`. The results can be merged again.
         """
+        for each in sources:
+            if not isinstance(each, str | Staged):
+                raise TypeError(
+                    "merge() takes the name of a branch, or results of staged writers, each by "
+                    f"itself as in merge(*results), not {type(each).__name__}"
+                )
         names = [each for each in sources if isinstance(each, str)]
         if names and len(sources) > 1:
             raise TypeError("merge() takes one branch at a time, or results of staged writers")
         if names:
             return merge_branch(self._copy, names[0], message=message or "", conflict=conflict)
-        staged = [each for each in sources if not isinstance(each, str)]
+        staged = [each for each in sources if isinstance(each, Staged)]
         return merge_staged(self._copy, staged, message=message or "", conflict=conflict)

@@ -44,15 +44,20 @@ class VersionedCopy(BranchedCopy[V], Generic[V]):
         """
         return history.log(self._copy)
 
-    def diff(self, a: VersionLike, b: VersionLike | None = None) -> Iterator[Difference]:
+    def diff(
+        self, a: VersionLike | None = None, b: VersionLike | None = None
+    ) -> Iterator[Difference]:
         """Yield what leads from one version to another, key by key, in order.
+
+        What is pending is no part of any version: `changes()` tells of that.
 
         The cost follows what differs: index nodes that both versions share are not read, and no
         value is.
 
         Args:
-            a: a tag, a branch, the id of a commit or its beginning, its seq, or a moment.
-            b: another one; None takes what this handle stands on, without what is pending.
+            a: a tag, a branch, the id of a commit or its beginning, its seq, or a moment; None takes
+                the parent of the other one, the branch's own where that is a merge.
+            b: another one; None takes what this handle stands on.
 
         Returns:
             A dict for each key: `key`, `kind` ("added", "modified" or "deleted"),
@@ -69,10 +74,13 @@ class VersionedCopy(BranchedCopy[V], Generic[V]):
             ...     db.update({"a": 1, "b": 2})
             ...     _ = db.push()
             ...     db["b"] = 3
+            ...     _ = db.push()
             ...     del db["a"]
             ...     _ = db.push()
             ...     [(change["key"], change["kind"]) for change in db.diff(1)]
+            ...     [change["key"] for change in db.diff()]  # what the newest commit changed
             [('a', 'deleted'), ('b', 'modified')]
+            ['a']
         """
         return differences(self._copy, a, b)
 

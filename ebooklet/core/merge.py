@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -14,13 +15,22 @@ class Version(NamedTuple):
 
 
 class Special(Enum):
-    """What a key can be beside a value. Both are public names of the package too."""
+    """What a key can be beside a value. Both are public names of the package too.
 
-    ABSENT = "absent"  # a deletion is the value "absent"
-    UNKNOWN = "unknown"  # nobody remembers what the base said
+    They are no values, and no format is to store them as one: orjson takes a member for what it is
+    assigned here. Pickled they go to other processes, and stay what they are.
+    """
+
+    ABSENT = object()  # a deletion is the value "absent"
+    UNKNOWN = object()  # noqa: PIE796  no two objects are equal; nobody remembers what the base said
 
     def __repr__(self) -> str:
         return f"ebooklet.{self.name}"
+
+    __str__ = __repr__
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return getattr, (Special, self.name)
 
 
 ABSENT: Final = Special.ABSENT

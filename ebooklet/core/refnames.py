@@ -1,4 +1,4 @@
-"""Names of branches and tags, and how a dropped one is known in the trash (decision 0035).
+"""Names of branches and tags, and how a dropped one is known in the trash (decision 0037).
 
 A row of the trash has a name and no kind. A colon, which no name may have, tells them apart: a tag
 `v1` goes there as `tag:v1`, a branch under its own name.
@@ -6,12 +6,15 @@ A row of the trash has a name and no kind. A colon, which no name may have, tell
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 RefKind: TypeAlias = Literal["branch", "tag"]
 
 MAX_REF_BYTES: Final = 100
 _TAG_PREFIX: Final = "tag:"
+_LISTED: Final = 10  # names in a message
 
 
 class DroppedName(NamedTuple):
@@ -48,3 +51,18 @@ def dropped_name(stored: str) -> DroppedName:
     if stored.startswith(_TAG_PREFIX):
         return DroppedName("tag", stored[len(_TAG_PREFIX) :])
     return DroppedName("branch", stored)
+
+
+def named(names: Iterable[str], wanted: str) -> str:
+    """Say which names there are, a few of many, those that are most like the wanted one first."""
+    known = sorted(set(names))
+    close = get_close_matches(wanted[:MAX_REF_BYTES], known, n=_LISTED)
+    ordered = list(dict.fromkeys((*close, *known)))
+    more = len(ordered) - _LISTED
+    listed = ", ".join(map(repr, ordered[:_LISTED])) or "none"
+    return f"{listed} and {more} more" if more > 0 else listed
+
+
+def shown_name(name: object) -> str:
+    """A name that somebody asks for, short enough for a message."""
+    return repr(name)[:MAX_REF_BYTES]

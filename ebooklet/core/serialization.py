@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
+from ebooklet.core.merge import Special
 from ebooklet.errors import SerializationError
 
 __all__ = [
     "decoding_failed",
     "encoding_failed",
     "inflated_limit",
+    "no_value",
+    "special_in",
 ]
 
 _MAX_REASON_CHARS: Final = 200
@@ -28,11 +32,37 @@ def inflated_limit(stored_bytes: int) -> int:
 
 def encoding_failed(name: str, value: object, cause: BaseException) -> SerializationError:
     """The error for a value that the format `name` cannot hold; the value itself is not shown."""
+    if (special := special_in(value)) is not None:
+        return no_value(special)
     return SerializationError(
         f"a value of type {type(value).__name__} cannot be stored as {name}: {_reason(cause)}; "
         "change the value, or create the database with another value_serializer",
         op="dumps",
     )
+
+
+def no_value(special: Special) -> SerializationError:
+    """The error for what was to be stored and stands for no value, or has that in it."""
+    return SerializationError(
+        f"{special!r} is no value, and can be no part of one: delete the key where it is to be "
+        "absent, or, in a conflict= function, return ebooklet.ABSENT by itself",
+        op="dumps",
+    )
+
+
+def special_in(value: object) -> Special | None:
+    """A stand-in for a value in `value`, or in the plain containers that it is made of."""
+    seen: set[int] = set()  # a container may hold itself
+    left: list[object] = [value]
+    while left:
+        part = left.pop()
+        if isinstance(part, Special):
+            return part
+        if isinstance(part, Mapping | list | tuple | set | frozenset) and id(part) not in seen:
+            seen.add(id(part))
+            left.extend(part)
+            left.extend(part.values() if isinstance(part, Mapping) else ())
+    return None
 
 
 def decoding_failed(name: str, data: object, cause: BaseException) -> SerializationError:

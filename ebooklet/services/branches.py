@@ -10,7 +10,7 @@ from ebooklet.core.head import Branch, Trash
 from ebooklet.core.refnames import check_ref_name, trash_name
 from ebooklet.core.sealing import DatabaseSealer
 from ebooklet.services.amending import amend
-from ebooklet.services.naming import pinned, shown
+from ebooklet.services.naming import check_free, pinned, shown
 from ebooklet.services.records import find_branch
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.versions import VersionLike, check_version
@@ -45,7 +45,7 @@ def branch(copy: WorkingCopy, name: str, version: VersionLike | None = None) -> 
         version: where it begins; None for the commit that this copy stands on.
 
     Raises:
-        ValueError: the name cannot be one, or is another branch's.
+        ValueError: the name cannot be one, or is another branch's or a tag's.
         SnapshotExpired: the commit is no longer retained.
         EBookletError: see `amending.amend`.
     """
@@ -64,6 +64,7 @@ def branch(copy: WorkingCopy, name: str, version: VersionLike | None = None) -> 
                 f"there is a branch {name!r} already, at commit {found.commit.seq}: choose another "
                 "name, or delete_branch() it first"
             )
+        check_free(head, name, "branch")
         new = replace(current.line, commit=ref, oldest_seq=oldest_seq)
         return {"branches": {**head.branches, name: new}}
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Literal, TypedDict
 
+from ebooklet.core.commit import Commit
 from ebooklet.core.entry import Entry
 from ebooklet.core.index.diff import Change, diff
 from ebooklet.core.refs import CommitRef, NodeRef
@@ -26,9 +27,11 @@ class Difference(TypedDict):
 
 
 def differences(
-    copy: WorkingCopy, a: VersionLike, b: VersionLike | None = None
+    copy: WorkingCopy, a: VersionLike | None = None, b: VersionLike | None = None
 ) -> Iterator[Difference]:
-    """Yield what leads from version `a` to `b`, in key order; None: what this copy stands on.
+    """Yield what leads from version `a` to `b`, in key order.
+
+    Without `b`, to what this copy stands on; without `a`, from the (first) parent of the other one.
 
     Costs a look at each version, and the index nodes that the two do not share: what differs
     decides, not the number of keys. Values are not fetched, and timestamps make no difference.
@@ -38,36 +41,36 @@ def differences(
         RemoteMissingError: nothing was pushed yet.
     """
     copy.require_open()
-    check_version(a)
-    if b is not None:
-        check_version(b)
-    old, new = _root(copy, a), _root(copy, b)
-    return _differences(copy, old, new)
+    for version in (a, b):
+        if version is not None:
+            check_version(version)
+    ref, commit = _commit(copy, b)
+    if a is None and not commit.parents:
+        return _differences(copy, ref, None, commit.root)
+    other, old = _commit(copy, commit.parents[0].hex() if a is None else a)
+    return _differences(copy, min(ref, other, key=lambda one: one.seq), old.root, commit.root)
 
 
-def _root(copy: WorkingCopy, version: VersionLike | None) -> tuple[CommitRef, NodeRef | None]:
+def _commit(copy: WorkingCopy, version: VersionLike | None) -> tuple[CommitRef, Commit]:
     base = copy.base
     if base is None:
         raise RemoteMissingError(
             "nothing was pushed yet, so that there are no versions", op="diff", key=copy.db_key
         )
     if version is None:
-        return base.ref, base.root
+        return base.ref, base.commit
     with explaining(copy):
         ref = find_commit(copy.log_nodes, base.head, version)
     if ref.id == base.ref.id:
-        return ref, base.root
+        return ref, base.commit
     with explaining(copy, ref):
-        return ref, load_commit(copy.segments, copy.db_key, base.head, ref, copy.sealer).root
+        return ref, load_commit(copy.segments, copy.db_key, base.head, ref, copy.sealer)
 
 
 def _differences(
-    copy: WorkingCopy,
-    old: tuple[CommitRef, NodeRef | None],
-    new: tuple[CommitRef, NodeRef | None],
+    copy: WorkingCopy, older: CommitRef, old: NodeRef | None, new: NodeRef | None
 ) -> Iterator[Difference]:
-    older = min(old[0], new[0], key=lambda ref: ref.seq)
-    changes = copy.nodes.scan(diff(old[1], new[1]))
+    changes = copy.nodes.scan(diff(old, new))
     while True:
         copy.require_open()
         with explaining(copy, older):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ebooklet.core.head import Head
+from ebooklet.core.refnames import RefKind
 from ebooklet.core.refs import CommitRef
 from ebooklet.errors import RemoteMissingError, SnapshotExpired
 from ebooklet.services.retained import HistoryReader
@@ -69,6 +71,20 @@ def pinned(copy: WorkingCopy, current: Snapshot, version: VersionLike | None, op
         op=op,
         key=copy.db_key,
     )
+
+
+def check_free(head: Head, name: str, kind: RefKind) -> None:
+    """Refuse a name that means something else already: a version is looked up by name alone.
+
+    Raises:
+        ValueError: a branch is called so, where a tag is to be, or the reverse.
+    """
+    other, in_use = ("branch", head.branches) if kind == "tag" else ("tag", head.tags)
+    if name in in_use:
+        raise ValueError(
+            f"there is a {other} {name!r}, and version={name!r} can mean one thing only: choose "
+            f"another name for the {kind}"
+        )
 
 
 def shown(copy: WorkingCopy, op: str) -> Snapshot | None:

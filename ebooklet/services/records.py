@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ebooklet.core.commit import Commit
 from ebooklet.core.head import Branch, Head
+from ebooklet.core.refnames import named, shown_name
 from ebooklet.core.refs import CommitRef
 from ebooklet.errors import EBookletError, UnknownVersionError
 from ebooklet.ports.remote_store import RemoteStore
@@ -33,12 +34,14 @@ def find_branch(head: Head, name: str, db_key: str) -> Branch:
     """What a head says of a branch.
 
     Raises:
-        UnknownVersionError: there is none of that name; the message lists those there are.
+        UnknownVersionError: there is none of that name; the message lists some of those there are.
     """
     branch = head.branches.get(name)
     if branch is None:
+        is_tag = f" ({name!r} is a tag: branch('...', {name!r}) begins a branch there)"
         raise UnknownVersionError(
-            f"there is no branch {name!r}; there are {', '.join(map(repr, sorted(head.branches)))}",
+            f"there is no branch {shown_name(name)}{is_tag if name in head.tags else ''}; "
+            f"there are {named(head.branches, name)}",
             op="branch",
             key=db_key,
         )

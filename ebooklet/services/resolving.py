@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import NamedTuple, TypeAlias
 
 from ebooklet.core.merge import ABSENT, UNKNOWN
+from ebooklet.core.serialization import no_value, special_in
 from ebooklet.errors import SerializationError
 from ebooklet.ports.hooks import Conflict, Resolution
 from ebooklet.ports.serializer import Serializer
@@ -80,6 +81,8 @@ def _by_function(copy: WorkingCopy, conflict: Conflict, function: ConflictFuncti
                 f"the conflict= function answered ebooklet.UNKNOWN for {conflict.key!r}; it is to "
                 "answer with a value, or with ebooklet.ABSENT"
             )
+        if answer is not ABSENT and (special := special_in(answer)) is not None:
+            raise no_value(special)  # pickle would take it
         value = None if answer is ABSENT else serializer.dumps(answer)
     except SerializationError as exc:
         exc.key = conflict.key

@@ -8,13 +8,13 @@ from datetime import datetime
 from types import MappingProxyType
 
 from ebooklet.core.head import Head, Tag, Trash
-from ebooklet.core.refnames import check_ref_name, trash_name
+from ebooklet.core.refnames import check_ref_name, named, shown_name, trash_name
 from ebooklet.core.sealing import DatabaseSealer
 from ebooklet.core.tagnotes import MAX_TAG_MESSAGE_BYTES, read_message, seal_message
 from ebooklet.core.timestamps import to_datetime
 from ebooklet.errors import UnknownVersionError
 from ebooklet.services.amending import amend
-from ebooklet.services.naming import pinned, shown
+from ebooklet.services.naming import check_free, pinned, shown
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.versions import VersionLike, check_version
 from ebooklet.services.working_copy import WorkingCopy
@@ -51,7 +51,8 @@ def tag(
         message: why.
 
     Raises:
-        ValueError: the name cannot be one, or is another tag's, or the message is too long.
+        ValueError: the name cannot be one, or is another tag's or a branch's, or the message is too
+            long.
         SnapshotExpired: the commit is no longer retained.
         EBookletError: see `amending.amend`.
     """
@@ -73,6 +74,7 @@ def tag(
                 f"there is a tag {name!r} already, of commit {found.commit.seq}: choose another "
                 "name, or delete_tag() it first"
             )
+        check_free(head, name, "tag")
         now_ms = copy.clock.now_us() // 1000
         new = Tag(ref, now_ms, seal_message(message, name, ref, sealer))
         made[name] = tag_info(name, new, sealer)
@@ -128,13 +130,14 @@ def find_tag(head: Head, name: str, db_key: str) -> Tag:
     """What a head says of a tag.
 
     Raises:
-        UnknownVersionError: there is none of that name; the message lists those there are.
+        UnknownVersionError: there is none of that name; the message lists some of those there are.
     """
     found = head.tags.get(name)
     if found is None:
-        names = ", ".join(map(repr, sorted(head.tags))) or "none"
         raise UnknownVersionError(
-            f"there is no tag {name!r}; there are: {names}", op="tag", key=db_key
+            f"there is no tag {shown_name(name)}; there are: {named(head.tags, name)}",
+            op="tag",
+            key=db_key,
         )
     return found
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ebooklet.core.head import Head, Tag, Trash
-from ebooklet.core.refnames import RefKind, check_ref_name, dropped_name
+from ebooklet.core.refnames import RefKind, check_ref_name, dropped_name, named, shown_name
 from ebooklet.core.sealing import DatabaseSealer
 from ebooklet.core.timestamps import to_datetime
 from ebooklet.errors import UnknownVersionError
@@ -70,11 +70,11 @@ def undelete(copy: WorkingCopy, name: str, new_name: str | None = None) -> Dropp
         kind = dropped_name(row.name).kind
         target = name if new_name is None else new_name
         check_ref_name(target, kind)
-        in_use = head.tags if kind == "tag" else head.branches
-        if target in in_use:
-            raise ValueError(
-                f"cannot undelete {name!r}: there is a {kind} {target!r}; pass another new_name"
-            )
+        for other, in_use in (("tag", head.tags), ("branch", head.branches)):
+            if target in in_use:
+                raise ValueError(
+                    f"cannot undelete {name!r}: there is a {other} {target!r}; pass another new_name"
+                )
         left = {"trash": tuple(other for other in head.trash if other is not row)}
         if kind == "tag":
             restored = Tag(row.commit, copy.clock.now_us() // 1000)
@@ -90,9 +90,11 @@ def _newest(head: Head, name: str, db_key: str) -> Trash:
     for row in reversed(head.trash):
         if dropped_name(row.name).name == name:
             return row
-    names = ", ".join(sorted({repr(dropped_name(row.name).name) for row in head.trash})) or "none"
+    names = named((dropped_name(row.name).name for row in head.trash), name)
     raise UnknownVersionError(
-        f"nothing called {name!r} is in the trash; there are: {names}", op="undelete", key=db_key
+        f"nothing called {shown_name(name)} is in the trash; there are: {names}",
+        op="undelete",
+        key=db_key,
     )
 
 

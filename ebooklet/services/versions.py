@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 from ebooklet.core.commit import Commit
 from ebooklet.core.head import Head
 from ebooklet.core.notes import check_record
+from ebooklet.core.refnames import named, shown_name
 from ebooklet.core.refs import CommitRef
 from ebooklet.core.retention import has_expired
 from ebooklet.core.sealing import Sealer
@@ -23,7 +24,8 @@ VersionLike: TypeAlias = str | int | datetime
 """A tag, a branch, an id or the beginning of one, a seq, or a moment."""
 
 _ID: Final = re.compile(r"[0-9a-fA-F]{4,64}")
-_LISTED: Final = 10  # names, or ids, in a message
+_TOO_SHORT: Final = re.compile(r"[0-9a-fA-F]{1,3}")
+_LISTED: Final = 10  # ids in a message
 
 
 def check_version(version: object) -> None:
@@ -81,14 +83,17 @@ def find_commit(log_nodes: NodeReader, head: Head, version: VersionLike) -> Comm
         return kept[0]
     if refs:
         raise SnapshotExpired(
-            f"commit {refs[0].seq} is no longer retained; {_what_there_is(head)}",
+            f"commit {refs[0].seq} is no longer retained; {_what_there_is(head, version)}",
             op="version",
             key=head.name,
         )
-    spent = isinstance(version, int) and 0 < version <= head.seq
-    other = ", whose number a tag, a branch or gc has taken" if spent else ""
+    other = ""
+    if isinstance(version, int) and 0 < version <= head.seq:
+        other = ", whose number a tag, a branch or gc has taken"
+    elif isinstance(version, str) and _TOO_SHORT.fullmatch(version) is not None:
+        other = ": of an id, give four digits at least"
     raise UnknownVersionError(
-        f"there is no version {_shown(version)}{other}; {_what_there_is(head)}",
+        f"there is no version {_shown(version)}{other}; {_what_there_is(head, version)}",
         op="version",
         key=head.name,
     )
@@ -144,17 +149,16 @@ def _by_seq(log_nodes: NodeReader, head: Head, seq: int) -> list[CommitRef]:
 
 
 def _shown(version: VersionLike) -> str:
-    return version.isoformat() if isinstance(version, datetime) else repr(version)[:80]
+    return version.isoformat() if isinstance(version, datetime) else shown_name(version)
 
 
-def _what_there_is(head: Head) -> str:
+def _what_there_is(head: Head, wanted: VersionLike) -> str:
     branch = head.branch
     oldest = min(branch.oldest_seq, branch.commit.seq)
     parts = [f"branch {head.default_branch!r} has commits from {oldest} to {branch.commit.seq}"]
     for what, names in (("branches", head.branches), ("tags", head.tags)):
-        listed = sorted(name for name in names if name != head.default_branch)
-        if listed:
-            more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
-            parts.append(f"{what} are {', '.join(map(repr, listed[:_LISTED]))}{more}")
+        others = [name for name in names if name != head.default_branch]
+        if others:
+            parts.append(f"{what} are {named(others, wanted if isinstance(wanted, str) else '')}")
     newest = to_datetime(head.tip.ms * 1000).isoformat(timespec="seconds")
     return f"{'; '.join(parts)}; the newest is of {newest}"

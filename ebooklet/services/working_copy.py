@@ -276,9 +276,15 @@ class WorkingCopy:
         """Raise `ReadOnlyError` on a read-only handle; `key` is what was to be written."""
         self.require_open()
         if not self.settings.writable:
+            reason = "is open for reading only; open it with flag 'w', or call reopen('w')"
+            if self.settings.stays_at is not None:
+                reason = (
+                    "was opened at a version, which stays what it is. Opened without version= and "
+                    "with flag 'w', revert() commits anew what the version held, and branch() "
+                    "begins a branch there, for open(branch=...) to write to"
+                )
             raise ReadOnlyError(
-                f"cannot {op}: the database {self._name} is open for reading only; open it with "
-                "flag 'w', or call reopen('w')",
+                f"cannot {op}: the database {self._name} {reason}",
                 op=op,
                 key=key if key is not None else self.db_key,
             )

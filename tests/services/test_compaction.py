@@ -11,7 +11,13 @@ from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.core import tiers
 from ebooklet.core.keeping import Keep
 from ebooklet.database import EBooklet
-from ebooklet.errors import EBookletError, LockTimeout, ReplaceConflict, SnapshotExpired
+from ebooklet.errors import (
+    EBookletError,
+    LockTimeout,
+    RemoteMissingError,
+    ReplaceConflict,
+    SnapshotExpired,
+)
 from ebooklet.services import draft
 from ebooklet.services.maintenance import compaction
 from ebooklet.services.maintenance.collecting import Collection
@@ -240,6 +246,8 @@ def test_what_is_dense_is_left_alone(clock: ManualClock) -> None:
     store = MemoryRemoteStore(now_ms=lambda: clock.now_us() // 1000)
     with writer(store, clock) as db:
         db.update({f"k{n}": f"{n}" * 50 for n in range(200)})
+        with pytest.raises(RemoteMissingError, match="push first"):
+            db.compact()
         db.push()
         seq = head_of(store).seq
         report = db.compact()

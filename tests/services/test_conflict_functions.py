@@ -82,8 +82,9 @@ def test_values_go_in_and_out(opener: Opener, given: str) -> None:
         (lambda: 1 / 0, ZeroDivisionError),
         (object, SerializationError),
         (lambda: UNKNOWN, ValueError),
+        (lambda: [1, {"a": (ABSENT,)}], SerializationError),
     ],
-    ids=["raises", "not storable", "UNKNOWN"],
+    ids=["raises", "not storable", "UNKNOWN", "ABSENT inside"],
 )
 def test_what_it_raises_stops_the_push(
     opener: Opener, answer: Callable[[], Any], error: type[Exception]

@@ -125,6 +125,25 @@ def test_a_repeated_tag_or_branch_is_the_same_one(opener: Opener) -> None:
             db.branch("main")
 
 
+def test_one_name_means_one_thing(opener: Opener) -> None:
+    """No tag is called as a branch is, nor the reverse; of many names the nearest ones are told."""
+    with opener() as db:
+        db["a"] = 1
+        db.push()
+        db.tag("v01")
+        for make, name, of in ((db.tag, "main", "branch 'main'"), (db.branch, "v01", "tag 'v01'")):
+            with pytest.raises(ValueError, match=f"there is a {of}, and version="):
+                make(name)
+        with pytest.raises(UnknownVersionError, match="'v01' is a tag: branch"):
+            db.merge("v01")
+        for n in range(2, 15):
+            db.tag(f"v{n:02}")
+        with pytest.raises(UnknownVersionError, match=r": 'v14', .* and 4 more \["):
+            db.delete_tag("v144")
+        with pytest.raises(UnknownVersionError, match=r"tags are 'v14', .* and 4 more;"):
+            db.revert("v144")
+
+
 @pytest.mark.parametrize("name", ["", " a", "a:b", "a\nb", "x" * 101, "\udc80"])
 def test_names_that_cannot_be(opener: Opener, name: str) -> None:
     """A name that would not show, or be mistaken in the trash, is refused before any request."""
@@ -177,8 +196,8 @@ def test_what_is_dropped_comes_back(opener: Opener, url: str) -> None:
         db["a"] = 1
         db.push()
         db.tag("x", message="words")
-        db.branch("x")  # the same name, of another kind
         db.delete_tag("x")
+        db.branch("x")  # the same name, of another kind
         db.delete_branch("x")
         assert not db.tags()
         assert list(db.branches()) == ["main"]
@@ -190,10 +209,12 @@ def test_what_is_dropped_comes_back(opener: Opener, url: str) -> None:
         with pytest.raises(ValueError, match="there is a branch 'x'; pass another new_name"):
             db.undelete("x")
         assert db.undelete("x", "y").kind == "branch"
-        assert db.undelete("x").kind == "tag"
+        with pytest.raises(ValueError, match="there is a branch 'y'; pass another new_name"):
+            db.undelete("x", "y")
+        assert db.undelete("x", "z").kind == "tag"
         assert not db.trash()
         assert list(db.branches()) == ["main", "x", "y"]
-        assert db.tags()["x"].message == ""
+        assert db.tags()["z"].message == ""
         db.clear()
         db.push()
         assert [(row.name, row.seq) for row in db.trash()] == [("main", 1)]

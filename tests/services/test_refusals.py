@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +20,7 @@ from ebooklet import (
     InvalidURLError,
     KeyFile,
     ReadOnlyError,
+    SerializationError,
     UnsupportedOperation,
 )
 
@@ -56,6 +59,41 @@ def test_a_reader_says_what_was_to_be_written(
     with db, pytest.raises(ReadOnlyError, match=READ_ONLY.format(op=op)) as caught:
         write(db)
     assert (caught.value.op, caught.value.key) == (op, key)
+
+
+def test_a_version_says_how_to_write_what_it_held(db: Database) -> None:
+    """Reopening it is no way: it stays what it is."""
+    told = r"cannot set: .*'data/stations' was opened at a version, .* revert\(\) .* branch\(\)"
+    with db, ebooklet.open(URL, version=1) as then, pytest.raises(ReadOnlyError, match=told):
+        then["a"] = 2
+
+
+def test_what_goes_to_other_processes(db: Database) -> None:
+    """An open database does not; the error names what does."""
+    with db:
+        for send in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match=r"fork\(\) gives a writer"):
+                send(db)
+
+
+@pytest.mark.parametrize("name", ["bytes", "str", "json", "orjson", "cbor", "msgpack"])
+def test_what_stands_for_no_value_is_none(name: str) -> None:
+    """It is refused by name, wherever it stands; orjson stores members of an Enum unasked."""
+    told = "ebooklet.ABSENT is no value, and can be no part of one"
+    with ebooklet.open(None, flag="c", value_serializer=name) as made:
+        for value in (ebooklet.ABSENT, [{"a": (1, ebooklet.ABSENT)}]):
+            with pytest.raises(SerializationError, match=told):
+                made["k"] = value
+        assert "k" not in made
+    assert f"{ebooklet.ABSENT} {ebooklet.UNKNOWN!r}" == "ebooklet.ABSENT ebooklet.UNKNOWN"
+
+
+def test_what_cannot_be_merged(db: Database) -> None:
+    """Neither a branch nor a result: which one is meant is asked before anything is done."""
+    with db:
+        for wrong in (2, None, ["a"]):
+            with pytest.raises(TypeError, match=r"takes the name of a branch, or results of"):
+                db.merge(wrong)  # type: ignore[call-overload]
 
 
 def test_what_is_closed_says_its_name(db: Database, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ KEYS = Encryption({"a": b"k" * 32}, "a")
 Version = str | int | datetime
 
 
-def kinds(db: EBooklet[Any], a: Version, b: Version | None = None) -> dict[str, str]:
+def kinds(db: EBooklet[Any], a: Version | None = None, b: Version | None = None) -> dict[str, str]:
     """What differs between two versions, by key."""
     return {change["key"]: change["kind"] for change in db.diff(a, b)}
 
@@ -71,11 +71,14 @@ def test_whatever_names_a_commit(history: tuple[CountedStore, EBooklet[Any]]) ->
         expected = {f"k{seq - 8:03}": "deleted"} if seq > 8 else {}
         expected |= {f"k{seq + 1:03}": "added"}
         after = timedelta(minutes=59)
-        for name in (commit.id, commit.id[:12], commit.id[:12].upper(), commit.time):
+        for name in (commit.id, commit.id[:12], commit.id.upper(), commit.time):
             assert kinds(db, name, seq + 1) == expected
             assert list(db.diff(name, seq)) == []
         assert list(db.diff(seq, commit.time + after)) == []
     assert list(db.diff("main")) == []
+    assert kinds(db) == kinds(db, 149) == {"k141": "deleted", "k150": "added"}
+    assert kinds(db, None, 2) == {"k002": "added"}
+    assert kinds(db, None, 1) == {"k001": "added"}  # it has no parent
     assert list(db.diff("middle", 100)) == []
     assert kinds(db, 1, "middle") == {
         "k001": "deleted",
@@ -106,11 +109,12 @@ def test_what_names_nothing(history: tuple[CountedStore, EBooklet[Any]]) -> None
     _, db = history
     first = list(db.log())[-1]
     for name in ("nothing", "abc", 0, 151, -1, 10**30, "f" * 64, first.time - timedelta(1)):
-        with pytest.raises(UnknownVersionError, match=r"from 1 to 150; tags are 'middle'"):
+        with pytest.raises(UnknownVersionError, match=r"from 1 to 150; tags are 'middle'") as told:
             db.diff(name)
+        assert ("four digits at least" in str(told.value)) is (name == "abc")
     with pytest.raises(ValueError, match="time zone"):
         db.diff(datetime(2026, 1, 1))
-    for wrong in (True, None, 1.5, b"main"):
+    for wrong in (True, 1.5, b"main"):
         with pytest.raises(TypeError, match="a version is"):
             db.diff(wrong)  # type: ignore[arg-type]
 

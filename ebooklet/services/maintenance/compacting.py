@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ebooklet.errors import RemoteMissingError
 from ebooklet.services.maintenance.compaction import run_compaction
 from ebooklet.services.maintenance.report import CompactionReport
 from ebooklet.services.pull import pull
@@ -13,10 +14,15 @@ def compact(copy: WorkingCopy, *, message: str) -> CompactionReport:
     """Pull, and lay down anew what is live in segments that are worth leaving.
 
     Raises:
+        RemoteMissingError: nothing was pushed yet.
         ReplaceConflict: the next push is to replace the whole database.
         LockTimeout: another holds the lock.
         EBookletError: see `push`.
     """
     check_ready(copy, "compact", message)
     pull(copy)
+    if copy.base is None:
+        raise RemoteMissingError(
+            f"there is no database at {copy.location}: push first", op="compact", key=copy.db_key
+        )
     return run_compaction(copy, message, lock_timeout=copy.lock_timeout)

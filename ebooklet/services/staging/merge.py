@@ -63,7 +63,7 @@ def merge_staged(
     """Commit what staged writers have laid down, in one atomic step.
 
     Of results that set or delete one key, the last-named decides. What is pending on this handle
-    stays so. Results that were merged before, together and in this order, are not merged again.
+    stays so. Results that were merged before, together, are not merged again, in whatever order.
 
     Args:
         copy: the working copy, writable.
@@ -94,12 +94,7 @@ def merge_staged(
     return told_hooks(copy, result, failures)
 
 
-def _check_fits(copy: WorkingCopy, staged: object) -> None:
-    if not isinstance(staged, Staged):
-        raise TypeError(
-            f"merge takes results of staged writers, each by itself as in merge(*results), not "
-            f"{type(staged).__name__}"
-        )
+def _check_fits(copy: WorkingCopy, staged: Staged) -> None:
     if staged.uuid != copy.uuid or staged.serializer != copy.settings.value_serializer:
         raise UUIDMismatchError(
             f"what was staged for the database {staged.uuid} cannot be merged into {copy.uuid}; "
@@ -378,6 +373,6 @@ class _Counted:
 
 
 def _write_id(branch: str, results: Iterable[Staged]) -> bytes:
-    """The same for the same results, merged in the same order into the same branch."""
-    named = b"".join((*(each.id for each in results), branch.encode()))
+    """The same for the same results, in whatever order, merged into the same branch."""
+    named = b"".join((*sorted({each.id for each in results}), branch.encode()))
     return blake2b(named, digest_size=16, person=b"ebk-merge").digest()

@@ -44,6 +44,8 @@ class LocalStore(Protocol):
     8. The node cache may forget anything at any time, and what it returns is to be verified.
     9. `change_mode` makes a reader the writer or the writer a reader, in place: no data, slot or
        log is lost, not even by a store in memory. When it raises, the store is what it was.
+    10. `adopt_uuid` changes nothing but the uuid: after a crash at any point the store has one or
+       the other, with all data, slots and logs.
     """
 
     @property
@@ -180,6 +182,10 @@ class LocalStore(Protocol):
         Raises:
             LockTimeout: another handle or process kept that place; this one is still a reader.
         """
+        ...
+
+    def adopt_uuid(self, uuid: UUID) -> None:
+        """Be a half of this database from here on; durable when it returns. For a writer."""
         ...
 
     def sync(self) -> None:

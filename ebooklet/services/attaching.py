@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from typing import Final
 
 from ebooklet.core.callers import stacklevel
-from ebooklet.core.head import DatabaseType
 from ebooklet.core.journal import ABSENT
 from ebooklet.errors import EncryptionError
-from ebooklet.ports.local_store import Condition, LocalStore
+from ebooklet.ports.local_store import Condition
 from ebooklet.services.confirming import settle_landed
+from ebooklet.services.founding import (
+    have_sealed,
+    is_to_be_sealed,
+    join,
+    make_founder,
+    store_type,
+)
 from ebooklet.services.misplacing import look_around, settle_in
 from ebooklet.services.pull import check_advance, take_in
 from ebooklet.services.rebasing import rebase_unknown
@@ -19,15 +24,6 @@ from ebooklet.services.removal import let_go
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.switching import settle_branch
 from ebooklet.services.working_copy import WorkingCopy
-
-_TYPE_SLOT: Final = "kind"
-_ENCRYPTED_SLOT: Final = "encrypted"  # what is made here is to be sealed when it is pushed
-
-
-def stored_type(local: LocalStore) -> DatabaseType | None:
-    """What type of database a local half is, as far as it says."""
-    stored = local.read_slot(_TYPE_SLOT)
-    return "group" if stored == b"group" else "database" if stored == b"database" else None
 
 
 def attach(
@@ -44,16 +40,24 @@ def attach(
     Raises:
         EncryptionError: nothing was pushed yet, it is to be encrypted, and no key was given.
     """
-    _take_over(copy, current, condition, writes=writes)
+    joined = writes and current is not None and join(copy, current)
+    _take_over(copy, current, condition, writes=writes, joined=joined)
     _settle_encryption(copy, writes=writes)
 
 
 def _take_over(
-    copy: WorkingCopy, current: Snapshot | None, condition: Condition, *, writes: bool
+    copy: WorkingCopy,
+    current: Snapshot | None,
+    condition: Condition,
+    *,
+    writes: bool,
+    joined: bool,
 ) -> None:
     local = copy.local
     if condition == "new":
-        _store_type(copy)
+        store_type(local, copy.settings.type)
+        if writes and current is None and copy.asks_remote:
+            make_founder(local, copy.journal.place.here)
     proto = copy.proto
     copy.reload()
     look_around(copy, current, writes=writes)
@@ -63,8 +67,9 @@ def _take_over(
     if gone and writes and copy.elsewhere is None:
         _outlive_remote(copy, condition)
         return
-    # Without a base nothing says that what is stored here is fresh, however orderly the end was.
-    baseless = copy.base is None and current is not None and condition != "new"
+    # Without a base nothing says that what is stored here is fresh, however orderly the end was;
+    # but of a founder's half nothing can have been fetched.
+    baseless = copy.base is None and current is not None and condition != "new" and not joined
     if baseless or condition in ("edited", "crashed"):
         with local.exclusive(copy.lock_timeout):
             copy.reload()
@@ -99,7 +104,8 @@ def attach_anew(copy: WorkingCopy, current: Snapshot | None) -> None:
     """Start from nothing, over a remote that stays as it is until the next push replaces it."""
     if current is not None:
         check_advance(copy, current)
-    _store_type(copy)
+    store_type(copy.local, copy.settings.type)
+    make_founder(copy.local, None)
     copy.journal.place.forget()
     copy.reload()
     if not copy.owns_local:  # built by the caller, and so not made anew by the open
@@ -119,27 +125,21 @@ def attach_anew(copy: WorkingCopy, current: Snapshot | None) -> None:
             copy.journal.write_base(current)
             copy.local.sync()
     else:
-        copy.local.write_slot(_ENCRYPTED_SLOT, None)
+        have_sealed(copy.local, sealed=False)
     _settle_encryption(copy, writes=True)
-
-
-def _store_type(copy: WorkingCopy) -> None:
-    copy.local.write_slot(_TYPE_SLOT, copy.settings.type.encode())
 
 
 def _settle_encryption(copy: WorkingCopy, *, writes: bool) -> None:
     """Where no head says so: see that the first push seals what was meant to be sealed."""
     if copy.base is not None or copy.sealer.seals:
         return
-    local = copy.local
-    meant = local.read_slot(_ENCRYPTED_SLOT) is not None
     if copy.keyring.wanted:
         if writes:
             copy.begin_sealing()
-            local.write_slot(_ENCRYPTED_SLOT, b"1")
-    elif meant:
+            have_sealed(copy.local, sealed=True)
+    elif is_to_be_sealed(copy.local):
         raise EncryptionError(
-            f"{local.location} was made for an encrypted database that was not pushed yet: pass "
+            f"{copy.local.location} was made for an encrypted database that was not pushed yet: pass "
             "its encryption again, or make a new file without",
             op="open",
             key=copy.db_key,

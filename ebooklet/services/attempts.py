@@ -26,6 +26,7 @@ from ebooklet.services.confirming import settle_landed
 from ebooklet.services.dictionaries import learn
 from ebooklet.services.draft import Draft
 from ebooklet.services.fencing import check_fence
+from ebooklet.services.founding import join
 from ebooklet.services.heads import HeadMoved, deleted_meanwhile
 from ebooklet.services.misplacing import begin_here
 from ebooklet.services.policy import ConflictPolicy
@@ -176,6 +177,8 @@ class Write(ABC):
                 raise deleted_meanwhile(copy.db_key)
             return
         copy.stand_off(None)
+        if join(copy, current):
+            self._forget_attempts()  # segments of the database that is not to be
         queue_again(copy, current)
         check_fence(current, copy.lease, copy.db_key)
         settle_landed(copy, current)
@@ -235,7 +238,7 @@ class Write(ABC):
         return outcome.result
 
     def _forget_attempts(self) -> None:
-        """Lay down anew what earlier attempts did: the next one seals under another key."""
+        """Lay down anew what earlier attempts did: it is no part of what the next one writes."""
         self.placed.clear()
 
     @abstractmethod

@@ -175,7 +175,8 @@ class HeadStore:
             The new snapshot; its etag is "" when later commits already stand on top of it.
 
         Raises:
-            HeadMoved: another commit replaced `expected`; nothing of ours is visible.
+            HeadMoved: another commit replaced `expected`, or another database was created first;
+                nothing of ours is visible.
             LockLostError: the lock is another's by now; nothing was written.
             RemoteDeleted, UUIDMismatchError: no head, or another database's, stands there.
             RemoteUnavailable: nothing was committed.
@@ -227,6 +228,8 @@ class HeadStore:
             if expected is None:
                 return None
             raise deleted_meanwhile(self._key)
+        if expected is None and current.head.uuid != new.uuid:
+            raise HeadMoved(self.of_branch(current))  # somebody else was the first to create one
         self.check_same(current, new.uuid)
         landed = self.landed(current.head, new.seq, new.write_id)
         if landed and not _is_anothers(current.head, new):
@@ -270,7 +273,7 @@ class HeadStore:
             )
         lease.verify()
         first, current = self._read_copies()
-        if current is not None:
+        if current is not None and expected is not None:
             self.check_same(current, new.uuid)
         if (current.head.write_id if current else None) != (
             expected.head.write_id if expected else None

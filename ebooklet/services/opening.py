@@ -12,8 +12,9 @@ from ebooklet.core.names import check_db_key
 from ebooklet.core.serializer_names import BOOKLET_NAMES, CUSTOM_NAME
 from ebooklet.errors import ReadOnlyError, RemoteUnavailable
 from ebooklet.ports.local_store import LocalStore
-from ebooklet.services.attaching import attach, attach_anew, stored_type
+from ebooklet.services.attaching import attach, attach_anew
 from ebooklet.services.claiming import Claim, claim_writing, read_both
+from ebooklet.services.founding import stored_type
 from ebooklet.services.localhalf import LocalPlan
 from ebooklet.services.mirrors import check_mirror
 from ebooklet.services.packing import settle_group_bytes
@@ -114,7 +115,8 @@ def _open(request: Request, undo: ExitStack) -> WorkingCopy:
         )
     settings = replace(_settle_settings(request, local, current), group_bytes=group_bytes)
     if request.flag != "n":
-        check_mirror(shown, local.uuid, request.db_key)
+        # A half of its own may be about to join the database that is there.
+        check_mirror(shown, current.head.uuid if current else local.uuid, request.db_key)
     copy = WorkingCopy(
         local=local,
         remote=request.remote,

@@ -15,6 +15,7 @@ from ebooklet.ports.hooks import HookFailure
 from ebooklet.services.confirming import confirm_writes, settle_landed
 from ebooklet.services.conflicts import describe, find_conflicts, standing_conflicts
 from ebooklet.services.dictionaries import take_dictionaries
+from ebooklet.services.founding import join
 from ebooklet.services.hooking import check_reentry, telling_evictions
 from ebooklet.services.lostheads import is_lost, put_back
 from ebooklet.services.metadata import committed_metadata
@@ -101,6 +102,8 @@ def _pull(copy: WorkingCopy) -> PullResult:
                 )
             return PullResult(updated=False)
         copy.stand_off(None)
+        if copy.settings.writable:
+            join(copy, current)
         settle = partial(settle_pulled, copy, before=copy.base) if has_rules(copy) else report_all
         result = take_in(copy, current, settle)
         if result.updated:
@@ -242,11 +245,13 @@ def check_advance(copy: WorkingCopy, current: Snapshot) -> None:
 
 def _meet_metadata(copy: WorkingCopy, base: Snapshot | None, current: Snapshot) -> bool:
     """Whether pending metadata meet others than those they were changed from; equal ones settle."""
-    if not copy.pending.metadata or base is None:
+    if not copy.pending.metadata:
         return False
     before, now = (
-        (head.metadata, head.metadata_ref, head.metadata_timestamp)
-        for head in (base.head, current.head)
+        (None, None, None)
+        if snapshot is None
+        else (snapshot.head.metadata, snapshot.head.metadata_ref, snapshot.head.metadata_timestamp)
+        for snapshot in (base, current)
     )
     if before == now:
         return False

@@ -13,6 +13,8 @@ from ebooklet.errors import (
     UUIDMismatchError,
 )
 from ebooklet.ports.local_store import LocalStore
+from ebooklet.services.founding import check_joins, is_founder
+from ebooklet.services.lastplace import LastPlace
 from ebooklet.services.records import find_branch
 from ebooklet.services.request import Request
 from ebooklet.services.snapshot import Snapshot
@@ -115,11 +117,21 @@ def check_type(request: Request, found: DatabaseType) -> None:
 
 
 def check_same(request: Request, local: LocalStore, current: Snapshot) -> None:
-    """Raise `UUIDMismatchError` if the halves belong to different databases."""
-    if local.uuid != current.head.uuid:
-        raise UUIDMismatchError(
-            f"{local.location} belongs to database {local.uuid}, the remote is "
-            f"{current.head.uuid}; nothing was changed. Use another file_path",
-            op="open",
-            key=request.db_key,
-        )
+    """Refuse halves that belong to different databases, unless the local one is about to join.
+
+    Raises:
+        UUIDMismatchError: they do.
+        EncryptionError: see `founding.check_joins`.
+    """
+    if local.uuid == current.head.uuid:
+        return
+    here = LastPlace(local, request.remote, request.db_key).here
+    if request.flag in ("w", "c") and is_founder(local, here):
+        check_joins(local, current.head)
+        return
+    raise UUIDMismatchError(
+        f"{local.location} belongs to database {local.uuid}, the remote is "
+        f"{current.head.uuid}; nothing was changed. Use another file_path",
+        op="open",
+        key=request.db_key,
+    )

@@ -304,6 +304,22 @@ class LocalStoreContract(Contract):
         with pytest.raises(ValueError, match="closed"):
             store.change_mode("read", timeout=5)
 
+    def test_adopting_a_uuid_keeps_everything(self, store: LocalStore) -> None:
+        """The store is another database's half from then on, with all that was in it (promise 10)."""
+        store.set("k", b"v", 1)
+        store.set_metadata(b"[1]", 2)
+        store.write_slot("s", b"slot")
+        store.append_log("l", b"log")
+        for uuid in (UUID_GIVEN, UUID_GIVEN):
+            store.adopt_uuid(uuid)
+            assert store.uuid == UUID_GIVEN
+            assert everything(store) == {"k": LocalValue(1, b"v")}
+            assert store.get_metadata() == (b"[1]", 2)
+            assert store.read_slot("s") == b"slot"
+            assert store.read_log("l") == b"log"
+            store.set("k2", b"v", 2)
+            assert store.delete(["k2"]) == 1
+
     def test_compact(self, store: LocalStore) -> None:
         """Compacting keeps every live key but the evicted ones, and tells how many went."""
         store.set_many((f"k{i}", b"v" * 100, i) for i in range(50))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ebooklet.adapters.probecache import ProbeCache
-from ebooklet.errors import OutcomeUnknown, UUIDMismatchError
+from ebooklet.errors import OutcomeUnknown
 from ebooklet.ports.remote_store import ObjectMeta
 from ebooklet.testing.faulty import StoreFault, StoreRule
 from tests.hostile.worlds import LIFE_FACTOR, Mode, World
@@ -68,12 +68,15 @@ def test_a_lost_answer_and_others_since(tmp_path: Path, n_commits: int, repeated
 def test_the_head_says_how_it_moves(tmp_path: Path, made: Mode, thought: Mode) -> None:
     """FORMAT 10.11: who found out otherwise about the server commits as the head says all the same.
 
-    And who found a database where it was about to create one leaves it alone. Fails without: the
-    mode in the head, taken over by whoever opens or meets it.
+    So does who found a database where it was about to create one. Fails without: the mode in the
+    head, taken over by whoever opens or meets it.
     """
     world = World(tmp_path, made)
+    ProbeCache().put(world.store.endpoint, world.clock, thought, "quoted", "")
     with world.open("early", lock="optimistic") as early:
-        early["k"] = 1
+        assert early.commit_mode == thought
+        early["early"] = 1
+        ProbeCache().put(world.store.endpoint, world.clock, made, "quoted", "")
         with world.open("first", lock="optimistic") as first:
             first["k"] = 2
             assert first.push()
@@ -87,6 +90,8 @@ def test_the_head_says_how_it_moves(tmp_path: Path, made: Mode, thought: Mode) -
             assert [call.conditional for call in written] == [made == "cas"]
             assert late._copy.base is not None
             assert late._copy.base.head.proto.mode == made
-        with pytest.raises(UUIDMismatchError):
-            early.push()
+        assert early.push()
+        assert early.commit_mode == made
+    with world.look() as db:
+        assert dict(db.items()) == {"k": 2, "mine": 1, "early": 1}
     ProbeCache().put(world.store.endpoint, world.clock, made, "quoted", "")

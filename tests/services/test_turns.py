@@ -10,7 +10,7 @@ import pytest
 
 from ebooklet.adapters.locks.lease import LeaseLockService
 from ebooklet.database import EBooklet
-from ebooklet.errors import LockLostError, LockTimeout, UUIDMismatchError
+from ebooklet.errors import LockLostError, LockTimeout
 from ebooklet.services import turns
 from ebooklet.services.fencing import raise_fence
 from ebooklet.services.heads import HeadStore
@@ -250,18 +250,6 @@ def test_the_last_push_is_seen_to_stand(world: World) -> None:
         assert db.push()
         assert db._copy.journal.in_doubt
     assert not db._copy.journal.in_doubt
-
-
-def test_one_of_two_creates(tmp_path: Path) -> None:
-    """The other finds a database that is not its own, and loses nothing of what it holds."""
-    world = World(tmp_path, "lock")
-    with optimistic(world, "a") as a, optimistic(world, "b") as b:
-        a["a"], b["b"] = 1, 2
-        assert a.push()
-        with pytest.raises(UUIDMismatchError):
-            b.push()
-        assert dict(b.items()) == {"b": 2}
-        assert not tickets(world)
 
 
 @pytest.mark.parametrize("held", [False, True])

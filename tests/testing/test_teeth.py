@@ -334,6 +334,12 @@ class LosesLogsWithItsMode(MemoryLocalStore):
         self._logs.clear()
 
 
+class LosesSlotsWithItsUuid(MemoryLocalStore):
+    def adopt_uuid(self, uuid: Any) -> None:
+        super().adopt_uuid(uuid)
+        self._slots.clear()
+
+
 class EvictsNothing(MemoryLocalStore):
     def compact(self, *, evict: Iterable[str] = ()) -> int:
         return super().compact()
@@ -368,6 +374,7 @@ LOCAL: dict[type[MemoryLocalStore], str] = {
     ClearsTooMuch: "test_clear",
     OverwritesLogs: "test_logs",
     LosesLogsWithItsMode: "test_changing_the_mode_keeps_everything",
+    LosesSlotsWithItsUuid: "test_adopting_a_uuid_keeps_everything",
     EvictsNothing: "test_compact",
     WorksOnAfterItsEnd: "test_closing_twice",
     OneUuidForAll: "test_makes_up_uuids",

@@ -47,7 +47,7 @@ class MemoryLocalStore:
 
     @property
     def uuid(self) -> UUID:
-        """The uuid given, or made up, at the start."""
+        """The uuid given last, or made up at the start."""
         return self._uuid
 
     @property
@@ -210,6 +210,11 @@ class MemoryLocalStore:
         """See the port; nobody has to be waited for."""
         self._open()
         self._writable = mode == "write"
+
+    def adopt_uuid(self, uuid: UUID) -> None:
+        """Have another uuid from here on."""
+        self._open()
+        self._uuid = uuid
 
     def sync(self) -> None:
         """Nothing to do."""

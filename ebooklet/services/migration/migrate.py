@@ -12,6 +12,7 @@ from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.attempts import PushResult
 from ebooklet.services.claiming import read_remote
 from ebooklet.services.closing import close_copy
+from ebooklet.services.founding import make_founder
 from ebooklet.services.localhalf import LocalPlan
 from ebooklet.services.migration.gathering import Wishes, gather
 from ebooklet.services.migration.olddatabase import OldDatabase
@@ -122,6 +123,7 @@ def _begin(request: Request, source: str) -> tuple[WorkingCopy, Findings | None]
     try:
         if copy.base is None:
             copy.local.write_slot(SLOT, encode_slot(source, None))
+            make_founder(copy.local, None)  # to join nobody: that would add to what others made
             return copy, None
         _check_landed(copy, landed=landed)
     except BaseException:

@@ -23,7 +23,7 @@ import pytest
 from ebooklet.adapters.local.booklet import BookletLocalStore, open_store
 from ebooklet.ports.local_store import LocalValue
 from ebooklet.testing.children import in_child
-from ebooklet.testing.local_store_contract import everything
+from ebooklet.testing.local_store_contract import UUID_GIVEN, everything
 from tests.adapters.local.conftest import CLOCK
 
 POINTS: Final = int(os.environ.get("EBK_POINTS", "14"))  # kills of each operation
@@ -68,6 +68,10 @@ def _compacts(store: BookletLocalStore) -> None:
     store.compact(evict=["k0", "k1"])
 
 
+def _adopts(store: BookletLocalStore) -> None:
+    store.adopt_uuid(UUID_GIVEN)
+
+
 def _clears(store: BookletLocalStore) -> None:
     store.clear()
     store.set("new0", b"x" * 90, 1)
@@ -96,6 +100,7 @@ OPERATIONS: Final = {
     "deletes": Operation(_deletes, {}, frozenset(f"k{i}" for i in range(10))),
     "grows": Operation(_grows, NEW),
     "compacts": Operation(_compacts, {}, frozenset(["k0", "k1"])),
+    "adopts": Operation(_adopts, {}),
     "clears": Operation(_clears, NEW, frozenset(BASE)),
     "syncs": Operation(_syncs, CHANGED),
     "notes": Operation(_notes, {}),

@@ -238,7 +238,12 @@ class Session:
         self.soiled = False
 
     def rebuild(
-        self, *, n_buckets: int = 0, skip: Collection[str] = (), clear: bool = False
+        self,
+        *,
+        n_buckets: int = 0,
+        skip: Collection[str] = (),
+        clear: bool = False,
+        uuid: UUID | None = None,
     ) -> int:
         """Write the file anew and put it in the place of the old one.
 
@@ -246,6 +251,7 @@ class Session:
             n_buckets: new size of the index; 0 keeps it.
             skip: keys to leave out.
             clear: leave all keys out.
+            uuid: a new one; None keeps it.
 
         Returns:
             Number of keys left out because of `skip`.
@@ -256,9 +262,10 @@ class Session:
         old.file.sync()
         header = self.header()
         buckets = n_buckets or header.n_buckets
+        raw = edited_header(header.raw, n_buckets=buckets, uuid=uuid)
         self.soil()
         left_out = 0
-        with Replacement(self.sidecar.folder, header.raw, buckets, self._buffer_size) as new:
+        with Replacement(self.sidecar.folder, raw, buckets, self._buffer_size) as new:
             if not clear:
                 left_out = new.copy(old.fd, live_blocks(old.fd, header), skip)
             new.copy_reserved(old)
@@ -266,6 +273,18 @@ class Session:
         self.rebuilds += 1
         old.close()
         return left_out
+
+    def adopt_uuid(self, uuid: UUID) -> None:
+        """Write the file anew with another uuid, and mark it as of that one.
+
+        A folder whose mark names another uuid than the file is taken for a stranger's and emptied,
+        so the mark names none while the file is being replaced.
+        """
+        self.soil()
+        self.sidecar.disown()
+        self.rebuild(uuid=uuid)
+        self.uuid = uuid
+        self.seal(self._carried)
 
     def header(self) -> Header:
         """The header as it is in the open file."""

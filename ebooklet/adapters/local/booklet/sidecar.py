@@ -143,6 +143,10 @@ class Sidecar:
             if not (self.folder / _UNFINISHED).exists():
                 replace_file(self.folder / _UNFINISHED, b"", self.folder)
 
+    def disown(self) -> None:
+        """After `begin`, have the unfinished mark say nothing of the file, nor whose it is."""
+        replace_file(self.folder / _UNFINISHED, b"", self.folder)
+
     def finish(self, mark: Mark) -> None:
         """Note that the file is in order."""
         replace_file(self.folder / _MARK, mark.encode(), self.folder)

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
+from uuid import UUID
 
 import orjson
 
@@ -142,6 +143,12 @@ class BookletLocalStore(SharedFile):
                 self._session.rebuild(skip=skip)
                 self._adopt()
         return gone + dead[0]
+
+    def adopt_uuid(self, uuid: UUID) -> None:
+        """Have another uuid in the header; the file is written anew, and in one step."""
+        with self._writing():
+            self._session.adopt_uuid(uuid)
+            self._adopt()
 
     # Metadata, slots, logs, nodes.
 

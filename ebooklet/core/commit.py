@@ -4,9 +4,10 @@ A record is a CBOR map with integer keys, addressed by the hash of its bytes:
 
     0 seq | 1 parents | 2 ms | 3 author | 4 message | 5 root node ref or null | 6 key count |
     7 value bytes | 8 segs [[sid, length, live, kind]] | 9 fingerprint | 10 op | 11 write_id |
-    12 notes | 13 [key id]
+    12 notes | 13 [key id] | 14 branch
 
-The last two stand in encrypted databases only, where 3 and 4 are empty (`core.notes`).
+12 and 13 stand in encrypted databases only, where 3 and 4 are empty (`core.notes`). 14 stands in
+commits of other branches than the default one (decision 0045).
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ MAX_OP_BYTES: Final = 32
 MAX_SEGMENTS: Final = 8192
 MAX_COMMIT_BYTES: Final = 256 * 1024
 MAX_NOTES_BYTES: Final = 8192
-_KNOWN: Final = frozenset(range(14))
-_OPTIONAL: Final = frozenset((12, 13))
+MAX_BRANCH_BYTES: Final = 1024
+_KNOWN: Final = frozenset(range(15))
+_OPTIONAL: Final = frozenset((12, 13, 14))
 
 
 class SegmentRow(NamedTuple):
@@ -75,6 +77,7 @@ class Commit:
     write_id: bytes  # 16 bytes
     notes: bytes | None = None  # author and message, sealed
     key_ids: tuple[str, ...] = ()  # of all keys that blocks of the snapshot may lie under, sorted
+    branch: str = ""  # that it was made for; "" for the default one
     unknown: Mapping[int, bytes] = field(default_factory=dict)  # fields of newer versions
 
 
@@ -93,6 +96,7 @@ def encode_commit(commit: Commit) -> bytes:
         ("author", commit.author, MAX_AUTHOR_BYTES),
         ("message", commit.message, MAX_MESSAGE_BYTES),
         ("op", commit.op, MAX_OP_BYTES),
+        ("branch", commit.branch, MAX_BRANCH_BYTES),
     ):
         if len(value.encode()) > limit:
             raise ValueError(f"the {name} of a commit may have {limit} bytes of UTF-8; shorten it")
@@ -118,6 +122,8 @@ def encode_commit(commit: Commit) -> bytes:
         fields[12] = commit.notes
     if commit.key_ids:
         fields[13] = list(commit.key_ids)
+    if commit.branch:
+        fields[14] = commit.branch
     return cbor.encode(cbor.join_unknown(fields, commit.unknown))
 
 
@@ -161,8 +167,11 @@ def _commit(fields: dict[int, object]) -> Commit:
             cbor.text(item, "a key id", MAX_KEY_ID_BYTES)
             for item in cbor.rows(fields.get(13, []), "key ids", MAX_KEY_IDS)
         ),
+        branch=cbor.text(fields[14], "branch", MAX_BRANCH_BYTES) if 14 in fields else "",
         unknown=cbor.split_unknown(fields, _KNOWN),
     )
+    if 14 in fields and not commit.branch:
+        raise Malformed("its branch has no name")
     if (commit.count if commit.root is None else commit.count - commit.root.count) != 0:
         raise Malformed("its key count differs from its root's")
     if len({seg.sid for seg in commit.segs}) != len(commit.segs):

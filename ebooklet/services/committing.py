@@ -114,6 +114,7 @@ def compose_head(attempt: Attempt) -> Head:
         fingerprint=fingerprint(copy.params, root),
         op=attempt.op,
         write_id=attempt.write_id,
+        branch="" if moves_default else branch,
     )
     commit, commit_ref = _lay_commit(commit, attempt)
     now_ms = commit.ms

@@ -87,6 +87,7 @@ def commits(draw: st.DrawFn) -> Commit:
         write_id=draw(ids(16)),
         notes=draw(st.none() | st.binary(max_size=40)),
         key_ids=tuple(draw(st.lists(texts(64), max_size=2))),
+        branch=draw(texts(100)),
         unknown=draw(unknown_fields),
     )
 

@@ -205,6 +205,41 @@ def test_commits_beside_the_line_become_branches(place: Place) -> None:
 
 
 @memory
+def test_branches_come_back_by_name(place: Place) -> None:
+    """The newest commit of all is another branch's: each is where it was, with its history.
+
+    A second rescue finds the same; a branch that had no commit of its own is not known.
+
+    Fails without: the branch in commit records; the rows of side branches in the history.
+    """
+    states = fill(place, 2)
+    with place.open("db", None, "w") as db:
+        db.branch("wet")
+        db.branch("bare")
+        db.branch("dry")
+    for name in ("wet", "dry", "wet"):
+        with place.open("db", None, "w", branch=name) as db:
+            db[name] = db.get(name, 0) + 1
+            db.push()
+    before = head_of(place)
+    for _ in range(2):
+        put(place, {"db": None})
+        report = rescued(place)
+        assert report.ok
+        head = head_of(place)
+        assert head.branches.keys() == {"main", "wet", "dry"}
+        for name in ("wet", "dry"):
+            assert head.branches[name].commit == before.branches[name].commit
+            assert any(repr(name) in what for what in report.repaired)
+        assert content(place) == states[-1]
+        with place.open("db", None, "w", branch="wet") as db:
+            assert dict(db.items()) == states[-1] | {"wet": 2}
+            assert [info.seq for info in db.log()] == [8, 6, 2, 1]
+            assert db.gc(grace=timedelta(0))
+    assert check(place, check_objects=True).ok
+
+
+@memory
 def test_rescued_twice(place: Place) -> None:
     """The second rescue finds the first in the segments, and goes on above it."""
     *_, expected = fill(place)

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
-from ebooklet.core.advance import DEFAULT_KEEP, LiveBytes, first_head
+from ebooklet.core.advance import LiveBytes, first_head
 from ebooklet.core.commit import Commit
-from ebooklet.core.descent import Descent, FoundCommit, ancestors, descent, loose_ends
+from ebooklet.core.descent import FoundCommit
 from ebooklet.core.head import (
     MAX_HEAD_BYTES,
     Branch,
@@ -27,10 +27,10 @@ from ebooklet.core.head import (
     Head,
     PendingBatch,
     Proto,
-    Recent,
     encode_head,
 )
 from ebooklet.core.headfields import MAX_DICTIONARIES
+from ebooklet.core.lines import lines_of
 from ebooklet.core.names import (
     alternate_key,
     check_db_key,
@@ -64,7 +64,7 @@ _ABOVE: Final = 1 << 20  # head writes since the newest record that nothing tell
 _MAX_BRANCHES: Final = 32
 _MAX_NAMED: Final = 8
 _UNKNOWN: Final = (
-    "tags, and the names of branches other than the default one, which is called main now",
+    "tags, and branches without a commit of their own; branches that had been deleted may be back",
     "the user's metadata: set them again",
     "how long commits are to be kept, which is the default now, and what was in the trash",
 )
@@ -211,7 +211,11 @@ class _Rescue:
         return mine
 
     def _tip(self, mine: dict[bytes, FoundCommit]) -> FoundCommit | None:
-        for each in sorted(mine.values(), key=lambda one: one.age, reverse=True):
+        """The newest of the default branch that is whole; where there is none, of all."""
+        newest = sorted(
+            mine.values(), key=lambda one: (not one.commit.branch, one.age), reverse=True
+        )
+        for each in newest:
             if self._whole.of(each):
                 return each
             if len(self._not_known) < _MAX_NAMED + len(self._records.unreadable):
@@ -237,28 +241,24 @@ class _Rescue:
 
     def _write(self, tip: FoundCommit, mine: dict[bytes, FoundCommit]) -> list[str]:
         place = self._place
-        line = descent(tip, mine, self._whole.may_stay)
-        others = [each for each in mine.values() if self._whole.may_stay(each)]
+        lines = lines_of(tip, mine, self._whole.may_stay, limit=_MAX_BRANCHES)
         self._not_known += (
             f"commit {each.commit.seq} ({number.hex()[:12]}), which is whole and does not list all "
             "that it uses: it is not retained"
             for number, each in mine.items()
             if self._whole.of(each) and not self._whole.lists_all(each)
         )
-        ends = loose_ends(others, mine, ancestors(tip, mine))
-        branches = {f"rescued-{end.ref.id.hex()[:12]}": end for end in ends[:_MAX_BRANCHES]}
-        if len(ends) > _MAX_BRANCHES:
+        if lines.n_branches > len(lines.branches):
             self._not_known.append(
-                f"which of {len(ends)} commits that nothing descends from were branches: the "
-                f"newest {_MAX_BRANCHES} are"
+                f"which of {lines.n_branches} lines of commits were branches: "
+                f"{len(lines.branches)} of them are"
             )
         seq = max(each.commit.seq for each in mine.values()) + _ABOVE
         tally = self._tally(tip)
         commit = self._commit(tip, seq, tally)
-        before = self._before(tip, commit, branches, tally)
-        rows = self._rows(line)
-        head = record(place, before, commit, rows, PLAIN, self._lease)
-        oldest_seq = line.oldest_seq if self._whole.lists_all(tip) else commit.seq
+        before = self._before(tip, commit, lines.branches, tally)
+        head = record(place, before, commit, lines.rows, PLAIN, self._lease)
+        oldest_seq = lines.main.oldest_seq if self._whole.lists_all(tip) else commit.seq
         main = replace(head.branch, oldest_seq=oldest_seq)
         head = replace(head, branches={**head.branches, head.default_branch: main})
         head = self._with_leftovers(head)
@@ -268,15 +268,15 @@ class _Rescue:
             place.heads().replace_damaged(head, data, self._lease)
         else:
             place.heads().commit(head, data, None, self._lease)
-        n_kept = sum(each.commit.seq >= oldest_seq for each in line.commits)
+        n_kept = sum(each.commit.seq >= oldest_seq for each in lines.main.commits)
         return [
             (
                 f"a head was made that goes on from commit {tip.commit.seq} ({tip.ref.id.hex()[:12]}), "
-                f"the newest that is whole; {n_kept} commits of its history are retained"
+                f"the newest that is whole of its branch; {n_kept} commits of its history are retained"
             ),
             *(
-                f"commit {end.commit.seq}, which it does not descend from, is kept as branch {name!r}"
-                for name, end in branches.items()
+                f"branch {name!r} is at commit {branch.commit.seq} ({branch.commit.id.hex()[:12]})"
+                for name, branch in lines.branches.items()
             ),
             *kept,
         ]
@@ -302,13 +302,14 @@ class _Rescue:
             segs=table_of(self._place, self._found, tip.commit.segs, tally),
             op="rescue",
             write_id=self._place.clock.token_bytes(16),
+            branch="",
         )
 
     def _before(
         self,
         tip: FoundCommit,
         commit: Commit,
-        branches: dict[str, FoundCommit],
+        branches: dict[str, Branch],
         tally: LiveBytes,
     ) -> Head:
         """The head, but for the commit that it is to name."""
@@ -326,10 +327,7 @@ class _Rescue:
         return replace(
             head,
             version=self._described.version,
-            branches={
-                name: Branch(end.ref, end.commit.seq, DEFAULT_KEEP.n, DEFAULT_KEEP.ms)
-                for name, end in branches.items()
-            },
+            branches=branches,
             gc=Gc(epoch=commit.seq, floor=now_ms),
             origins=_origins(self._records, tip, tally),
             dictionaries=tuple(self._dictionaries(tip.uuid)[-MAX_DICTIONARIES:]),
@@ -337,13 +335,6 @@ class _Rescue:
 
     def _dictionaries(self, uuid: bytes) -> list[DictionaryRef]:
         return [row for owner, row in self._records.dictionaries if owner == uuid]
-
-    def _rows(self, line: Descent) -> list[Recent]:
-        """The history, oldest first."""
-        return [
-            Recent(each.commit.write_id, each.commit.seq, each.commit.ms, "main", each.ref)
-            for each in reversed(line.commits)
-        ]
 
     def _with_leftovers(self, head: Head) -> Head:
         """Have what the head does not need wait for its grace, as what a collection drops does.

@@ -254,7 +254,18 @@ class ReplaceConflict(EBookletError):
 
 
 class LockTimeout(EBookletError, TimeoutError):
-    """Another holder kept the lock for the whole wait; the message names it."""
+    """Another holder kept the lock for the whole wait; the message names it.
+
+    Args:
+        message: who holds it, and what to do.
+        holder: who does, in words; "" where that is not known.
+    """
+
+    def __init__(
+        self, message: str, *, holder: str = "", op: str | None = None, key: str | None = None
+    ) -> None:
+        super().__init__(message, op=op, key=key)
+        self.holder = holder
 
 
 class LockLostError(EBookletError):

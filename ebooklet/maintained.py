@@ -36,8 +36,9 @@ class MaintainedCopy(VersionedCopy[V], Generic[V]):
 
         Args:
             dry_run: change nothing, and say what would be done.
-            grace: how long what is let go stays. Zero deletes it at once: for when no one else
-                reads or writes the database.
+            grace: how long what is let go stays, and what is in the trash. Zero deletes it at once:
+                for when no one else reads or writes the database. Servers tell their time in whole
+                seconds, so that what is newer than that may wait for the next collection.
 
         Returns:
             What was done. It is false, and says why, if not all is certain enough to be deleted, or

@@ -145,6 +145,7 @@ def lock_timeout(name: str, info: LockInfo | None, waited_s: float) -> LockTimeo
     return LockTimeout(
         f"locked by {holder}; gave up after {waited_s:.1f} s. Close the database there, raise "
         "lock_timeout, or, if that process is dead, open with force_lock=True",
+        holder=holder,
         op="lock",
         key=name,
     )

@@ -7,16 +7,32 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from ebooklet.adapters.encryption.keyfile import KeyFile
 from ebooklet.bootstrap.checking import fsck as check
-from ebooklet.errors import EBookletError
+from ebooklet.cli.wording import in_options
+from ebooklet.errors import EBookletError, LockTimeout
 from ebooklet.services.fsck.report import FsckReport
 
 __all__ = ["Exit", "fsck"]
+
+# Of parameters of `ebooklet.fsck`, and of what is called otherwise here.
+_OPTIONS: Final = {
+    "check_objects": "--check-objects",
+    "delete_orphans": "--delete-orphans",
+    "encryption": "--key-file",
+    "lock": "--lock",
+    "lock_timeout": "--lock-timeout",
+    "min_age": "--min-age",
+    "remote_conn_group": "--group",
+    "repair": "--repair",
+    "rescue": "--rescue",
+    "uuid": "--uuid",
+    "value_serializer": "--value-serializer",
+}
 
 
 class Exit(IntEnum):
@@ -86,17 +102,17 @@ def fsck(
             encryption=None if key_file is None else KeyFile(key_file),
         )
     except EBookletError as exc:
-        typer.echo(f"ebooklet: {exc}", err=True)
+        typer.echo(f"ebooklet: {_said(exc)}", err=True)
         raise typer.Exit(Exit.UNKNOWN) from exc
     except (ValueError, TypeError) as exc:
-        raise typer.BadParameter(str(exc)) from exc
+        raise typer.BadParameter(in_options(str(exc), _OPTIONS)) from exc
     status = exit_of(report)
     if as_json:
         answer = {**asdict(report), "ok": report.ok, "exit": int(status)}
         typer.echo(json.dumps(answer, indent=2))
     else:
         for line in _told(report):
-            typer.echo(line)
+            typer.echo(in_options(line, _OPTIONS))
     raise typer.Exit(status)
 
 
@@ -107,6 +123,16 @@ def exit_of(report: FsckReport) -> Exit:
     if not report.ok:
         return Exit.PROBLEMS
     return Exit.REPAIRED if report.repaired else Exit.SOUND
+
+
+def _said(error: EBookletError) -> str:
+    """An error, with the ways out that this command has."""
+    if isinstance(error, LockTimeout) and error.holder:
+        return (
+            f"the database is locked by {error.holder}. Close it there, or raise --lock-timeout: the "
+            "lock of a process that died is free within two minutes"
+        )
+    return in_options(str(error), _OPTIONS)
 
 
 def _told(report: FsckReport) -> Iterator[str]:

@@ -68,7 +68,7 @@ class Keyring:
         if not head.encrypted:
             if self.wanted:
                 raise EncryptionError(
-                    "this database is not encrypted, and a key was given: leave encryption out, or "
+                    "this database is not encrypted, and a key was given: leave encryption= out, or "
                     "choose another place to create an encrypted one",
                     op="open",
                 )

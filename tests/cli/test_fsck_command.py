@@ -69,7 +69,9 @@ def test_a_mistake_in_the_command(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["fsck"]).exit_code == 2
     done = fsck(tmp_path, "--rescue")
     assert done.exit_code == 2
-    assert "value_serializer" in done.stderr
+    assert "--value-serializer" in done.stderr
+    assert "--group" in done.stderr
+    assert "value_serializer" not in done.stderr
 
 
 def test_what_cannot_be_looked_at(tmp_path: Path) -> None:
@@ -87,6 +89,24 @@ def test_what_cannot_be_looked_at(tmp_path: Path) -> None:
     done = fsck(tmp_path)
     assert done.exit_code == 1  # segments without a head
     assert "there is no head" in done.stdout
+
+
+def test_its_own_ways_out(tmp_path: Path) -> None:
+    """Errors and reports name options of this command, and not what a program would pass."""
+    fill(tmp_path)
+    url = f"file://{tmp_path}/db"
+    with ebooklet.open(url, flag="w"):
+        done = fsck(tmp_path, "--repair", "--lock-timeout", "0")
+    assert done.exit_code == 4
+    assert "locked by process" in done.stderr
+    assert "--lock-timeout" in done.stderr
+    assert "force_lock" not in done.stderr
+    keys = tmp_path / "keys.json"
+    ebooklet.KeyFile.generate(keys)
+    done = fsck(tmp_path, "--repair", "--key-file", str(keys))
+    assert (done.exit_code, "leave --key-file out" in done.stderr) == (4, True)
+    (tmp_path / "db").unlink()
+    assert "--rescue looks for commits" in fsck(tmp_path, "--repair").stdout
 
 
 def test_as_a_process() -> None:

@@ -1,5 +1,6 @@
 # Everything a contributor runs. On a fresh machine Python >= 3.11 and make are enough: the first
-# target creates .venv, later ones reuse it until pyproject.toml or constraints.txt change.
+# target creates .venv, later ones reuse it until pyproject.toml or constraints.txt change. Each
+# package compiles when it is imported: to compile them all takes two fifths of the time of pip.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -15,7 +16,6 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.NOTPARALLEL:
 .PHONY: help test large torture fuzz servers demo lint types format bench year clean
 
 help:
@@ -41,7 +41,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  $(PYTHON) -m venv --clear $(VENV) || { \
 	  echo "make: could not create $(VENV); on Debian and Ubuntu install the package python3-venv" >&2; exit 1; }
-	@$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	@$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]' --constraint constraints.txt
 	@touch $@
 
 # The existing EBooklet, whose databases the tests migrate, in an environment of its own.
@@ -50,7 +50,8 @@ $(PEER): $(READY) ebooklet/testing/peer.py
 	@$(BIN)/python -m ebooklet.testing.peer $(@D)
 	@touch $@
 
-test: lint types $(PEER)
+test: $(READY)
+	@$(MAKE) --no-print-directory -j 3 lint types $(PEER)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 large: $(READY)

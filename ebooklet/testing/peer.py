@@ -32,7 +32,8 @@ def peer_python(folder: Path) -> Path:
     wanted = "\n".join((PEER, *_WITH))
     if not ready.exists() or ready.read_text() != wanted:
         venv.create(folder, clear=True, with_pip=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        quietly = ["--quiet", "--no-compile", "--disable-pip-version-check"]
+        pip = [str(python), "-m", "pip", "install", *quietly]
         subprocess.run([*pip, PEER, *_WITH], check=True)  # noqa: S603 - fixed requirements
         ready.write_text(wanted)
     return python

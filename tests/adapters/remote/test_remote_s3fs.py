@@ -34,6 +34,7 @@ class TestOnMinistack(S3fsContract):
 
 class TestOnRclone(S3fsContract):
     server_name = "rclone"
+    representative = False
 
 
 class TestOnJuiceFS(S3fsContract):

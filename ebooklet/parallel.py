@@ -12,8 +12,8 @@ from ebooklet.ports.serializer import Serializer
 from ebooklet.services.attempts import PushResult
 from ebooklet.services.merging import MergeResult, merge_branch
 from ebooklet.services.policy import ConflictPolicy
+from ebooklet.services.staging.commit import commit_staged
 from ebooklet.services.staging.forking import fork
-from ebooklet.services.staging.merge import merge_staged
 from ebooklet.services.staging.result import Staged
 from ebooklet.services.staging.writer import OpenWriterPlace, StagedWriter
 from ebooklet.services.workers import map_items
@@ -212,4 +212,4 @@ class ParallelCopy(MappedCopy[V], Generic[V]):
         if names:
             return merge_branch(self._copy, names[0], message=message or "", conflict=conflict)
         staged = [each for each in sources if isinstance(each, Staged)]
-        return merge_staged(self._copy, staged, message=message or "", conflict=conflict)
+        return commit_staged(self._copy, staged, message=message or "", conflict=conflict)

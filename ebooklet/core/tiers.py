@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 TIER_ROWS: Final = 8  # a tier with more is crowded
-EXTRA_BYTES: Final = 4 * 1024 * 1024  # that a commit may add by merging
+EXTRA_BYTES: Final = 4 * 1024 * 1024  # that a commit may add by minor compaction
 _LOWEST_TIER: Final = 4  # everything below 32 KiB is one
 _ENTRY_BYTES: Final = 24  # of the index, on average
 _FULL_TABLE: Final = 192  # rows, from which on a large index is read too
@@ -44,7 +44,7 @@ def tier(n_bytes: int) -> int:
 
 
 def crowded(rows: Iterable[SegmentRow], *, max_bytes: int) -> list[bytes]:
-    """The segments to merge: those of crowded tiers, the cheapest first.
+    """The segments to compact: those of crowded tiers, the cheapest first.
 
     Args:
         rows: of a snapshot's table.
@@ -106,7 +106,7 @@ def is_bloated(rows: Iterable[SegmentRow]) -> bool:
 
 
 def worth_reading(rows: Sequence[SegmentRow], n_keys: int) -> bool:
-    """Whether to look through the whole index for what lies in the segments to merge.
+    """Whether to look through the whole index for what lies in the segments to compact.
 
     Nothing else tells where the live values of a segment are named. A large index is read only
     where the table is about to be full, so that many commits share the cost.

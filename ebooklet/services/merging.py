@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 from ebooklet.core import merge
 from ebooklet.core.commit import Commit
@@ -49,6 +50,11 @@ class MergeResult(PushResult):
 
     fast_forward: bool = False
 
+    @classmethod
+    def of(cls, done: PushResult) -> Self:
+        """What was done, by a commit or by none."""
+        return cls(**{each.name: getattr(done, each.name) for each in fields(done)})
+
     # A class made anew for its slots is not the one that the inherited method refers to.
     def __bool__(self) -> bool:
         return self.updated and not self.failures
@@ -83,11 +89,7 @@ def merge_branch(
         result = _moved_forward(copy, name)
         if result is None:
             policy = conflict or copy.settings.conflict
-            done = carry_out(copy, lambda: _Merge(copy, name, message, policy))
-            result = MergeResult(
-                *(done.updated, done.failures, done.seq, done.commit),
-                *(done.n_set, done.n_deleted, done.bytes_up),
-            )
+            result = MergeResult.of(carry_out(copy, lambda: _Merge(copy, name, message, policy)))
     return told_hooks(copy, result, failures)
 
 
@@ -107,13 +109,13 @@ def _moved_forward(copy: WorkingCopy, name: str) -> MergeResult | None:
         if nearest is None or nearest.id != current.ref.id or not relation.whole:
             return None
         ref = line.commit
-        found.append(MergeResult(True, {}, ref.seq, ref.id.hex(), fast_forward=True))
+        found.append(MergeResult(updated=True, seq=ref.seq, commit=ref.id.hex(), fast_forward=True))
         copy.heads.know(ref, record)
         moved = replace(current.line, commit=ref)
-        fields: dict[str, object] = {"branches": {**current.head.branches, current.branch: moved}}
+        changed: dict[str, object] = {"branches": {**current.head.branches, current.branch: moved}}
         if current.other is None:
-            fields |= {"tip": record, "tip_root": None}
-        return fields
+            changed |= {"tip": record, "tip_root": None}
+        return changed
 
     amend(copy, "merge", amendment)
     return found[0] if found else None

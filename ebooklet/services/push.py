@@ -14,7 +14,7 @@ from ebooklet.ports.hooks import HookFailure
 from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
 from ebooklet.services.hooking import asked_before_push, check_reentry, telling_evictions
 from ebooklet.services.maintenance.compaction import compact_after_push
-from ebooklet.services.maintenance.merging import build_merging
+from ebooklet.services.maintenance.minor import build_compacting
 from ebooklet.services.policy import ConflictPolicy, check_policy
 from ebooklet.services.settling import settle_conflicts
 from ebooklet.services.snapshot import Snapshot
@@ -149,7 +149,7 @@ class Push(Write):
             if first is None and not (metadata or replacing or self.force or base is None):
                 return Outcome(draft.covered, PushResult(updated=False, failures=failures), None)
             edits = chain(() if first is None else (first,), edits)
-            root = build_merging(
+            root = build_compacting(
                 copy, draft, edits, None if copy.view_root is None else base, uploader
             )
             head = self._next_head(base, draft, root, uploader, replacing=replacing)

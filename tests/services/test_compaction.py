@@ -26,7 +26,7 @@ from ebooklet.services.place import place_of
 from ebooklet.testing.clock import ManualClock
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 from tests.services.test_collecting import collected, head_of, segments, whole, writer
-from tests.services.test_merging import counted_live
+from tests.services.test_minor_compaction import counted_live
 
 
 @pytest.fixture

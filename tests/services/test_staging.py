@@ -39,7 +39,7 @@ from ebooklet.plugins.hooks import Conflict, hookimpl
 from ebooklet.serializers.json import JSON
 from ebooklet.services.fsck.sweeping import sweep
 from ebooklet.services.place import RemotePlace
-from ebooklet.services.staging import merge as merging
+from ebooklet.services.staging import commit as committing
 from ebooklet.services.staging import tables
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 from tests.services.conftest import Opener, store_of
@@ -212,8 +212,8 @@ def test_many_small_segments_become_few(
     db: EBooklet[Any], opener: Opener, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many tasks there were, the head stays small; large segments stay where they are."""
-    monkeypatch.setattr(merging, "_FEW_ROWS", 3)
-    monkeypatch.setattr(merging, "_LARGE_SEGMENT", 50_000)
+    monkeypatch.setattr(committing, "_FEW_ROWS", 3)
+    monkeypatch.setattr(committing, "_LARGE_SEGMENT", 50_000)
     writer = db.fork()
     results = [stage(writer, {f"k{n:02}": str(n) + LONG}) for n in range(40)]
     large = [stage(writer, {f"large{n}": str(n) + "y" * 60_000}) for n in range(4)]
@@ -227,7 +227,7 @@ def test_merges_alone_do_not_make_a_long_table(
     db: EBooklet[Any], opener: Opener, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A database that is only ever merged into lays its small segments together, as pushes do."""
-    monkeypatch.setattr(merging, "_FEW_ROWS", 12)
+    monkeypatch.setattr(committing, "_FEW_ROWS", 12)
     for round_ in range(6):
         writer = db.fork()
         assert db.merge(*(stage(writer, {f"{round_}/{n}": LONG + str(n)}) for n in range(10)))

@@ -1,4 +1,4 @@
-"""Merging of small segments at commit: the table stays short, and nothing else changes."""
+"""Minor compaction, of small segments at commit: the table stays short, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ebooklet.core.refs import BlockRef
 from ebooklet.database import EBooklet
 from ebooklet.errors import RemoteIntegrityError
 from ebooklet.services.fsck.examining import examine
-from ebooklet.services.maintenance import merging
+from ebooklet.services.maintenance import minor
 from ebooklet.services.place import place_of
 from tests.services.conftest import Opener, store_of
 
@@ -45,7 +45,7 @@ def churn(db: EBooklet[Any], n_commits: int, seed: int = 1) -> tuple[dict[str, s
 
 def test_the_table_stays_short(opener: Opener, url: str) -> None:
     """After many small commits few segments are needed, the live counters tell the truth, and the
-    tree is the one that the same content gives anywhere. Fails without: the merging."""
+    tree is the one that the same content gives anywhere. Fails without: minor compaction."""
     with opener(None) as db:
         db.update({f"k{n:04}": "x" * 100 for n in range(900)})
         db.push()
@@ -88,9 +88,9 @@ def counted_live(db: EBooklet[Any]) -> dict[bytes, int]:
     return live
 
 
-def test_without_merging_it_grows(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test above watches something: without merging the table grows with the commits."""
-    monkeypatch.setattr(merging, "prepare_merging", lambda *_: None)
+def test_without_minor_compaction_it_grows(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above watches something: without it the table grows with the commits."""
+    monkeypatch.setattr(minor, "plan_minor", lambda *_: None)
     with opener(None) as db:
         db.update({f"k{n:04}": "x" * 100 for n in range(900)})
         db.push()
@@ -98,7 +98,7 @@ def test_without_merging_it_grows(opener: Opener, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_damaged_segment_is_left_alone(opener: Opener, url: str) -> None:
-    """What cannot be read is not merged, and pushes go on all the same."""
+    """What cannot be read is not compacted, and pushes go on all the same."""
     with opener(None) as db:
         db.update({f"k{n:04}": "x" * 100 for n in range(900)})
         db.push()

@@ -1,7 +1,8 @@
-"""Merging: a commit lays small segments down anew in its own, so that they stay few (FORMAT §4).
+"""Minor compaction: a commit lays small segments down anew in its own, so that they stay few.
 
-Tables of segments and histories of a million small commits would otherwise grow without end. A
-commit that meets a segment it cannot read leaves it where it is: merging is never needed to push.
+Tables of segments and histories of a million small commits would otherwise grow without end (FORMAT
+§4). A commit that meets a segment it cannot read leaves it where it is: none of this is needed to
+push. Compaction of whole segments for the sake of garbage is a commit of its own (`compaction`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _FEWEST: Final = 2  # fewer segments make no difference
 
 
 @dataclass(frozen=True, slots=True)
-class Merging:
+class MinorCompaction:
     """What a commit lays down beside its own changes: the segments to leave, and their values."""
 
     leave: Leave
@@ -45,8 +46,8 @@ class Merging:
                 yield entry.key, entry._replace(place=place)
 
 
-def prepare_merging(copy: WorkingCopy, base: Snapshot | None) -> Merging | None:
-    """Choose and fetch what the next commit on `base` merges; None for nothing."""
+def plan_minor(copy: WorkingCopy, base: Snapshot | None) -> MinorCompaction | None:
+    """Choose and fetch what the next commit on `base` compacts; None for nothing."""
     if base is None or not worth_reading(base.commit.segs, base.count):
         return None
     sids = crowded(base.commit.segs, max_bytes=EXTRA_BYTES)
@@ -62,20 +63,20 @@ def prepare_merging(copy: WorkingCopy, base: Snapshot | None) -> Merging | None:
                 raise found
             values[entry.key] = found
     except EBookletError as exc:
-        logger.warning("small segments were not merged: %s", exc)
+        logger.warning("small segments were not compacted: %s", exc)
         return None
-    return Merging(leave, values)
+    return MinorCompaction(leave, values)
 
 
-def build_merging(
+def build_compacting(
     copy: WorkingCopy,
     draft: Draft,
     edits: Iterable[Edit],
     base: Snapshot | None,
     uploader: SegmentUploader,
 ) -> NodeRef | None:
-    """Build the index of the next commit on `base`, laying down beside it what it merges."""
-    merging = prepare_merging(copy, base)
-    if merging is None:
+    """Build the index of the next commit on `base`, laying down beside it what it compacts."""
+    minor = plan_minor(copy, base)
+    if minor is None:
         return draft.build(edits)
-    return draft.build(with_moves(edits, merging.edits(copy, uploader)), merging.leave)
+    return draft.build(with_moves(edits, minor.edits(copy, uploader)), minor.leave)

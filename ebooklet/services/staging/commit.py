@@ -1,4 +1,7 @@
-"""Merging: what writers anywhere have staged becomes one commit (decision 0038)."""
+"""Committing what is staged: what writers anywhere have laid down becomes one commit (decision 0038).
+
+Users call it `merge`, as it takes in what came about beside the database.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ from ebooklet.services.draft import Edit
 from ebooklet.services.explaining import explaining
 from ebooklet.services.history import line
 from ebooklet.services.hooking import asked_before_push, telling_evictions
-from ebooklet.services.maintenance.merging import build_merging
+from ebooklet.services.maintenance.minor import build_compacting
 from ebooklet.services.meeting import Meeting, lay_merged
 from ebooklet.services.place import place_of
 from ebooklet.services.policy import ConflictPolicy
@@ -53,7 +56,7 @@ _MOST_ROWS: Final = 1024  # of large ones
 _LARGE_SEGMENT: Final = 1 << 20  # bytes
 
 
-def merge_staged(
+def commit_staged(
     copy: WorkingCopy,
     results: Sequence[Staged],
     *,
@@ -88,7 +91,7 @@ def merge_staged(
     with telling_evictions(copy) as failures:
         result = carry_out(
             copy,
-            lambda: StagedMerge(copy, results, message, conflict or copy.settings.conflict),
+            lambda: StagedCommit(copy, results, message, conflict or copy.settings.conflict),
             before=lambda: asked_before_push(copy, message),
         )
     return told_hooks(copy, result, failures)
@@ -104,7 +107,7 @@ def _check_fits(copy: WorkingCopy, staged: Staged) -> None:
         )
 
 
-class StagedMerge(PulledWrite):
+class StagedCommit(PulledWrite):
     """One logical write of what lies staged in the bucket.
 
     Its id is made of the results' own and of the branch: whoever merges them again, and be it after
@@ -179,7 +182,7 @@ class StagedMerge(PulledWrite):
                 return Outcome({}, PushResult(updated=False), None)
             edits = chain((first,), edits)
             with explaining(copy):
-                root = build_merging(copy, draft, edits, base, uploader)
+                root = build_compacting(copy, draft, edits, base, uploader)
             self.lengths |= {sid: segment.length for sid, segment in kept.items()}
             self.segment_kinds |= {sid: segment.kind for sid, segment in kept.items()}
             head = self._next_head(base, draft, root, uploader, replacing=False)
@@ -191,7 +194,7 @@ class StagedMerge(PulledWrite):
             self.landed, uploader, n_set=counted.n_set, n_deleted=counted.n_deleted
         )
         logger.info(
-            "merged %d staged results as commit %d: %d keys set, %d deleted",
+            "committed %d staged results as commit %d: %d keys set, %d deleted",
             *(len(self.results), result.seq, result.n_set, result.n_deleted),
         )
         return Outcome({}, result, None)

@@ -97,7 +97,10 @@ class MaintainedCopy(VersionedCopy[V], Generic[V]):
         return compact(self._copy, message=message or "")
 
     def fsck(self, *, check_objects: bool = False, repair: bool = False) -> FsckReport:
-        """Compare the remote with its objects. `ebooklet.fsck` can also sweep.
+        """Compare the remote with its objects.
+
+        `ebooklet.fsck`, which needs no open database, can also sweep, and `rescue` a database
+        whose head is lost.
 
         Args:
             check_objects: read every segment in use as well.

@@ -69,7 +69,8 @@ def fsck(
         rescue: where the head is lost or damaged, make a new one that names the newest commit of
             which everything is there. Never in the place of a whole one; nothing is deleted. What
             only the head knew is lost, see `not_known` of the report.
-        value_serializer: for `rescue`: the one that the database was created with.
+        value_serializer: for `rescue`: the one that the database was created with. Needed only
+            if there is something to rescue.
         remote_conn_group: for `rescue`: it is a connection group.
         uuid: for `rescue`: which database is meant, where segments of several lie.
         lock: the write lock, as for `open`, if writers name one; "optimistic" is none.
@@ -79,7 +80,7 @@ def fsck(
         registry: where names and schemes are looked up.
 
     Raises:
-        ValueError: `rescue` without `value_serializer`.
+        ValueError: `rescue` of a lost head without `value_serializer`.
         ReadOnlyError: `repair`, `rescue` or `delete_orphans` without credentials.
         LockTimeout: another writer has the lock.
         UnsupportedFormatError: what stands there is no database of ours.
@@ -134,25 +135,23 @@ def _described(
     """What the segments of a database do not tell.
 
     Raises:
-        ValueError: the serializer was not said, or what is no uuid was given for one.
+        ValueError: what is no uuid was given for one.
         UnknownNameError, SerializationError: there is none of that name.
     """
+    if isinstance(uuid, str):
+        uuid = UUID(uuid)
+    version = library_version()
     if group:
         value_serializer = "json"
     if value_serializer is None:
-        raise ValueError(
-            "rescue needs value_serializer, which only the head knew: the name that the database "
-            "was created with ('pickle' if none was given), or remote_conn_group=True"
-        )
+        return Described(uuid=uuid, version=version)
     name = serializer_name(value_serializer)
     serializer = serializer_of(value_serializer, name, registry)
     tried = serializer.safe and not isinstance(serializer, TrainedSerializer)
-    if isinstance(uuid, str):
-        uuid = UUID(uuid)
     return Described(
         value_serializer=name,
         type="group" if group else "database",
         uuid=uuid,
-        version=library_version(),
+        version=version,
         reads=serializer.loads if tried else None,
     )

@@ -38,10 +38,20 @@ _OPTIONS: Final = {
 class Exit(IntEnum):
     """What the exit status says. 2 is a mistake in the command, as everywhere."""
 
-    SOUND = 0
+    SOUND = 0  # as far as it was looked
     PROBLEMS = 1  # some are left
     REPAIRED = 3  # there were some, and none is left
     UNKNOWN = 4  # it could not be looked at, or there is no database
+
+
+_SOUND: Final = {
+    "lengths": (
+        "sound, as far as lengths tell: nothing was read of segments (--repair reads the index, "
+        "--check-objects everything)"
+    ),
+    "index": "sound, as far as the index tells: values were not read (--check-objects reads them)",
+    "bytes": "sound",
+}
 
 
 def fsck(
@@ -83,7 +93,7 @@ def fsck(
 
     Without an option that says so, nothing is changed and no lock is taken.
 
-    Exit status: 0 sound. 1 problems were found, and some are left. 2 a mistake in the command.
+    Exit status: 0 sound, as far as it was looked. 1 problems were found, and some are left. 2 a mistake in the command.
     3 problems were found, and none is left. 4 it could not be looked at, or there is no database.
     """
     try:
@@ -179,5 +189,7 @@ def _told(report: FsckReport) -> Iterator[str]:
             yield "there is no head, but segments are left: if nobody deleted it, try --rescue"
         else:
             yield "there is no database here"
+    elif report.ok:
+        yield _SOUND[report.depth]
     else:
-        yield "sound" if report.ok else "not sound"
+        yield "not sound"

@@ -74,6 +74,7 @@ from ebooklet.core.wire import (
 from ebooklet.errors import EBookletError, RemoteIntegrityError, UnsupportedFormatError
 
 __all__ = [
+    "MAGIC_BYTES",
     "MAX_HEAD_BYTES",
     "Branch",
     "DatabaseType",
@@ -91,6 +92,7 @@ __all__ = [
     "encode_head",
     "encode_log_row",
     "log_key",
+    "looks_like_head",
     "spill",
 ]
 
@@ -104,6 +106,7 @@ MAX_SIDS: Final = 8192
 MAX_ORIGINS: Final = 256
 
 _MAGIC: Final = b"EBKHEAD1"
+MAGIC_BYTES: Final = len(_MAGIC)
 _MAJOR: Final = 1
 _FRAME: Final = struct.Struct(">8sHHIIQ")
 _HASH_BYTES: Final = 32
@@ -206,6 +209,11 @@ def _fields(head: Head, *, with_root: bool) -> dict[int, object]:
     return fields
 
 
+def looks_like_head(data: bytes) -> bool:
+    """Whether an object begins as a head does, of whatever version, or as one that was cut short."""
+    return _MAGIC.startswith(data[:MAGIC_BYTES])
+
+
 def decode_head(data: bytes, *, key: str) -> Head:
     """Check and decode the object that is the head of a database.
 
@@ -217,7 +225,7 @@ def decode_head(data: bytes, *, key: str) -> Head:
         UnsupportedFormatError: not a head, or a newer version of the format is needed to read it.
         RemoteIntegrityError: a head that is damaged.
     """
-    if len(data) > MAX_HEAD_BYTES or not _MAGIC.startswith(data[: len(_MAGIC)]):
+    if len(data) > MAX_HEAD_BYTES or not looks_like_head(data):
         raise UnsupportedFormatError(
             "the object at this place is not an EBooklet database of this format: correct the "
             "key, or choose an unused one to create a database; one of EBooklet 0.11 is moved to a "

@@ -47,7 +47,7 @@ def deleted_meanwhile(db_key: str) -> RemoteDeleted:
     """The error of whoever finds no head where its database was."""
     return RemoteDeleted(
         "the remote database was deleted meanwhile; local data are kept. Open it with flag 'c' to "
-        "create it anew",
+        "create it anew. If nobody deleted it, its head was lost, and fsck makes a new one (rescue)",
         op="push",
         key=db_key,
     )

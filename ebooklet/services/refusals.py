@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from ebooklet.core.advance import FIRST_BRANCH
 from ebooklet.core.head import DatabaseType
+from ebooklet.core.names import is_segment_key, segment_prefix
 from ebooklet.errors import (
+    EBookletError,
     OfflineError,
     ReadOnlyError,
     RemoteMissingError,
@@ -13,6 +15,7 @@ from ebooklet.errors import (
     UUIDMismatchError,
 )
 from ebooklet.ports.local_store import LocalStore
+from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.founding import check_joins, is_founder
 from ebooklet.services.lastplace import LastPlace
 from ebooklet.services.records import find_branch
@@ -52,11 +55,26 @@ def check_exists(request: Request, current: Snapshot | None) -> None:
         where = f"{remote.location}/{request.db_key}" if remote else "the given path"
         can_create = remote is None or remote.capabilities.writable
         remedy = "flag 'c' creates one" if can_create else "check the URL"
+        if remote is not None and _has_segments(remote, request.db_key):
+            remedy = (
+                "but segments of one are there: its head was lost, or its deletion was not "
+                "finished. Where it was lost, fsck makes a new one (rescue); flag 'c' would begin "
+                "another database in its place"
+            )
         raise RemoteMissingError(
             f"there is no database at {where}, and no local file either; {remedy}",
             op="open",
             key=request.db_key,
         )
+
+
+def _has_segments(remote: RemoteStore, db_key: str) -> bool:
+    """Whether segments lie beside a head that is not there; False where that cannot be told."""
+    try:
+        listed = remote.list(segment_prefix(db_key))
+        return any(is_segment_key(db_key, meta.key) for meta in listed)
+    except EBookletError:
+        return False
 
 
 def check_head(request: Request, current: Snapshot | None) -> None:

@@ -33,6 +33,14 @@ def test_what_is_sound_and_what_is_not(tmp_path: Path) -> None:
     done = fsck(tmp_path, "--check-objects")
     assert done.exit_code == 0
     assert done.stdout.splitlines()[-1] == "sound"
+    for option, read in (
+        ("--json", "lengths"),
+        ("--repair", "index"),
+        ("--check-objects", "bytes"),
+    ):
+        done = fsck(tmp_path, option, "--json")
+        assert (done.exit_code, json.loads(done.stdout)["depth"]) == (0, read)
+    assert "values were not read" in fsck(tmp_path, "--repair").stdout
     largest = max((tmp_path / "db.d").iterdir(), key=lambda path: path.stat().st_size)
     largest.unlink()
     done = fsck(tmp_path, "--check-objects")
@@ -67,6 +75,11 @@ def test_a_mistake_in_the_command(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "seconds" in done.stderr
     assert CliRunner().invoke(app, ["fsck"]).exit_code == 2
+    path = fill(tmp_path)
+    assert (
+        fsck(tmp_path, "--rescue").exit_code == 0
+    )  # nothing to rescue, so that nothing has to be said
+    path.unlink()
     done = fsck(tmp_path, "--rescue")
     assert done.exit_code == 2
     assert "--value-serializer" in done.stderr
@@ -85,6 +98,10 @@ def test_what_cannot_be_looked_at(tmp_path: Path) -> None:
     done = fsck(tmp_path, "--repair")
     assert done.exit_code == 4
     assert "upgrade" in done.stderr
+    path.write_bytes(b"written over")
+    done = fsck(tmp_path)
+    assert done.exit_code == 4
+    assert "delete it, and run fsck with --rescue" in " ".join(done.stderr.split())
     path.unlink()
     done = fsck(tmp_path)
     assert done.exit_code == 1  # segments without a head

@@ -131,6 +131,20 @@ class TestWhatIsThere:
             with pytest.raises(ebooklet.RemoteMissingError, match="flag 'c' creates one"):
                 place.open(flag=flag)
 
+    @pytest.mark.parametrize("place", ["memory"], indirect=True)
+    def test_a_lost_head(self, place: Place) -> None:
+        """Segments without a head are no invitation to create a database: the remedy is the rescue."""
+        with place.open("db", None) as db:
+            db["a"] = 1
+            db.push()
+        store, key = place.store()
+        store.delete([key])
+        store.close()
+        for flag in ("r", "w"):
+            with pytest.raises(ebooklet.RemoteMissingError, match="rescue") as caught:
+                place.open("db", None, flag)
+            assert "creates one" not in str(caught.value)
+
     @pytest.mark.parametrize("body", [b"{}", b"\x00" * 500, b"init_bytes", b"x" * 5000])
     def test_not_ours(self, place: Place, body: bytes) -> None:
         """A foreign object at the database's key is `UnsupportedFormatError`, whatever the flag."""

@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 
 from ebooklet.core.advance import LiveBytes
 from ebooklet.core.commit import SegmentRow
-from ebooklet.core.head import Head
+from ebooklet.core.head import MAGIC_BYTES, Head, looks_like_head
 from ebooklet.core.names import check_db_key, parse_sid, segment_key, segment_prefix, sid_ms
-from ebooklet.errors import RemoteIntegrityError
+from ebooklet.errors import RemoteIntegrityError, UnsupportedFormatError
 from ebooklet.services.fsck.checking import HeadCheck
 from ebooklet.services.fsck.report import FsckReport
 from ebooklet.services.place import RemotePlace
@@ -76,6 +76,17 @@ def look(place: RemotePlace) -> Found:
         snapshot = place.heads().read()
     except RemoteIntegrityError as exc:
         snapshot, damage = None, str(exc.args[0])
+    except UnsupportedFormatError as exc:
+        if not listed or looks_like_head(place.store.get(place.db_key, stop=MAGIC_BYTES).body):
+            raise
+        raise UnsupportedFormatError(
+            f"what stands at {place.location} is no head, and {len(listed)} segments of a database "
+            "lie beside it. If something was written over the head, restore an older version of "
+            "that object. Where there is none, delete it, and run fsck with rescue=True, or with "
+            "repair=True where a second copy of the head is left",
+            op="fsck",
+            key=place.db_key,
+        ) from exc
     return Found(listed, tuple(sorted(strangers)), snapshot, damage)
 
 
@@ -128,6 +139,7 @@ def judge(
             behind=tuple(check.behind),
             strangers=found.strangers,
             unreadable=tuple(dict.fromkeys(check.unreadable)),
+            depth="bytes" if read else "index" if walk and not check.keyless else "lengths",
             not_checked=_not_checked(check, walk=walk, read=read),
         ),
         old,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,9 @@ class FsckReport:
         strangers: objects among the segments whose names are none; never touched.
         unreadable: what kept this from being the whole truth. While there is anything, no segment
             counts as an orphan.
+        depth: how far it was looked: at the "lengths" of segments; at every node of the "index" as
+            well (`repair`, `delete_orphans`); or at all "bytes" in use (`check_objects`). "" where
+            there is no head to go by. What lies deeper may be damaged.
         not_checked: what could not be looked at without the key of an encrypted database.
         swept: orphans that were deleted.
         not_swept: why nothing was deleted although it was asked for; "" otherwise.
@@ -69,6 +73,7 @@ class FsckReport:
     behind: tuple[str, ...] = ()
     strangers: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    depth: Literal["", "lengths", "index", "bytes"] = ""
     not_checked: tuple[str, ...] = ()
     swept: tuple[str, ...] = ()
     not_swept: str = ""
@@ -78,5 +83,8 @@ class FsckReport:
 
     @property
     def ok(self) -> bool:
-        """Nothing of the database is missing, damaged, unreadable or wrong; orphans do no harm."""
+        """Nothing of the database was found missing, damaged, unreadable or wrong.
+
+        As far as it was looked, see `depth`; orphans do no harm.
+        """
         return not (self.claimed_but_missing or self.damaged or self.unreadable or self.counters)

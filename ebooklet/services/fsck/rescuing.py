@@ -75,7 +75,7 @@ class Described:
     """What a head says of its database, and nothing but a head.
 
     Attributes:
-        value_serializer: the name that its values are serialised under.
+        value_serializer: the name that its values are serialised under; "" if it was not said.
         type: whether it is a connection group.
         uuid: which one is meant where segments of several lie; None if there is one.
         version: of the library.
@@ -83,7 +83,7 @@ class Described:
             try, as where reading may run code.
     """
 
-    value_serializer: str
+    value_serializer: str = ""
     reads: Callable[[bytes], object] | None = None
     type: DatabaseType = "database"
     uuid: UUID | None = None
@@ -109,6 +109,7 @@ def rescue(
         ReadOnlyError: the place can only be read.
         LockTimeout, LockLostError: another has, or took, the lock.
         UnsupportedFormatError: what stands in the head's place is not ours.
+        ValueError: there is something to rescue, and the serializer was not said.
         EBookletError: a request failed; there is a new head, or none.
     """
     check_db_key(place.db_key)
@@ -116,6 +117,11 @@ def rescue(
     found = look(place)
     if found.snapshot is not None or not found.listed:
         return _untouched(place, found, min_age_ms)
+    if not described.value_serializer:
+        raise ValueError(
+            "rescue needs value_serializer, which only the head knew: the name that the database "
+            "was created with ('pickle' if none was given), or remote_conn_group=True"
+        )
     proto = _proto(place)
     now_ms = place.store.server_time_ms() or place.clock.now_us() // 1000
     with write_lock(place, proto, fence=now_ms, timeout=lock_timeout, purpose="fsck") as lease:

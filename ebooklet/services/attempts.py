@@ -113,10 +113,12 @@ class Write(ABC):
         op: what its commit says it is.
         journals: whether its head write is journalled; not where nothing that is pending here is
             settled by it.
+        lock_timeout: seconds to wait for a turn; None: as long as the copy waits for locks.
     """
 
     op = "push"
     journals = True
+    lock_timeout: float | None = None
 
     def __init__(
         self, copy: WorkingCopy, message: str, force: bool, conflict: ConflictPolicy
@@ -274,7 +276,7 @@ class Write(ABC):
     def _land(self, head: Head, base: Snapshot | None, draft: Draft) -> Snapshot:
         """Move the head to what has been laid down."""
         copy = self.copy
-        take_turn(copy, self.op)
+        take_turn(copy, self.op, timeout=self.lock_timeout)
         if copy.lease is not None and copy.lease.token > head.fence:
             head = replace(head, fence=copy.lease.token)
         if self.journals:

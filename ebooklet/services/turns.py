@@ -25,10 +25,24 @@ def takes_turns(copy: WorkingCopy) -> bool:
     return settings.writable and not settings.exclusive and copy.commit_mode == "lock"
 
 
-def take_turn(copy: WorkingCopy, purpose: str) -> None:
+def must_wait(copy: WorkingCopy) -> bool:
+    """Whether it is somebody else's turn at this moment; asks only where turns are taken."""
+    if copy.lease is not None or copy.proto is None or not takes_turns(copy):
+        return False
+    service = copy.exclusive_locks(copy.proto)
+    info = None if service is None else service.inspect(copy.db_key)
+    return info is not None and info.state == "held"
+
+
+def take_turn(copy: WorkingCopy, purpose: str, *, timeout: float | None = None) -> None:
     """Hold the lock from here to `end_turn`, where that is due and it is not held already.
 
     What was read of the head before is old by then.
+
+    Args:
+        copy: the working copy.
+        purpose: what for, as those who wait are told.
+        timeout: seconds to wait; None: as long as the copy waits for locks.
 
     Raises:
         LockTimeout: others held it all the time.
@@ -41,7 +55,7 @@ def take_turn(copy: WorkingCopy, purpose: str) -> None:
     try:
         copy.lease = service.acquire(
             copy.db_key,
-            timeout=copy.lock_timeout,
+            timeout=copy.lock_timeout if timeout is None else timeout,
             purpose=purpose,
             fence=_fence(copy),
             force=copy.forces_turn,

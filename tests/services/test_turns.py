@@ -9,11 +9,16 @@ from typing import Any
 import pytest
 
 from ebooklet.adapters.locks.lease import LeaseLockService
+from ebooklet.adapters.locks.ticket import TicketLockService, TicketTiming
+from ebooklet.core import tiers
 from ebooklet.database import EBooklet
 from ebooklet.errors import LockLostError, LockTimeout
+from ebooklet.ports.lock_service import Lease
 from ebooklet.services import turns
 from ebooklet.services.fencing import raise_fence
 from ebooklet.services.heads import HeadStore
+from ebooklet.services.maintenance import compaction
+from ebooklet.services.maintenance.compaction import Compaction
 from tests.hostile.worlds import World
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -250,6 +255,45 @@ def test_the_last_push_is_seen_to_stand(world: World) -> None:
         assert db.push()
         assert db._copy.journal.in_doubt
     assert not db._copy.journal.in_doubt
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_compaction_after_a_push_waits_for_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """It is a courtesy of a push that has succeeded: where others have the lock, a later push does it.
+
+    Mutation: waiting as long as for the push itself, or laying down first what can be seen to be for
+    nothing, fails this.
+    """
+    monkeypatch.setattr(tiers, "_BLOATED_BYTES", 10_000)
+    service = TicketLockService(world.store, world.clock, TicketTiming(background=False))
+    name, owner = ("must_wait", compaction) if when == "before" else ("_write", Compaction)
+    step = getattr(owner, name)
+    held: list[Lease] = []
+
+    def taken(*args: Any, **options: Any) -> Any:
+        held.append(service.acquire("db", timeout=0))
+        writes(world)
+        return step(*args, **options)
+
+    with optimistic(world, "a") as db:
+        db.update({f"k{n}": f"{n}" * 3_000 for n in range(9)})
+        assert db.push()
+        for n in range(8):
+            del db[f"k{n}"]
+        began = world.clock.monotonic()
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, taken)
+            assert db.push()
+        assert world.clock.monotonic() - began < 10  # of virtual seconds
+        assert next(db.log()).op == "push"
+        assert ("db.d" in {key[:4] for key in writes(world)}) == (when == "meanwhile")
+        held[0].release()
+        db["next"] = 1
+        assert db.push()
+        assert next(db.log()).op == "compact"
+    assert not tickets(world)
 
 
 @pytest.mark.parametrize("held", [False, True])

@@ -27,6 +27,7 @@ from ebooklet.services.maintenance.report import CompactionReport
 from ebooklet.services.place import place_of
 from ebooklet.services.rewriting import moved
 from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.turns import must_wait
 from ebooklet.services.upload import SegmentUploader
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -40,8 +41,9 @@ class Compaction(Write):
 
     op = "compact"
 
-    def __init__(self, copy: WorkingCopy, message: str) -> None:
+    def __init__(self, copy: WorkingCopy, message: str, lock_timeout: float) -> None:
         super().__init__(copy, message, force=False, conflict="ours")
+        self.lock_timeout = lock_timeout
         self._moves: dict[tuple[str, Place], Place] = {}  # made by earlier attempts
         self.report = CompactionReport()
 
@@ -138,7 +140,7 @@ def run_compaction(copy: WorkingCopy, message: str, *, lock_timeout: float) -> C
     made: list[Compaction] = []
 
     def make() -> Compaction:
-        made.append(Compaction(copy, message))
+        made.append(Compaction(copy, message, lock_timeout))
         return made[-1]
 
     with _alone(copy, lock_timeout):
@@ -147,11 +149,14 @@ def run_compaction(copy: WorkingCopy, message: str, *, lock_timeout: float) -> C
 
 
 def compact_after_push(copy: WorkingCopy) -> None:
-    """Compact once if there is much garbage; a push does not fail over it."""
+    """Compact once if there is much garbage; a push neither fails over it nor waits for others."""
     base = copy.base
     if base is None or not is_bloated(base.commit.segs):
         return
     try:
+        if must_wait(copy):  # or all would be laid down for nothing
+            logger.info("not compacted: it is another writer's turn; the next push tries again")
+            return
         report = run_compaction(copy, "", lock_timeout=0)
     except EBookletError as exc:
         logger.warning("not compacted: %s", exc)

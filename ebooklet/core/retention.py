@@ -8,7 +8,7 @@ from ebooklet.core.commit import Commit
 from ebooklet.core.head import Head
 from ebooklet.core.refs import CommitRef
 
-__all__ = ["RetainedCommits", "RetainedSegments", "has_expired", "may_have_expired"]
+__all__ = ["RetainedCommits", "RetainedSegments", "has_expired"]
 
 
 def has_expired(head: Head, ref: CommitRef) -> bool:
@@ -16,23 +16,9 @@ def has_expired(head: Head, ref: CommitRef) -> bool:
 
     Costs no request. A commit that is newer than the oldest of some branch may yet belong to none.
     """
-    return not _is_named(head, ref) and all(
-        ref.seq < branch.oldest_seq for branch in head.branches.values()
-    )
-
-
-def may_have_expired(head: Head, ref: CommitRef) -> bool:
-    """Whether expiry explains that a commit cannot be read.
-
-    So it does if nothing names it, and some branch, which may have been its own, is past it.
-    """
-    return not _is_named(head, ref) and any(
-        ref.seq < branch.oldest_seq for branch in head.branches.values()
-    )
-
-
-def _is_named(head: Head, ref: CommitRef) -> bool:
-    return any(named.id == ref.id for named in head.commits())
+    if any(named.id == ref.id for named in head.commits()):
+        return False
+    return all(ref.seq < branch.oldest_seq for branch in head.branches.values())
 
 
 class RetainedCommits:

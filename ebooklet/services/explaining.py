@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ebooklet.core.refs import CommitRef
-from ebooklet.core.retention import may_have_expired
 from ebooklet.errors import (
     ObjectNotFound,
     RemoteDeleted,
@@ -14,6 +13,7 @@ from ebooklet.errors import (
     SnapshotExpired,
     UnknownVersionError,
 )
+from ebooklet.services.retained import is_retained
 from ebooklet.services.working_copy import WorkingCopy
 
 
@@ -40,7 +40,9 @@ def explaining(copy: WorkingCopy, commit: CommitRef | None = None) -> Iterator[N
                 "the remote database was deleted while it was open", op="read", key=copy.db_key
             ) from exc
         read = base.ref if commit is None else commit
-        if current.head.uuid != base.head.uuid or may_have_expired(current.head, read):
+        if current.head.uuid != base.head.uuid or not is_retained(
+            copy.segments, copy.db_key, current.head, read
+        ):
             stays = copy.settings.stays_at is not None
             remedy = "open one that is" if stays else "call pull() and repeat with what is"
             raise SnapshotExpired(

@@ -20,6 +20,7 @@ from ebooklet.errors import (
     RemoteDeleted,
     RemoteIntegrityError,
     RemoteUnavailable,
+    SnapshotExpired,
     UnsupportedFormatError,
     UUIDMismatchError,
 )
@@ -107,6 +108,7 @@ class HeadStore:
 
         Raises:
             UnknownVersionError: the branch is not there, or no longer.
+            SnapshotExpired: its tip was collected since the head was read.
             EBookletError: the record of its tip cannot be read.
         """
         head, name = snapshot.head, self.branch
@@ -118,9 +120,27 @@ class HeadStore:
         elif self._record is not None and self._record[0] == ref.id:
             record = self._record[1]
         else:
-            record = read_record(self._remote, self._key, ref)
+            record = self._read_record(head, name, ref)
             self.know(ref, record)
         return Snapshot(head, snapshot.data, snapshot.etag, name, record)
+
+    def _read_record(self, head: Head, branch: str, ref: CommitRef) -> Commit:
+        try:
+            return read_record(self._remote, self._key, ref)
+        except ObjectNotFound as exc:
+            now = self._read_copies().best
+            if now is None or now.head.write_id != head.write_id:
+                raise SnapshotExpired(
+                    f"branch {branch!r} was moved or deleted just now, and its former tip, commit "
+                    f"{ref.seq}, is gone; repeat it",
+                    op="read",
+                    key=self._key,
+                ) from exc
+            raise RemoteIntegrityError(
+                f"the record of commit {ref.seq}, the tip of branch {branch!r}, is gone; run fsck",
+                op="read",
+                key=self._key,
+            ) from exc
 
     def read(self) -> Snapshot | None:
         """Return the head that stands now, or None when there is no database.

@@ -11,7 +11,7 @@ from ebooklet.core.head import Head, PendingBatch, Recent, decode_log_row
 from ebooklet.core.index.lookup import scan
 from ebooklet.core.names import segment_key
 from ebooklet.core.refs import CommitRef
-from ebooklet.core.retention import RetainedCommits, RetainedSegments
+from ebooklet.core.retention import RetainedCommits, RetainedSegments, has_expired
 from ebooklet.core.sealing import PLAIN, Sealer
 from ebooklet.core.segment import check_block, split_sids
 from ebooklet.errors import EBookletError, RemoteIntegrityError
@@ -79,7 +79,12 @@ class HistoryReader:
 
         Reads the records of what is newer, and no more.
         """
-        return next((floor for each, _, floor in self._followed() if each.id == ref.id), None)
+        for each, _, floor in self._followed():
+            if each.id == ref.id:
+                return floor
+            if each.seq < ref.seq:
+                break
+        return None
 
     def _followed(self) -> Iterator[tuple[CommitRef, Commit, int]]:
         history = RetainedCommits(self._head)
@@ -150,6 +155,18 @@ class HistoryReader:
         read = self._commits.read_many([ref for ref in refs if ref.id != tip])
         for ref in refs:
             yield self._head.tip if ref.id == tip else next(read)
+
+
+def is_retained(remote: RemoteStore, db_key: str, head: Head, ref: CommitRef) -> bool:
+    """Whether a head retains a commit whose own record may be gone.
+
+    Reads the records of what is newer: for who found something missing, and has to say why. Where
+    they cannot all be read, it is taken for retained.
+    """
+    if has_expired(head, ref):
+        return False
+    reader = HistoryReader(remote, db_key, head)
+    return reader.floor_of(ref) is not None or bool(reader.problems)
 
 
 def retained_segments(remote: RemoteStore, db_key: str, head: Head) -> RetainedSegments:

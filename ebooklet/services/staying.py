@@ -8,7 +8,6 @@ from ebooklet.core.advance import as_of
 from ebooklet.core.head import Head, Recent, encode_head
 from ebooklet.core.notes import check_record
 from ebooklet.core.refs import CommitRef
-from ebooklet.core.retention import may_have_expired
 from ebooklet.errors import (
     LocalFileError,
     ObjectNotFound,
@@ -20,6 +19,7 @@ from ebooklet.services.commits import CommitReader, RecordRead
 from ebooklet.services.log import log_params
 from ebooklet.services.nodes import NodeReader
 from ebooklet.services.request import Request
+from ebooklet.services.retained import is_retained
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.versions import VersionLike, check_version, find_commit
 from ebooklet.services.working_copy import WorkingCopy
@@ -78,7 +78,7 @@ def at_version(request: Request, current: Snapshot | None) -> tuple[Request, Sna
     try:
         read = CommitReader(segments, request.db_key).read_around(ref)
     except ObjectNotFound as exc:
-        if may_have_expired(head, ref):
+        if not is_retained(segments, request.db_key, head, ref):
             raise SnapshotExpired(
                 f"commit {ref.seq} is no longer retained", op="open", key=request.db_key
             ) from exc

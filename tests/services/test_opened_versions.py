@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,18 @@ from ebooklet.adapters.clock import SystemClock
 from ebooklet.adapters.local.memory import open_store
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.bootstrap.arguments import Offline
+from ebooklet.core.names import segment_key
 from ebooklet.errors import (
     LocalFileError,
     ReadOnlyError,
+    RemoteIntegrityError,
     RemoteMissingError,
     SnapshotExpired,
     UnknownVersionError,
 )
 from ebooklet.serializers.json import JSON
+from ebooklet.services import heads
+from ebooklet.services.records import read_record
 from ebooklet.services.request import Flag
 from ebooklet.testing.clock import ManualClock
 from ebooklet.testing.faulty import FaultyRemoteStore
@@ -200,6 +205,63 @@ def test_with_tags_branches_and_collections() -> None:
         assert dict(then) == dict(db)
         assert then.fingerprint() == db.fingerprint()
         assert next(then.log()).message == "here as well"
+
+
+def test_what_only_a_deleted_branch_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collected with its branch, a commit has expired, though no branch is past it; one that a branch
+    still leads to and that is gone is damage.
+
+    Fails without: the look at what the branches lead to.
+    """
+    store, now = MemoryRemoteStore(), timedelta(0)
+    options: dict[str, Any] = {"lock": "optimistic"}
+    long = [LONG * 100]
+    with ebooklet.open(store, None, "c", "json", **options) as db:
+        db["common"] = long
+        db.push()
+        db.branch("side")
+        with ebooklet.open(store, None, "w", branch="side", **options) as side:
+            pushed = []
+            for key in ("s", "t"):
+                side[key] = [key, *long]
+                pushed.append(side.push())
+        db["more"] = long
+        db.push()
+        read, collected = read_record, False
+
+        def late(*args: Any) -> Any:
+            nonlocal collected
+            if not collected:
+                collected = True
+                db.delete_branch("side")
+                assert len(db.gc(grace=now).deleted) == 2
+            return read(*args)
+
+        with (
+            ebooklet.open(store, version=pushed[0].seq) as first,
+            ebooklet.open(store, version="side") as last,
+        ):
+            monkeypatch.setattr(heads, "read_record", late)
+            asked: list[Callable[[], object]] = [
+                lambda: ebooklet.open(store, branch="side"),
+                lambda: ebooklet.open(store, version=pushed[0].seq),
+                lambda: ebooklet.open(store, version=pushed[1].commit),
+                lambda: first["s"],
+                lambda: last["t"],
+                lambda: list(db.diff(pushed[0].commit)),
+                lambda: db.revert(pushed[1].commit),
+            ]
+            for ask in asked:
+                with pytest.raises(SnapshotExpired):
+                    ask()
+        assert db.push(force_push=True)
+        tip = next(db.log())
+        db["last"] = long
+        db.push()
+        with ebooklet.open(store, version=tip.id) as then:
+            store.delete([segment_key("db", then._copy.base.ref.block.sid)])  # type: ignore[union-attr]
+        with pytest.raises(RemoteIntegrityError, match="run fsck"):
+            ebooklet.open(store, version=tip.id)
 
 
 def test_a_cold_open_costs_few_requests() -> None:

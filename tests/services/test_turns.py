@@ -118,10 +118,10 @@ def test_a_lost_race_sends_values_once(
     b["other"] = 1
     take = turns.take_turn
 
-    def late(copy: Any, purpose: str) -> None:
+    def late(copy: Any, purpose: str, **options: Any) -> None:
         if copy is a._copy and b.changes():
             assert b.push()
-        take(copy, purpose)
+        take(copy, purpose, **options)
 
     monkeypatch.setattr("ebooklet.services.attempts.take_turn", late)
     result = a.push()
@@ -186,7 +186,7 @@ def test_a_later_holders_head_is_no_reason_to_fail(
     a["a"] = 1
     take = turns.take_turn
 
-    def late(copy: Any, purpose: str) -> None:
+    def late(copy: Any, purpose: str, **options: Any) -> None:
         monkeypatch.setattr("ebooklet.services.attempts.take_turn", take)
         with world.open("exclusive") as holder:
             holder["c"] = 3
@@ -195,7 +195,7 @@ def test_a_later_holders_head_is_no_reason_to_fail(
             assert held.base is not None
             # As if the server's clock, which tickets are numbered by, had gone back since.
             raise_fence(held.heads, held.base, 1 << 62, world.clock, "db", held.lease)
-        take(copy, purpose)
+        take(copy, purpose, **options)
 
     monkeypatch.setattr("ebooklet.services.attempts.take_turn", late)
     assert a.push()

@@ -21,7 +21,7 @@ from ebooklet.errors import LockLostError, LockTimeout, OutcomeUnknown, RemoteUn
 from ebooklet.services.attempts import PushResult
 from ebooklet.services.retained import HistoryReader
 from ebooklet.testing.clock import ManualClock
-from ebooklet.testing.simulation import RoughWorldStore, World, WorldClock
+from ebooklet.testing.simulation import RoughWorldStore, World, WorldClock, on_one_processor
 from tests.hostile.worlds import HEADS, LIFE_FACTOR, Mode
 from tests.hostile.worlds import World as HostileWorld
 
@@ -102,11 +102,15 @@ class Schedule:
     @staticmethod
     def push(db: EBooklet[Any], clock: WorldClock) -> PushResult:
         """Until it is acknowledged: nothing keeps a push from that for ever."""
-        for _ in range(MAX_ATTEMPTS):
+        for attempt in range(MAX_ATTEMPTS):
             try:
-                return db.push()
+                result = db.push()
             except FAILURES:
                 clock.sleep(1)
+            else:
+                # Only what may have landed before can leave nothing to push.
+                assert result.updated or attempt
+                return result
         raise AssertionError("a push was never acknowledged")
 
     # What must stand
@@ -163,7 +167,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_part(part: int, n: int, mode: Mode, folder: Path) -> None:
     """Schedules by their seeds; a failure tells which it was."""
     objects = created(mode, folder)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), on_one_processor(part):
         warnings.simplefilter("ignore", UserWarning)
         for seed in range(FIRST + part * n, FIRST + (part + 1) * n):
             try:
@@ -177,7 +181,8 @@ def run_part(part: int, n: int, mode: Mode, folder: Path) -> None:
 def test_writers_who_race(folder: Path, part: int) -> None:
     """FORMAT 10.2: in mode cas every acknowledged commit is in history once, with all it changed.
 
-    RACES schedules in each part. Fails without: the condition on the head's put.
+    RACES schedules in each part. Fails without: the condition on the head's put; the look for the
+    write id where an answer was lost; the look for the write id by whoever meets a head.
     """
     run_part(part, RACES, "cas", folder)
 
@@ -186,6 +191,6 @@ def test_writers_who_race(folder: Path, part: int) -> None:
 def test_writers_who_queue(folder: Path, part: int) -> None:
     """FORMAT 10.2: the same in mode lock, with writers that are suspended for minutes.
 
-    QUEUES schedules in each part. Fails without: the lock over the head's put.
+    QUEUES schedules in each part. Fails without: the wait for the tickets that were there before.
     """
     run_part(part, QUEUES, "lock", folder)

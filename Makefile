@@ -16,11 +16,12 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test large torture fuzz servers demo lint types format bench year clean
+.PHONY: help test large mutants torture fuzz servers demo lint types format bench year clean
 
 help:
 	@echo "make test    format check, lint, types, layers, then every test"
 	@echo "make large   the tests that move gigabytes, and take minutes"
+	@echo "make mutants takes away each rule that tests say they fail without, to see them fail: ONLY=race"
 	@echo "make torture TORTURE=25 times as many random lives on servers that fail in every way"
 	@echo "make fuzz    hostile bytes for every decoder, guided by coverage: SECONDS=60, and ten for the start of each"
 	@echo "make servers every adapter on every server, with a table at the end"
@@ -56,6 +57,9 @@ test: $(READY)
 
 large: $(READY)
 	$(BIN)/python -m pytest -m large -s
+
+mutants: $(READY)
+	$(BIN)/python -m tests.mutants $(ONLY)
 
 TORTURE ?= 25
 torture: $(READY)

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-import ast
-import re
-from functools import cache
-from pathlib import Path
-
-TESTS = Path(__file__).parents[1]
-CLAIM = re.compile(r"FORMAT 10\.(\d+)")
-LISTED = re.compile(r"Fails\s+without:\s+\S")
-
-
-@cache
-def claims() -> dict[str, str]:
-    """Docstrings of test functions that claim a number, by name."""
-    found = {}
-    for path in TESTS.rglob("test_*.py"):
-        text = path.read_text("utf-8")
-        if path == Path(__file__) or CLAIM.search(text) is None:
-            continue
-        for node in ast.walk(ast.parse(text)):
-            doc = ast.get_docstring(node) if isinstance(node, ast.FunctionDef) else None
-            if doc and CLAIM.search(doc):
-                found[f"{path.relative_to(TESTS)}::{node.name}"] = doc  # type: ignore[attr-defined]  # a FunctionDef
-    return found
+from tests.mutants.listed import NUMBERED, ROOT, Edit, mutants, numbered_tests, rules_in
 
 
 def test_each_of_the_twenty_is_there() -> None:
     """A number that nobody claims is a test that does not exist."""
-    claimed = {int(number) for text in claims().values() for number in CLAIM.findall(text)}
+    claimed = {
+        int(number) for text in numbered_tests().values() for number in NUMBERED.findall(text)
+    }
     assert claimed == set(range(1, 21))
 
 
-def test_each_says_what_it_fails_without() -> None:
-    """A test of a rule names what it was seen to fail without, after its "Fails without:"."""
-    silent = [name for name, text in claims().items() if LISTED.search(text) is None]
-    assert silent == []
+def test_each_rule_it_fails_without_can_be_removed() -> None:
+    """`make mutants` removes what a test names after its "Fails without:", all of it and no more."""
+    said = {name: rules_in(text) for name, text in numbered_tests().items()}
+    removed: dict[str, list[str]] = {}
+    for mutant in mutants():
+        removed.setdefault(mutant.test, []).append(mutant.rule)
+    assert removed == said
+
+
+def test_what_is_removed_is_there() -> None:
+    """A mutant whose text the library no longer has, or has twice, removes nothing that is known."""
+    astray = [
+        (mutant.rule, edit)
+        for mutant in mutants()
+        for edit in mutant.edits
+        if not (ROOT / edit.file).exists() or count(edit) != 1
+    ]
+    assert astray == [], "name the file and the text again in tests/mutants/mutants.toml"
+
+
+def count(edit: Edit) -> int:
+    """How often its text stands in its file."""
+    return (ROOT / edit.file).read_text("utf-8").count(edit.old)

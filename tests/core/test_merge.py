@@ -39,7 +39,7 @@ def merged(base: Base, ours: State, theirs: State) -> State | None:
 def test_the_27_cases(base: State, ours: State, theirs: State) -> None:
     """FORMAT 10.17: one changed side wins, equal sides agree, two different changes conflict.
 
-    Fails without: comparing either side with the base.
+    Fails without: comparing theirs with the base; comparing ours with the base.
     """
     if value(ours) == value(theirs):
         expected: State | None = theirs

@@ -38,9 +38,10 @@ def test_a_whole_life(
 ) -> None:
     """FORMAT 10.12: created, pushed, taken over by a second writer, read cold: nothing is lost.
 
-    Nobody conditions a write where conditions mean nothing, and heads stand twice there. Fails
-    without: the probe's absent object, its race, its second form of ETags; sending them in the form
-    that it found.
+    Nobody conditions a write where conditions mean nothing, and heads stand twice there.
+
+    Fails without: the probe's absent object; its race; its second form of ETags; sending them in
+    the form that it found.
     """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     world = World(tmp_path, mode, manners, known=False)

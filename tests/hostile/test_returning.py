@@ -35,7 +35,8 @@ def test_a_lost_answer_and_others_since(tmp_path: Path, n_commits: int, repeated
 
     So too where a transport repeats the request after all, and reads its own success as a refusal.
 
-    Fails without: the look for the write id in history, by the commit and by what meets a head.
+    Fails without: the look for the write id where an answer was lost; the look into the log for
+    what the head lists no longer.
     """
     world = World(tmp_path, "cas")
     with world.open("first") as first:

@@ -65,8 +65,9 @@ def test_any_length_of_either_copy(world: World, which: str) -> None:
 def test_the_only_whole_copy_is_not_put_at_risk(world: World, left: int | None) -> None:
     """FORMAT 10.13: two clients die one after the other, each in a write that damages its copy.
 
-    What the second one found, and may have been told of as committed, stands. Fails without:
-    mending the first copy before the second is written.
+    What the second one found, and may have been told of as committed, stands.
+
+    Fails without: mending the first copy before the second is written.
     """
 
     def damage(key: str) -> StoreRule:
@@ -279,7 +280,7 @@ def test_both_copies_lost_is_said_and_healed_by_who_has_not_settled(world: World
 def test_nobody_creates_a_database_over_damage(world: World, found: bytes) -> None:
     """FORMAT 10.13: where both copies are damaged every flag is refused, and what lies there stays.
 
-    Fails without: raising the damage where no copy is whole; it would count as absence.
+    Fails without: raising the damage where no copy is whole, which is no absence.
     """
     for key in HEADS:
         world.store.inner.put(key, found)

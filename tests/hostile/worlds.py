@@ -108,9 +108,9 @@ class World:
             self.store, self.path(name), flag, clock=self.clock, n_buckets=20, **options
         )
 
-    def look(self) -> EBooklet[Any]:
+    def look(self, version: int | None = None) -> EBooklet[Any]:
         """Read the database without a local file."""
-        return open_database(self.store, None, "r", clock=self.clock)
+        return open_database(self.store, None, "r", version=version, clock=self.clock)
 
     def path(self, name: str) -> Path:
         return self.folder / f"{name}{self._lives.get(name, 0)}.blt"

@@ -199,7 +199,7 @@ def test_a_push_in_the_middle_loses_nothing(
     """FORMAT 10.4: collected at any step of a push without the lock, with no grace, and whatever
     the clocks say: all of it lands, whole.
 
-    Fails without: the check of the floor (the next test).
+    Fails without: the check of the floor.
     """
     other = ManualClock(clock.now_us() + off_us, seed=5)
     with writer(store, other) as db:
@@ -329,7 +329,7 @@ def test_a_row_that_is_missing(
 ) -> None:
     """FORMAT 10.7: a commit that leaves out a segment its tree uses stops the collection.
 
-    Fails without: the walk over the tree, without which that segment is deleted.
+    Fails without: the walk over the tree.
     """
     with writer(store, clock) as db:
         daily(db, clock, 3)
@@ -386,7 +386,7 @@ def test_counters_that_are_wrong(
 ) -> None:
     """FORMAT 10.7: live bytes decide about nothing.
 
-    Fails without: membership as what decides (a segment with one live byte is needed as well).
+    A segment with one live byte is needed as well. Fails without: membership as what decides.
     """
     with writer(store, clock) as db:
         daily(db, clock, 3)
@@ -449,7 +449,7 @@ def test_what_was_replaced_can_come_back(store: MemoryRemoteStore, clock: Manual
 def test_neighbours_are_not_touched() -> None:
     """FORMAT 10.20: of `a`, `a2`, `a/b` and `A` beside each other, one is collected.
 
-    Fails without: the `.d/` behind the key in what is listed, and the pattern of segment ids.
+    Fails without: the `.d/` behind the key in what is listed; the pattern of segment ids.
     """
     store = MemoryRemoteStore("collected-neighbours")
     names = ["a", "a2", "a/b", "A", "a.d2"]

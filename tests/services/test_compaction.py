@@ -103,8 +103,9 @@ def test_a_reader_and_a_merge_that_are_behind(store: MemoryRemoteStore, clock: M
     """FORMAT 10.6: compacted and collected under a reader and a writer that hold the older head.
 
     The reader has what it fetched, is told `SnapshotExpired` of the rest, and right after a pull;
-    the writer's push merges. Fails without: nodes of equal digest that are taken from the newer
-    head, not from the older one (the next test).
+    the writer's push merges.
+
+    Fails without: nodes of equal digest that are taken from the newer head, not from the older one.
     """
     before = whole(store, clock)
     with writer(store, clock, "r") as reader, writer(store, clock, "w") as behind:

@@ -93,8 +93,8 @@ def is_sound(store: MemoryRemoteStore) -> bool:
 def test_the_whole_table_against_a_dict(long: bool) -> None:
     """FORMAT 10.17: absent, a, b, each at two times, on three sides; and merge(a, b) = merge(b, a).
 
-    Fails without: `times=True` in the diffs (a later timestamp is lost); comparing with the base
-    in `core.merge.decide`; DROP where theirs is newer than an equal value (`_edits`).
+    Fails without: `times=True` in the diffs; comparing theirs with the base; comparing ours with
+    the base; DROP where theirs is newer than an equal value.
     """
     expected = {key: oracle(*states) for key, states in TABLE.items()}
     conflicts = [key for key, state in expected.items() if state is CONFLICT]
@@ -185,7 +185,7 @@ def test_fast_forward_is_said(opener: Opener) -> None:
 def test_clear_and_refill_changes_what_changed(opener: Opener) -> None:
     """FORMAT 10.17: a branch that was emptied and filled again differs by what differs, no more.
 
-    Fails without: comparing ours with the base in `decide`.
+    Fails without: comparing ours with the base.
     """
     values = {f"k{n}": (f"value {n} " * 20, n + 1) for n in range(200)}
 

@@ -127,10 +127,9 @@ def meet(step: int, make: Callable[[EBooklet[Any]], object], *, within: str) -> 
 @pytest.mark.parametrize("within", ["collection", "naming"])
 @pytest.mark.parametrize("name", MAKERS)
 def test_refused_or_it_survives(name: str, within: str) -> None:
-    """Whatever comes first: a collection sees the name, or the name is refused.
+    """FORMAT 10.5: whatever comes first, a collection sees the name, or the name is refused.
 
-    Fails without: looking at the head of each attempt anew (`pinned` before the loop of
-    `amending.amend`, or `_check_retained` in `revert`), which names what was deleted.
+    Fails without: looking at the head of each attempt anew; `_check_retained` in `revert`.
     """
     outcomes: list[bool] = []
     reached = True

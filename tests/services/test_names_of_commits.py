@@ -251,8 +251,7 @@ STEPS = ("before", "let go in between", "all of gc in between", "after")
 def test_a_commit_that_gc_lets_go_is_refused_or_survives(make: str, step: str) -> None:
     """FORMAT 10.5: at each step of gc, a name for the expiring commit is refused, or it survives.
 
-    Fails without: looking at the head of each attempt anew (`pinned` once, before the loop), which
-    commits a head that names deleted segments.
+    Fails without: looking at the head of each attempt anew.
     """
     store = WatchedStore()
     with ebooklet.open(store, None, "c", "json", lock="optimistic") as db:

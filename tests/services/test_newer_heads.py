@@ -76,8 +76,10 @@ def test_what_must_be_known_is_refused(
 ) -> None:
     """FORMAT 10.19: an unknown required bit forbids writing, bit 31 and another major reading too.
 
-    Also to who has the database open when it comes. Fails without: the reason in the head that is
-    looked at before an attempt, at a change of names, and at open.
+    Also to who has the database open when it comes.
+
+    Fails without: the reason in the head that is looked at before an attempt; before a change of
+    names; before a collection; at open.
     """
     with ebooklet.open(store, None, "w", lock="optimistic") as db:
         newer(store, **frame)

@@ -72,8 +72,9 @@ def test_a_holder_that_sleeps_through_a_takeover(tmp_path: Path) -> None:
     """FORMAT 10.9: stopped inside its commit, it wakes after another's, and cannot land.
 
     By its own clock it still holds the lease, so that the head alone tells it. `LockLostError`, with
-    all of it pending; tokens grow over release, crash and takeover. Fails without: the look at the
-    fence of a head that was met; the condition on the head's put.
+    all of it pending; tokens grow over release, crash and takeover.
+
+    Fails without: the look at the fence of a head that was met; the condition on the head's put.
     """
     (tmp_path / "bucket").mkdir()
     store = FilesystemRemoteStore(tmp_path / "bucket")

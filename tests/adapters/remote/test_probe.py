@@ -48,8 +48,8 @@ def store_with(manners: Manners | None = None) -> FaultyRemoteStore:
 def test_verdicts(manners: Manners, mode: str, style: str, reason: str) -> None:
     """FORMAT 10.12: only a server that keeps every rule is trusted with cas; nothing stays behind.
 
-    Fails without: any one of the rules (create twice, stale ETag, absent object, race, a first
-    creation that is refused, both forms of ETags, 501).
+    Fails without: creating twice; the stale ETag; the absent object; the race; the refusal of a
+    first creation; the second form of ETags; 501.
     """
     store = store_with(manners)
     verdict = probe(store, "a/db", ManualClock())

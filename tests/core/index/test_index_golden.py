@@ -73,7 +73,7 @@ def test_stored_inner_node() -> None:
 def test_cuts(level: int, expected: list[int]) -> None:
     """FORMAT 10.1: the same keys are cut at the same places for ever, on every level and machine.
 
-    Fails without: the 3 in the rule from T/4 on (4 instead); starting the sum anew at a cut.
+    Fails without: the 3 in the rule from T/4 on; starting the sum anew at a cut.
     """
     keys = [f"path/{i:06d}" for i in range(2000)]
     assert Cutter(level, PARAMS).cut(keys) == expected

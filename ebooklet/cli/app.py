@@ -18,6 +18,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,  # tracebacks with local variables would show credentials
+    # Its boxes take Markdown and Pygments to draw, which are most of what the help would cost.
+    rich_markup_mode=None,
 )
 app.command()(fsck)
 app.command()(plugins)

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from ebooklet.adapters.encryption.keyfile import KeyFile
-from ebooklet.bootstrap.checking import fsck as check
 from ebooklet.cli.wording import in_options
 from ebooklet.errors import EBookletError, LockTimeout
-from ebooklet.services.fsck.report import FsckReport
+
+if TYPE_CHECKING:  # imported by the command itself: `--help` needs none of it
+    from ebooklet.services.fsck.report import FsckReport
 
 __all__ = ["Exit", "fsck"]
 
@@ -96,6 +96,9 @@ def fsck(
     Exit status: 0 sound, as far as it was looked. 1 problems were found, and some are left. 2 a mistake in the command.
     3 problems were found, and none is left. 4 it could not be looked at, or there is no database.
     """
+    from ebooklet.adapters.encryption.keyfile import KeyFile
+    from ebooklet.bootstrap.checking import fsck as check
+
     try:
         report = check(
             url,

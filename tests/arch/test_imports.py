@@ -111,6 +111,19 @@ def test_work_on_a_whole_remote_loads_no_booklet() -> None:
     assert not set(fresh(code).split()) & {"booklet", "pandas"}
 
 
+def test_the_commands_help_loads_what_it_prints_with() -> None:
+    """`ebooklet --help` loads typer, and neither rich nor what its commands work with."""
+    code = (
+        "import sys; n = len(sys.modules); sys.argv = ['ebooklet', '--help']\n"
+        "from ebooklet.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: print(len(sys.modules) - n, *sys.modules, sep='\\n')"
+    )
+    printed = fresh(code).split()
+    assert not set(printed) & {"ebooklet.bootstrap", "orjson", "pygments", "rich", "urllib3"}
+    assert next(int(word) for word in printed if word.isdecimal()) <= 160
+
+
 class TestPublicFace:
     """`ebooklet` itself."""
 

@@ -139,7 +139,10 @@ def _described(
         UnknownNameError, SerializationError: there is none of that name.
     """
     if isinstance(uuid, str):
-        uuid = UUID(uuid)
+        try:
+            uuid = UUID(uuid)
+        except ValueError:
+            raise ValueError(f"uuid= takes the uuid of a database, not {uuid!r}") from None
     version = library_version()
     if group:
         value_serializer = "json"

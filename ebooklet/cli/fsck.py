@@ -46,8 +46,7 @@ class Exit(IntEnum):
 
 _SOUND: Final = {
     "lengths": (
-        "sound, as far as lengths tell: nothing was read of segments (--repair reads the index, "
-        "--check-objects everything)"
+        "sound, as far as lengths tell: index and values were not read (--check-objects reads them)"
     ),
     "index": "sound, as far as the index tells: values were not read (--check-objects reads them)",
     "bytes": "sound",
@@ -172,8 +171,9 @@ def _told(report: FsckReport) -> Iterator[str]:
         yield f"lost keys: {lost.count}, {start} to {end}"
     for name in report.behind:
         yield f"behind: {name} is older than the other copy of the head"
+    orphan = "orphan" if report.db_object_exists else "without a head"
     for name in report.orphans:
-        yield f"orphan: {name}" + (" (young)" if name in report.skipped_young else "")
+        yield f"{orphan}: {name}" + (" (young)" if name in report.skipped_young else "")
     for name in report.strangers:
         yield f"stranger: {name}"
     for what in report.not_checked:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from ebooklet.core.head import Branch, Trash
-from ebooklet.core.refnames import check_ref_name, trash_name
+from ebooklet.core.head import Branch
+from ebooklet.core.refnames import check_ref_name
 from ebooklet.core.sealing import DatabaseSealer
 from ebooklet.services.amending import amend
 from ebooklet.services.naming import check_free, pinned, shown
 from ebooklet.services.records import find_branch
 from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.trash import dropping
 from ebooklet.services.versions import VersionLike, check_version
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -83,7 +84,7 @@ def delete_branch(copy: WorkingCopy, name: str) -> None:
 
     def amendment(current: Snapshot, _: DatabaseSealer) -> Mapping[str, object]:
         head = current.head
-        found = find_branch(head, name, copy.db_key)
+        find_branch(head, name, copy.db_key)
         if name == head.default_branch:
             raise ValueError(
                 f"cannot delete {name!r}: it is the default branch, which every open begins with"
@@ -92,11 +93,7 @@ def delete_branch(copy: WorkingCopy, name: str) -> None:
             raise ValueError(
                 f"cannot delete {name!r}: it is open here; open another branch and repeat it"
             )
-        now_ms = copy.clock.now_us() // 1000
-        return {
-            "branches": {other: kept for other, kept in head.branches.items() if other != name},
-            "trash": (*head.trash, Trash(trash_name("branch", name), found.commit, now_ms)),
-        }
+        return dropping(copy, head, "branch", name)
 
     amend(copy, "delete_branch", amendment)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
-from ebooklet.core.head import Head, Tag, Trash
-from ebooklet.core.refnames import check_ref_name, named, shown_name, trash_name
+from ebooklet.core.head import Head, Tag
+from ebooklet.core.refnames import check_ref_name, named, shown_name
 from ebooklet.core.sealing import DatabaseSealer
 from ebooklet.core.tagnotes import MAX_TAG_MESSAGE_BYTES, read_message, seal_message
 from ebooklet.core.timestamps import to_datetime
@@ -16,6 +16,7 @@ from ebooklet.errors import UnknownVersionError
 from ebooklet.services.amending import amend
 from ebooklet.services.naming import check_free, pinned, shown
 from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.trash import dropping
 from ebooklet.services.versions import VersionLike, check_version
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -93,13 +94,8 @@ def delete_tag(copy: WorkingCopy, name: str) -> None:
     """
 
     def amendment(current: Snapshot, _: DatabaseSealer) -> Mapping[str, object]:
-        head = current.head
-        found = find_tag(head, name, copy.db_key)
-        now_ms = copy.clock.now_us() // 1000
-        return {
-            "tags": {other: kept for other, kept in head.tags.items() if other != name},
-            "trash": (*head.trash, Trash(trash_name("tag", name), found.commit, now_ms)),
-        }
+        find_tag(current.head, name, copy.db_key)
+        return dropping(copy, current.head, "tag", name)
 
     amend(copy, "delete_tag", amendment)
 

@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ebooklet.core.head import Head, Tag, Trash
-from ebooklet.core.refnames import RefKind, check_ref_name, dropped_name, named, shown_name
+from ebooklet.core.refnames import (
+    RefKind,
+    check_ref_name,
+    dropped_name,
+    named,
+    shown_name,
+    trash_name,
+)
 from ebooklet.core.sealing import DatabaseSealer
 from ebooklet.core.timestamps import to_datetime
 from ebooklet.errors import UnknownVersionError
@@ -34,6 +41,21 @@ class DroppedRef:
     commit: str
     seq: int
     time: datetime
+
+
+def dropping(copy: WorkingCopy, head: Head, kind: RefKind, name: str) -> Mapping[str, object]:
+    """The fields of a head that has dropped a branch or tag which this one has.
+
+    The commit that it names stays in the trash until the grace ends.
+    """
+    table = head.tags if kind == "tag" else head.branches
+    row = Trash(trash_name(kind, name), table[name].commit, copy.clock.now_us() // 1000)
+    return {
+        "tags" if kind == "tag" else "branches": {
+            other: kept for other, kept in table.items() if other != name
+        },
+        "trash": (*head.trash, row),
+    }
 
 
 def trash(copy: WorkingCopy) -> tuple[DroppedRef, ...]:

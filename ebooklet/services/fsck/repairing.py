@@ -7,29 +7,22 @@ segment is gone is in no other place of the bucket.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Final
 
 from ebooklet.core.advance import LiveBytes
 from ebooklet.core.commit import SegmentRow
-from ebooklet.core.head import Head, encode_head
+from ebooklet.core.head import encode_head
 from ebooklet.core.index.fingerprint import fingerprint
-from ebooklet.core.names import check_db_key, segment_key
+from ebooklet.core.names import segment_key
 from ebooklet.core.segment import HEADER_BYTES, check_header
-from ebooklet.errors import (
-    ObjectNotFound,
-    PushInProgressError,
-    RemoteUnavailable,
-    UnsupportedFormatError,
-)
+from ebooklet.errors import ObjectNotFound, PushInProgressError, RemoteUnavailable
 from ebooklet.ports.lock_service import Lease
+from ebooklet.services.fsck.beginning import begin, locked
 from ebooklet.services.fsck.examining import DEFAULT_MIN_AGE_MS, Found, judge, look
 from ebooklet.services.fsck.recording import record
 from ebooklet.services.fsck.report import FsckReport
-from ebooklet.services.fsck.sweeping import require_writable
 from ebooklet.services.heads import HeadMoved
-from ebooklet.services.locking import write_lock
 from ebooklet.services.place import RemotePlace, place_of
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
@@ -63,20 +56,11 @@ def repair(
         UnsupportedFormatError: the database may not be written by this version.
         EBookletError: see `examine`; what was repaired before stays so.
     """
-    check_db_key(place.db_key)
-    require_writable(place)
-    found = look(place)
+    found = begin(place)
     if found.snapshot is None:
         report = judge(place, found, min_age_ms, walk=False, read=False).report
         return replace(report, not_repaired=_why_not(report))
-    head = found.snapshot.head
-    if reason := head.read_only_reason:
-        raise UnsupportedFormatError(
-            f"{place.location} cannot be repaired by this version: {reason}",
-            op="fsck",
-            key=place.db_key,
-        )
-    with _locked(place, head, lease, lock_timeout) as held:
+    with locked(place, found.snapshot.head, lock_timeout, lease) as held:
         return _repaired(place, held, min_age_ms, check_objects=check_objects)
 
 
@@ -106,14 +90,6 @@ def repair_remote(copy: WorkingCopy, *, check_objects: bool = False) -> FsckRepo
         )
     finally:
         copy.push_lock.release()
-
-
-def _locked(
-    place: RemotePlace, head: Head, lease: Lease | None, timeout: float
-) -> AbstractContextManager[Lease | None]:
-    if lease is not None:
-        return nullcontext(lease)
-    return write_lock(place, head.proto, fence=head.fence, timeout=timeout, purpose="fsck")
 
 
 def _repaired(
@@ -210,5 +186,5 @@ def _why_not(report: FsckReport) -> str:
         return "the database is encrypted, and without its key nothing can be counted"
     return (
         "what is missing or damaged is in no other place of the bucket: restore the objects, where "
-        "the bucket keeps versions, or set the keys in `lost` anew, or delete them, and push"
+        "the bucket keeps versions, or set the lost keys anew, or delete them, and push"
     )

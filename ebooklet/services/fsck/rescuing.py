@@ -33,7 +33,6 @@ from ebooklet.core.headfields import MAX_DICTIONARIES
 from ebooklet.core.lines import lines_of
 from ebooklet.core.names import (
     alternate_key,
-    check_db_key,
     segment_prefix,
     sid_ms,
     sid_text,
@@ -44,13 +43,13 @@ from ebooklet.core.segment import join_sids
 from ebooklet.errors import ObjectNotFound, SerializationError
 from ebooklet.ports.lock_service import Lease
 from ebooklet.services.clashes import check_above
+from ebooklet.services.fsck.beginning import begin
 from ebooklet.services.fsck.examining import Found, judge, look
 from ebooklet.services.fsck.finding import Records, find_records
 from ebooklet.services.fsck.recording import minted, record
 from ebooklet.services.fsck.repairing import table_of
 from ebooklet.services.fsck.report import FsckReport
 from ebooklet.services.fsck.sampling import sample
-from ebooklet.services.fsck.sweeping import require_writable
 from ebooklet.services.fsck.wholeness import Wholeness
 from ebooklet.services.heads import HeadMoved
 from ebooklet.services.locking import write_lock
@@ -112,9 +111,7 @@ def rescue(
         ValueError: there is something to rescue, and the serializer was not said.
         EBookletError: a request failed; there is a new head, or none.
     """
-    check_db_key(place.db_key)
-    require_writable(place)
-    found = look(place)
+    found = begin(place)
     if found.snapshot is not None or not found.listed:
         return _untouched(place, found, min_age_ms)
     if not described.value_serializer:

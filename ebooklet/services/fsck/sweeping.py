@@ -14,18 +14,18 @@ from typing import Final
 
 from ebooklet.core.advance import amended
 from ebooklet.core.head import encode_head
-from ebooklet.core.names import check_db_key, sid_ms
-from ebooklet.errors import ReadOnlyError, RemoteUnavailable, UnsupportedFormatError
+from ebooklet.core.names import sid_ms
+from ebooklet.errors import RemoteUnavailable
 from ebooklet.ports.lock_service import Lease
+from ebooklet.services.deleting import delete_segments
+from ebooklet.services.fsck.beginning import begin, locked
 from ebooklet.services.fsck.examining import judge, look, names_of
 from ebooklet.services.fsck.report import FsckReport
 from ebooklet.services.heads import HeadMoved
-from ebooklet.services.locking import write_lock
 from ebooklet.services.place import RemotePlace
 from ebooklet.services.snapshot import Snapshot
 
 _ROUNDS: Final = 50
-_DELETED_AT_ONCE: Final = 1000
 
 
 def sweep(
@@ -42,37 +42,12 @@ def sweep(
         UnsupportedFormatError: the database may not be written by this version.
         EBookletError: see `examine`; a deletion that fails leaves the rest for the next time.
     """
-    check_db_key(place.db_key)
-    require_writable(place)
-    found = look(place)
+    found = begin(place)
     if found.snapshot is None:
         report = judge(place, found, min_age_ms, walk=False, read=False).report
         return replace(report, not_swept=_no_head(report))
-    head = found.snapshot.head
-    if reason := head.read_only_reason:
-        raise UnsupportedFormatError(
-            f"{place.location} cannot be swept by this version: {reason}",
-            op="fsck",
-            key=place.db_key,
-        )
-    with write_lock(
-        place, head.proto, fence=head.fence, timeout=lock_timeout, purpose="fsck"
-    ) as lease:
+    with locked(place, found.snapshot.head, lock_timeout) as lease:
         return _swept(place, lease, min_age_ms, check_objects=check_objects)
-
-
-def require_writable(place: RemotePlace) -> None:
-    """Refuse to change a place that can only be read.
-
-    Raises:
-        ReadOnlyError: it is one.
-    """
-    if not place.store.capabilities.writable:
-        raise ReadOnlyError(
-            f"{place.location} can only be read: pass a connection with credentials to change it",
-            op="fsck",
-            key=place.db_key,
-        )
 
 
 def _swept(
@@ -92,7 +67,9 @@ def _swept(
                 _raise_floor(place, snapshot, floor, lease)
             except HeadMoved:
                 continue  # whoever committed may need what was an orphan: look again
-        return replace(report, swept=_delete(place, old, lease))
+        for _ in delete_segments(place, old, lease):
+            pass
+        return replace(report, swept=names_of(place, old))
     raise RemoteUnavailable(
         "others commit faster than this can look: sweep again when fewer write",
         op="fsck",
@@ -109,15 +86,6 @@ def _raise_floor(place: RemotePlace, snapshot: Snapshot, floor: int, lease: Leas
         fence=max(snapshot.head.fence, lease.token if lease is not None else 0),
     )
     place.heads().commit(head, encode_head(head), snapshot, lease)
-
-
-def _delete(place: RemotePlace, sids: list[bytes], lease: Lease | None) -> tuple[str, ...]:
-    names = names_of(place, sids)
-    for at in range(0, len(names), _DELETED_AT_ONCE):
-        if lease is not None:
-            lease.check()
-        place.store.delete(names[at : at + _DELETED_AT_ONCE])
-    return names
 
 
 def _why_not(place: RemotePlace, report: FsckReport) -> str:
@@ -140,4 +108,7 @@ def _no_head(report: FsckReport) -> str:
         return "the head is damaged, so that nothing is known to be unneeded"
     if not report.orphans:
         return ""
-    return "there is no database here, so that a first push may be under way: create one and sweep then"
+    return (
+        "there is no head here: a first push may be under way, or the head was lost, and rescue=True "
+        "makes a new one. If neither is so, create a database here and sweep then"
+    )

@@ -17,10 +17,10 @@ from ebooklet.core.advance import amended
 from ebooklet.core.head import Gc, PendingBatch, encode_head
 from ebooklet.core.headfields import MAX_PENDING_BATCHES
 from ebooklet.core.minting import SidMinter
-from ebooklet.core.names import segment_key
 from ebooklet.core.segment import join_sids
-from ebooklet.errors import EBookletError, RemoteUnavailable
+from ebooklet.errors import EBookletError, LockLostError, RemoteUnavailable
 from ebooklet.ports.lock_service import Lease
+from ebooklet.services.deleting import delete_segments
 from ebooklet.services.fsck.examining import look, names_of
 from ebooklet.services.heads import HeadMoved
 from ebooklet.services.maintenance.holding import holding
@@ -33,7 +33,6 @@ from ebooklet.services.working_copy import WorkingCopy
 
 DEFAULT_GRACE_MS: Final = 7 * 24 * 3600 * 1000
 _ROUNDS: Final = 50
-_DELETED_AT_ONCE: Final = 1000
 
 
 def gc(copy: WorkingCopy, *, dry_run: bool, grace_ms: int) -> GcReport:
@@ -211,17 +210,14 @@ class Collection:
 
     def _delete(self, sids: Sequence[bytes], listed: Mapping[bytes, int]) -> bool:
         """Delete segments; whether all are gone. What fails is left for the next time."""
-        place = self._place
-        for at in range(0, len(sids), _DELETED_AT_ONCE):
-            part = sids[at : at + _DELETED_AT_ONCE]
-            if self._lease is not None:
-                self._lease.check()
-            try:
-                place.store.delete(segment_key(place.db_key, sid) for sid in part)
-            except EBookletError as exc:
-                self._failed.append(str(exc))
-                return False
-            self._deleted.update((sid, listed[sid]) for sid in part if sid in listed)
+        try:
+            for part in delete_segments(self._place, sids, self._lease):
+                self._deleted.update((sid, listed[sid]) for sid in part if sid in listed)
+        except LockLostError:
+            raise
+        except EBookletError as exc:
+            self._failed.append(str(exc))
+            return False
         return True
 
 

@@ -1,0 +1,56 @@
+"""How whatever changes a database begins: it may be written, and what is there was looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ebooklet.core.head import Head
+from ebooklet.core.names import check_db_key
+from ebooklet.errors import ReadOnlyError, UnsupportedFormatError
+from ebooklet.ports.lock_service import Lease
+from ebooklet.services.fsck.examining import Found, look
+from ebooklet.services.locking import write_lock
+from ebooklet.services.place import RemotePlace
+
+
+def begin(place: RemotePlace) -> Found:
+    """Look at a database that is to be changed; no lock is taken.
+
+    Raises:
+        ReadOnlyError: the place can only be read.
+        UnsupportedFormatError: the database may not be written by this version.
+        EBookletError: see `examining.look`.
+    """
+    check_db_key(place.db_key)
+    if not place.store.capabilities.writable:
+        raise ReadOnlyError(
+            f"{place.location} can only be read: pass a connection with credentials to change it",
+            op="fsck",
+            key=place.db_key,
+        )
+    found = look(place)
+    reason = None if found.snapshot is None else found.snapshot.head.read_only_reason
+    if reason:
+        raise UnsupportedFormatError(
+            f"{place.location} cannot be changed by this version: {reason}",
+            op="fsck",
+            key=place.db_key,
+        )
+    return found
+
+
+@contextmanager
+def locked(
+    place: RemotePlace, head: Head, timeout: float, lease: Lease | None = None
+) -> Iterator[Lease | None]:
+    """Hold the write lock; one that the caller holds is used, and stays held.
+
+    Raises:
+        LockTimeout, LockLostError: another has, or took, the lock.
+    """
+    if lease is not None:
+        yield lease
+        return
+    with write_lock(place, head.proto, fence=head.fence, timeout=timeout, purpose="fsck") as taken:
+        yield taken

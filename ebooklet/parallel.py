@@ -204,7 +204,7 @@ class ParallelCopy(MappedCopy[V], Generic[V]):
             if not isinstance(each, str | Staged):
                 raise TypeError(
                     "merge() takes the name of a branch, or results of staged writers, each by "
-                    f"itself as in merge(*results), not {type(each).__name__}"
+                    f"itself as in merge(*results) or merge(writer.result), not {type(each).__name__}"
                 )
         names = [each for each in sources if isinstance(each, str)]
         if names and len(sources) > 1:

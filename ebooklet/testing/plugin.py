@@ -39,6 +39,7 @@ pytest.register_assert_rewrite(
     "ebooklet.testing.durable_local_store_contract",
     "ebooklet.testing.local_store_contract",
     "ebooklet.testing.lock_service_contract",
+    "ebooklet.testing.remote_store",
     "ebooklet.testing.remote_store_contract",
     "ebooklet.testing.s3_store_contract",
     "ebooklet.testing.serializer_contract",

@@ -147,7 +147,7 @@ def test_keys_that_do_not_fit_name_the_database(db: Database, tmp_path: Path) ->
         (sealed, None, "pass encryption="),
         (sealed, wrong, "give the right one"),
         (sealed, Encryption({}), "add it"),
-        (URL, keys, "leave encryption out"),
+        (URL, keys, "leave encryption= out"),
     ):
         with pytest.raises(EncryptionError, match=remedy) as caught:
             ebooklet.open(url, encryption=given)

@@ -1,0 +1,1 @@
+"""The parts of `RemoteStoreContract`, one for each kind of promise."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import ebooklet
-from ebooklet.core.commit import encode_commit
+from ebooklet.core.commit import SegmentRow, encode_commit
 from ebooklet.core.head import decode_head, encode_head
 from ebooklet.core.names import alternate_key, mint_sid, segment_key
 from ebooklet.core.segment import BlockType, SegmentKind, SegmentWriter
@@ -157,6 +157,31 @@ def test_the_newest_commit_that_is_whole(place: Place) -> None:
     assert ebooklet.fsck(fresh.connect("db"), check_objects=True).ok
 
 
+def forged(place: Place, segs: tuple[SegmentRow, ...]) -> None:
+    """Lose the head, with a fourth commit in the segments that has this table."""
+    head = head_of(place)
+    writer = SegmentWriter(head.uuid, mint_sid(2_000_000, bytes(10)), bytes(16), SegmentKind.NODES)
+    tip = replace(head.tip, seq=4, segs=segs, parents=(head.branch.commit.id,))
+    writer.add_block(BlockType.COMMIT, encode_commit(tip))
+    put(place, {"db": None, segment_key("db", writer.sid): bytes(writer.finish())})
+
+
+@memory
+def test_a_commit_that_says_another_length(place: Place) -> None:
+    """It is whole if the segments say so themselves; the commit of the rescue has their lengths.
+
+    Fails without: going by the ends of segments.
+    """
+    *_, expected = fill(place)
+    first, *rest = head_of(place).tip.segs
+    forged(place, (first._replace(length=first.length + 1), *rest))
+    report = rescued(place)
+    assert report.ok
+    assert "commit 4" in report.repaired[0]
+    assert first in head_of(place).tip.segs
+    assert content(place) == expected
+
+
 @memory
 def test_a_commit_that_does_not_list_what_it_uses(place: Place) -> None:
     """Its content is rescued, with a table that is whole; itself it is not retained.
@@ -164,11 +189,7 @@ def test_a_commit_that_does_not_list_what_it_uses(place: Place) -> None:
     Fails without: looking at tables, as collections do not look at what came before the rescue.
     """
     *_, expected = fill(place)
-    head = head_of(place)
-    writer = SegmentWriter(head.uuid, mint_sid(2_000_000, bytes(10)), bytes(16), SegmentKind.NODES)
-    tip = replace(head.tip, seq=4, segs=head.tip.segs[1:], parents=(head.branch.commit.id,))
-    writer.add_block(BlockType.COMMIT, encode_commit(tip))
-    put(place, {"db": None, segment_key("db", writer.sid): bytes(writer.finish())})
+    forged(place, head_of(place).tip.segs[1:])
     report = rescued(place)
     assert report.ok
     assert "commit 4" in report.repaired[0]

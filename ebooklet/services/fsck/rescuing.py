@@ -44,6 +44,7 @@ from ebooklet.errors import ObjectNotFound, SerializationError
 from ebooklet.ports.lock_service import Lease
 from ebooklet.services.clashes import check_above
 from ebooklet.services.fsck.beginning import begin
+from ebooklet.services.fsck.counting import true_rows
 from ebooklet.services.fsck.examining import Found, judge, look
 from ebooklet.services.fsck.finding import Records, find_records
 from ebooklet.services.fsck.recording import minted, record
@@ -162,7 +163,7 @@ class _Rescue:
         self._proto = proto
         self._lease = lease
         self._records = find_records(place, found.listed)
-        self._whole = Wholeness(place, found.listed)
+        self._whole = Wholeness(place, found.listed, self._records.uuids)
         self._not_known: list[str] = [
             f"what the segment {name} holds: {why}"
             for name, why in sorted(self._records.unreadable.items())
@@ -294,6 +295,8 @@ class _Rescue:
 
     def _commit(self, tip: FoundCommit, seq: int, tally: LiveBytes) -> Commit:
         """A commit of what the tip holds, that says of the rescue what a later one has to know."""
+        lengths = {sid: self._found.listed[sid] for sid in self._records.uuids}
+        rows = true_rows(tip.commit.segs, lengths, {})
         return replace(
             tip.commit,
             seq=seq,
@@ -302,7 +305,7 @@ class _Rescue:
             author="",
             message=f"the head was lost, and made anew from commit {tip.ref.id.hex()[:12]}",
             value_bytes=tally.value_bytes,
-            segs=table_of(self._place, self._found, tip.commit.segs, tally),
+            segs=table_of(self._place, self._found, rows, tally),
             op="rescue",
             write_id=self._place.clock.token_bytes(16),
             branch="",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from ebooklet.core.descent import FoundCommit
 from ebooklet.core.index.fingerprint import fingerprint
@@ -25,10 +25,14 @@ class Wholeness:
     Args:
         place: where the segments are.
         listed: sid and bytes of each.
+        ended: those whose own two ends say that they have so many bytes.
     """
 
-    def __init__(self, place: RemotePlace, listed: Mapping[bytes, int]) -> None:
+    def __init__(
+        self, place: RemotePlace, listed: Mapping[bytes, int], ended: Collection[bytes]
+    ) -> None:
         self._listed = listed
+        self._ended = ended
         self._nodes = NodeReader(place.store, place.db_key)
         self._params = TreeParams()
         self._nodes.params = self._params
@@ -60,7 +64,10 @@ class Wholeness:
         commit = found.commit
         if commit.fingerprint != fingerprint(self._params, commit.root):
             return "its index has other parameters than this version gives one"
-        missing = sum(self._listed.get(row.sid) != row.length for row in commit.segs)
+        missing = sum(
+            self._listed.get(row.sid) != row.length and row.sid not in self._ended
+            for row in commit.segs
+        )
         if missing:
             return f"{missing} of its {len(commit.segs)} segments are missing or cut short"
         if commit.root is not None and not self._is_whole(Span(commit.root, None, None)):

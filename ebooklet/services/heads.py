@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Callable
 from uuid import UUID
 
 from ebooklet.core.commit import Commit
-from ebooklet.core.head import MAX_HEAD_BYTES, Head, decode_head
+from ebooklet.core.head import Head
 from ebooklet.core.names import alternate_key
 from ebooklet.core.refs import CommitRef
 from ebooklet.errors import (
-    AccessDenied,
     EBookletError,
     LockLostError,
     ObjectNotFound,
@@ -21,19 +19,16 @@ from ebooklet.errors import (
     RemoteIntegrityError,
     RemoteUnavailable,
     SnapshotExpired,
-    UnsupportedFormatError,
     UUIDMismatchError,
 )
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.lock_service import Lease
-from ebooklet.ports.remote_store import Condition, IfAbsent, IfMatch, RemoteStore, StoredObject
+from ebooklet.ports.remote_store import Condition, IfAbsent, IfMatch, RemoteStore
 from ebooklet.services.backoff import chance
-from ebooklet.services.clashes import check_below, check_name
+from ebooklet.services.clashes import check_below
+from ebooklet.services.headcopies import HEAD_CACHE_CONTROL, SAME_BYTES_ATTEMPTS, HeadCopies
 from ebooklet.services.records import find_branch, read_record
 from ebooklet.services.snapshot import Snapshot
-
-HEAD_CACHE_CONTROL: Final = "no-cache"
-_SAME_BYTES_ATTEMPTS: Final = 5
 
 
 class HeadMoved(Exception):
@@ -60,13 +55,6 @@ def _is_anothers(head: Head, new: Head) -> bool:
     return found is not None and ours is not None and found.commit != ours.commit
 
 
-class _Copies(NamedTuple):
-    """What the copies of the head hold."""
-
-    first: Snapshot | None  # the one that readers ask for first, if it is whole
-    best: Snapshot | None  # the newest that is whole
-
-
 class HeadStore:
     """Reads the head, and replaces it in one atomic step.
 
@@ -80,6 +68,7 @@ class HeadStore:
 
     Attributes:
         branch: see above; may be changed.
+        copies: the objects that the head stands in.
     """
 
     def __init__(
@@ -93,6 +82,7 @@ class HeadStore:
         self._remote = remote
         self._key = db_key
         self._clock = clock
+        self.copies = HeadCopies(remote, db_key, clock)
         self._in_log = in_log
         self.branch = branch
         self._record: tuple[bytes, Commit] | None = None  # the last that was read or written
@@ -128,7 +118,7 @@ class HeadStore:
         try:
             return read_record(self._remote, self._key, ref)
         except ObjectNotFound as exc:
-            now = self._read_copies().best
+            now = self.copies.read().best
             if now is None or now.head.write_id != head.write_id:
                 raise SnapshotExpired(
                     f"branch {branch!r} was moved or deleted just now, and its former tip, commit "
@@ -154,37 +144,8 @@ class HeadStore:
             NameClashError: it is another database's, which the server takes for this one.
             UnknownVersionError: the branch is not there, or no longer.
         """
-        best = self._read_copies().best
+        best = self.copies.read().best
         return None if best is None else self.of_branch(best)
-
-    def _read_copies(self) -> _Copies:
-        damage: EBookletError | None = None
-        first: Snapshot | None = None
-        try:
-            first = self._read_one(self._key)
-        except RemoteIntegrityError as exc:
-            damage = exc
-        if first is not None and first.head.proto.mode == "cas":
-            check_name(first.head, self._key)
-            return _Copies(first, first)
-        try:
-            second = self._read_one(alternate_key(self._key))
-        except (RemoteIntegrityError, UnsupportedFormatError):
-            second = None
-        except AccessDenied:  # published without it; a reader can do with the first
-            if first is None and self._remote.capabilities.writable:
-                raise
-            second = None
-        candidates = [one for one in (first, second) if one is not None]
-        if not candidates:
-            if damage is not None:
-                raise damage
-            return _Copies(None, None)
-        best = max(candidates, key=lambda one: one.head.seq)
-        check_name(best.head, self._key)
-        if best is second:
-            best = Snapshot(best.head, best.data, first.etag if first else "")
-        return _Copies(first, best)
 
     def commit(
         self, new: Head, data: bytes, expected: Snapshot | None, lease: Lease | None
@@ -207,7 +168,7 @@ class HeadStore:
         condition = self._condition(new, expected)
         refusal: PreconditionFailed | None = None
         trouble: EBookletError | None = None
-        for attempt in range(_SAME_BYTES_ATTEMPTS):
+        for attempt in range(SAME_BYTES_ATTEMPTS):
             if attempt:
                 self._clock.sleep(min(2.0, 0.05 * 2**attempt) * (0.5 + chance(self._clock)))
             if lease is not None:
@@ -243,7 +204,7 @@ class HeadStore:
 
     def _settle(self, new: Head, data: bytes, expected: Snapshot | None) -> Snapshot | None:
         """Find out what became of a put: landed (a snapshot), not yet (None), or lost (raises)."""
-        current = self._read_copies().best
+        current = self.copies.read().best
         if current is None:
             if expected is None:
                 return None
@@ -292,7 +253,7 @@ class HeadStore:
                 key=self._key,
             )
         lease.verify()
-        first, current = self._read_copies()
+        first, current = self.copies.read()
         if current is not None and expected is not None:
             self.check_same(current, new.uuid)
         if (current.head.write_id if current else None) != (
@@ -303,12 +264,12 @@ class HeadStore:
             raise HeadMoved(self.of_branch(current))
         if current is not None and (first is None or first.data != current.data):
             # Only the second copy has it, and that is the one which the next write may damage.
-            self._put_copies([self._key], current.data, lease)
+            self.copies.put([self._key], current.data, lease)
         keys = [alternate_key(self._key), self._key]
         if current is None:
             check_below(self._remote, self._key, self._clock)
             keys.reverse()  # nothing to keep yet, and a server that takes no such head leaves none
-        etags = self._put_copies(keys, data, lease)
+        etags = self.copies.put(keys, data, lease)
         return self.of_branch(Snapshot(new, data, etags[self._key]))
 
     def put_back(self, lost: Snapshot, current: Snapshot, lease: Lease) -> Snapshot:
@@ -321,13 +282,13 @@ class HeadStore:
             LockLostError, RemoteUnavailable, OutcomeUnknown.
         """
         lease.verify()
-        first, found = self._read_copies()
+        first, found = self.copies.read()
         if found is None or found.head.write_id != current.head.write_id:
             return current if found is None else self.of_branch(found)
         keys = [alternate_key(self._key), self._key]
         if first is None or first.data != found.data:
             keys.reverse()  # the second copy alone holds it
-        self._put_copies(keys, lost.data, lease)
+        self.copies.put(keys, lost.data, lease)
         return self.read() or current
 
     def replace_damaged(self, new: Head, data: bytes, lease: Lease | None) -> Snapshot:
@@ -340,7 +301,7 @@ class HeadStore:
             RemoteUnavailable, OutcomeUnknown: it may have landed; reading the head tells.
         """
         trouble: EBookletError | None = None
-        for attempt in range(_SAME_BYTES_ATTEMPTS):
+        for attempt in range(SAME_BYTES_ATTEMPTS):
             if attempt:
                 self._clock.sleep(min(2.0, 0.05 * 2**attempt) * (0.5 + chance(self._clock)))
             if lease is not None:
@@ -349,7 +310,7 @@ class HeadStore:
             try:
                 current = self.read()
             except RemoteIntegrityError:
-                stored = self._get(self._key)
+                stored = self.copies.get(self._key)
                 if stored is None:
                     continue
                 condition = self._matching(new, stored.meta.etag)
@@ -366,7 +327,7 @@ class HeadStore:
                         op="fsck",
                         key=self._key,
                     )
-                etags = self._put_copies([self._key, alternate_key(self._key)], data, lease)
+                etags = self.copies.put([self._key, alternate_key(self._key)], data, lease)
                 return Snapshot(new, data, etags[self._key])
             try:
                 meta = self._remote.put(
@@ -381,77 +342,3 @@ class HeadStore:
             op="fsck",
             key=self._key,
         )
-
-    def mend(self, lease: Lease) -> tuple[str, ...]:
-        """In mode lock, write the newer whole copy of the head over one that is not.
-
-        A copy that is whole and older is brought up to it; one of another format, which a newer
-        version may have written, is left alone.
-
-        Returns:
-            The objects that were written; none in mode cas, where there is one head.
-
-        Raises:
-            LockLostError, RemoteUnavailable, OutcomeUnknown: the newer copy still stands.
-        """
-        lease.verify()
-        best = self._read_copies().best
-        if best is None or best.head.proto.mode != "lock":
-            return ()
-        keys = []
-        for key in (self._key, alternate_key(self._key)):
-            try:
-                found = self._read_one(key)
-            except RemoteIntegrityError:
-                found = None
-            except UnsupportedFormatError:
-                continue
-            if found is None or found.data != best.data:
-                keys.append(key)
-        self._put_copies(keys, best.data, lease)
-        return tuple(keys)
-
-    def _put_copies(self, keys: Iterable[str], data: bytes, lease: Lease) -> Mapping[str, str]:
-        """Write copies of a head in this order, the lock verified after each; their ETags."""
-        etags = {}
-        for key in keys:
-            etags[key] = self._put_and_read_back(key, data, lease)
-            lease.verify()
-        return etags
-
-    def _put_and_read_back(self, key: str, data: bytes, lease: Lease) -> str:
-        trouble: EBookletError | None = None
-        for attempt in range(_SAME_BYTES_ATTEMPTS):
-            if attempt:
-                self._clock.sleep(0.1 * 2**attempt)
-                try:
-                    lease.verify()  # what stands there by now may be the next holder's
-                except (RemoteUnavailable, OutcomeUnknown) as exc:
-                    trouble = trouble or exc
-                    continue
-            try:
-                self._remote.put(key, data, cache_control=HEAD_CACHE_CONTROL)
-            except (RemoteUnavailable, OutcomeUnknown) as exc:
-                trouble = exc
-            stored = self._get(key)
-            if stored is not None and stored.body == data:
-                return stored.meta.etag
-        raise trouble or OutcomeUnknown(
-            "the head was written but reads back differently, so that the server may be failing; "
-            "changes stay pending: push again, which finds out what happened",
-            op="push",
-            key=key,
-        )
-
-    def _get(self, key: str) -> StoredObject | None:
-        try:
-            # One byte more than a head may have: whatever lies there, no more of it is fetched.
-            return self._remote.get(key, stop=MAX_HEAD_BYTES + 1)
-        except ObjectNotFound:
-            return None
-
-    def _read_one(self, key: str) -> Snapshot | None:
-        stored = self._get(key)
-        if stored is None:
-            return None
-        return Snapshot(decode_head(stored.body, key=key), stored.body, stored.meta.etag)

@@ -12,7 +12,7 @@ from ebooklet.errors import LockLostError
 from ebooklet.services.fsck.examining import examine
 from ebooklet.services.fsck.repairing import repair
 from ebooklet.services.fsck.report import FsckReport
-from ebooklet.services.heads import HeadStore
+from ebooklet.services.headcopies import HeadCopies
 from ebooklet.services.place import RemotePlace
 from tests.hostile.worlds import HEADS, World
 
@@ -100,6 +100,6 @@ def test_only_who_holds_the_lock_mends(world: World) -> None:
         assert db.lock is not None
         world.forget_tickets()
         with pytest.raises(LockLostError):
-            HeadStore(world.store, "db", world.clock, lambda *_: False).mend(db.lock)
+            HeadCopies(world.store, "db", world.clock).mend(db.lock)
         assert world.heads() == before
     assert decode_head(before["db.alt"], key="db.alt").seq == 2

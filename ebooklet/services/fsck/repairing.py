@@ -97,7 +97,7 @@ def _repaired(
 ) -> FsckReport:
     done: list[str] = []
     if lease is not None:
-        mended = place.heads().mend(lease)
+        mended = place.heads().copies.mend(lease)
         done += (f"{key} was written anew from the other copy of the head" for key in mended)
     corrected = False
     for _ in range(_ROUNDS):

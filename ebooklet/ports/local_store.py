@@ -46,6 +46,8 @@ class LocalStore(Protocol):
        log is lost, not even by a store in memory. When it raises, the store is what it was.
     10. `adopt_uuid` changes nothing but the uuid: after a crash at any point the store has one or
        the other, with all data, slots and logs.
+    11. A reader's `guard` is asked before anything is read after others could have changed the
+       store, and nothing is read that it refuses.
     """
 
     @property
@@ -162,6 +164,14 @@ class LocalStore(Protocol):
         """As a reader, come back to the store now, so that `changed_elsewhere` tells of now.
 
         Never waits: while a writer is in, nothing happens.
+        """
+        ...
+
+    def guard(self, check: Callable[[], object]) -> None:
+        """As a reader, call `check` each time that the store is come back to.
+
+        It may read slots and logs, and takes no lock. What it raises comes out of whatever call came
+        back, and the next one asks again.
         """
         ...
 

@@ -138,6 +138,7 @@ def _open(request: Request, undo: ExitStack) -> WorkingCopy:
         check_unchanged(copy)
     else:
         attach(copy, current, local.condition, writes=writes)
+    local.guard(copy.check_place)
     return copy
 
 

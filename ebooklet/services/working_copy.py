@@ -232,12 +232,37 @@ class WorkingCopy:
             self._behind = True
             self.local.acknowledge()
             self.reload()
-            self._require_version()
+            self._require_version(self.base)
             self._behind = False
 
-    def _require_version(self) -> None:
+    def check_place(self) -> None:
+        """Refuse what another process has brought to another branch, or from the version shown.
+
+        The guard of a reader's store: a warm read looks at nothing else, and would return it.
+
+        Raises:
+            LocalFileError: it was brought there.
+        """
+        if self.local.writable or self.closed:
+            return
+        found = self.base
+        if found is None or not self.journal.base_is(found):  # which costs less than to read it
+            found = self.journal.read_base()
+        self._require_branch(found)
+        self._require_version(found)
+
+    def _require_branch(self, found: Snapshot | None) -> None:
+        base = self.base
+        if found is not None and base is not None and found.branch != base.branch:
+            raise LocalFileError(
+                f"another process has brought {self.local.location} from branch "
+                f"{base.branch!r} to {found.branch!r}: open the database again, with one "
+                "local file for each branch to read both at once"
+            )
+
+    def _require_version(self, found: Snapshot | None) -> None:
         shown = self.settings.stays_at
-        if shown is not None and (self.base is None or self.base.ref.id != shown):
+        if shown is not None and (found is None or found.ref.id != shown):
             raise LocalFileError(
                 f"another process has moved {self.local.location} to another commit than the "
                 "version that is shown here: open the version again, with a file of its own",
@@ -344,12 +369,7 @@ class WorkingCopy:
                 and self.base is not None
                 and (base.data, base.other) == (self.base.data, self.base.other)
             )
-            if base is not None and self.base is not None and base.branch != self.base.branch:
-                raise LocalFileError(
-                    f"another process has brought {self.local.location} from branch "
-                    f"{self.base.branch!r} to {base.branch!r}: open the database again, with one "
-                    "local file for each branch to read both at once"
-                )
+            self._require_branch(base)
             left = self.pending.clear()
             self.journal.load(self.pending)
             if not self.pending.resume(left, same_base=same_base):

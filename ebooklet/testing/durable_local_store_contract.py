@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ebooklet.errors import EBookletError, LockTimeout
+from ebooklet.errors import EBookletError, LocalFileError, LockTimeout
 from ebooklet.ports.local_store import LocalStore, LocalValue
 from ebooklet.testing.children import in_child, killed_child
 from ebooklet.testing.local_store_contract import (
@@ -281,11 +281,17 @@ class DurableLocalStoreContract(LocalStoreContract):
     def test_a_reader_notices_what_changed_elsewhere(
         self, open_store: OpenLocalStore, what: str
     ) -> None:
-        """A reader that comes back learns of other processes' changes, until it acknowledges."""
+        """A reader that comes back learns of other processes' changes, until it acknowledges.
+
+        It asks its guard before it reads anything (promise 11).
+        """
         with_content(open_store)
         reader = open_store(mode="read", lock_timeout=30)
         assert reader.get("k1") == b"1"
         assert not _has_changed(reader)
+
+        def refuse() -> None:
+            raise LocalFileError("refused")
 
         def change() -> None:
             store = open_store()
@@ -298,7 +304,12 @@ class DurableLocalStoreContract(LocalStoreContract):
             store.close()
 
         assert in_child(change) == 0
-        reader.get("k1")
+        reader.guard(refuse)
+        for read in (reader.get, reader.get_entry, reader.contains, lambda k: [*reader.keys(), k]):
+            with pytest.raises(LocalFileError, match="refused"):
+                read("k1")
+        reader.guard(lambda: reader.read_slot("s"))
+        assert reader.get("k1") == (b"changed" if what == "value" else b"1")
         assert _has_changed(reader)
         reader.acknowledge()
         assert not _has_changed(reader)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -193,8 +194,14 @@ def test_readers_of_one_file_are_on_one_branch(opener: Opener) -> None:
         assert list(db) == ["a", "b"]
         with opener("a", "w", branch="dev") as other:
             assert other["b"] == 2
-        with pytest.raises(LocalFileError, match="from branch 'main' to 'dev': open the database"):
-            list(db)
+        looks: list[Callable[[], object]] = [
+            lambda: db["b"],
+            lambda: db.get("b"),
+            lambda: "b" in db,
+        ]
+        for look in (*looks, lambda: dict(db.get_items(["b"])), lambda: list(db), *looks):
+            with pytest.raises(LocalFileError, match="from branch 'main' to 'dev': open the"):
+                look()
     with opener("a", "r") as db:
         assert (db.on_branch, db["b"]) == ("dev", 2)
         db.reopen("w")

@@ -410,6 +410,10 @@ DURABLE: dict[str, tuple[str, dict[str, Any]]] = {
         "test_a_reader_notices_what_changed_elsewhere",
         {"changed_elsewhere": False},
     ),
+    "asks no guard": (
+        "test_a_reader_notices_what_changed_elsewhere",
+        {"guard": lambda _check: None},
+    ),
     "forgets its log": ("test_comes_back_clean", {"append_log": lambda name, data: None}),
     "never the writer": (
         "test_a_reader_becomes_the_writer",

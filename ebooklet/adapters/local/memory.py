@@ -6,7 +6,7 @@ import os
 import threading
 import uuid as uuids
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Final
@@ -201,6 +201,10 @@ class MemoryLocalStore:
 
     def freshen(self) -> None:
         """Nothing to do."""
+        self._open()
+
+    def guard(self, check: Callable[[], object]) -> None:
+        """Nothing to do: nobody else changes it."""
         self._open()
 
     def acknowledge(self) -> None:

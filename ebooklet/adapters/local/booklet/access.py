@@ -64,6 +64,7 @@ class SharedFile:
         self._leases = 0  # begun so far
         self._lease = 0  # number of the one that runs
         self._borrows = 0  # nested `exclusive` blocks of a reader
+        self._guard: Callable[[], object] = _unguarded
         self._read: _Read | None = None
         self._write: _Write | None = None
         self._handle: Handle | None = None
@@ -82,8 +83,9 @@ class SharedFile:
             if replace or (creation is not None and not is_there(location)):
                 created = session.open_writer(waiting, creation, replace=replace)
                 session.finish()
-            self._condition = session.lease(waiting)
-            self._start_lease()
+            with self._lock:  # or on a busy machine the lease has ended before it is used
+                self._condition = session.lease(waiting)
+                self._start_lease()
             self._condition = created or self._condition
         self._told = session.generation
 
@@ -131,8 +133,12 @@ class SharedFile:
             self._check()
             if self._handle is None and not self._owns():
                 with contextlib.suppress(LockTimeout):
-                    self._session.lease(Waiting(self._clock, 0))
-                    self._start_lease()
+                    self._come_back(Waiting(self._clock, 0))
+
+    def guard(self, check: Callable[[], object]) -> None:
+        """Ask this at each lease; see the port."""
+        with self._lock:
+            self._guard = check
 
     def acknowledge(self) -> None:
         """Note that what another process changed has been taken in."""
@@ -300,7 +306,16 @@ class SharedFile:
         self._check()
         if self._owns():
             return self._adopt()
-        self._session.lease(Waiting(self._clock, self._lock_timeout))
+        return self._come_back(Waiting(self._clock, self._lock_timeout))
+
+    def _come_back(self, waiting: Waiting) -> Handle:
+        """As a reader, lease the file, in which others may have been meanwhile."""
+        self._session.lease(waiting)
+        try:
+            self._guard()
+        except BaseException:
+            self._session.release()
+            raise
         return self._start_lease()
 
     def _start_lease(self) -> Handle:
@@ -397,6 +412,10 @@ class SharedFile:
             self._session.release()
             with self._session.borrowed_sidecar(Waiting(self._clock, self._lock_timeout)):
                 yield
+
+
+def _unguarded() -> None:
+    """Let everything be read."""
 
 
 def _raw_get(handle: Handle, value_serializer: int) -> _Read:

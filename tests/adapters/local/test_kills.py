@@ -21,6 +21,7 @@ import booklet
 import pytest
 
 from ebooklet.adapters.local.booklet import BookletLocalStore, open_store
+from ebooklet.adapters.local.booklet import store as store_module
 from ebooklet.ports.local_store import LocalValue
 from ebooklet.testing.children import in_child
 from ebooklet.testing.local_store_contract import UUID_GIVEN, everything
@@ -47,6 +48,13 @@ class Operation:
 def _sets(store: BookletLocalStore) -> None:
     for number in range(5):
         store.set(f"new{number}", b"x" * 90, number)
+
+
+def _appends(store: BookletLocalStore) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_module, "WORTH_IT", 2)
+        store.set_many((f"new{number}", b"x" * 90, number) for number in range(8))
+        store.set_many((f"k{number}", b"changed", 99) for number in range(8))
 
 
 def _overwrites(store: BookletLocalStore) -> None:
@@ -96,6 +104,7 @@ NEW: Final = {f"new{i}": b"x" * 90 for i in range(30)}
 CHANGED: Final = {f"k{i}": b"changed" for i in range(8)}
 OPERATIONS: Final = {
     "sets": Operation(_sets, NEW),
+    "appends": Operation(_appends, NEW | CHANGED),
     "overwrites": Operation(_overwrites, CHANGED),
     "deletes": Operation(_deletes, {}, frozenset(f"k{i}" for i in range(10))),
     "grows": Operation(_grows, NEW),

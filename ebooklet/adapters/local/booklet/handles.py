@@ -17,9 +17,12 @@ from weakref import WeakSet
 
 import booklet
 
+from ebooklet.adapters.local.booklet.layout import COUNT_AT
+
 # Held over a fork, so that no handle is half known; reentrant, as collecting garbage closes handles.
 _FORKING: Final = threading.RLock()
 _OPEN: WeakSet[Handle]
+_COUNT: Final = "_n_keys"  # Booklet's own attribute, which `len` returns
 
 
 class RawBytes:
@@ -72,6 +75,16 @@ class Handle:
     def __init__(self, file: BookletFile) -> None:
         self.file = file
         self.fd = next(_descriptors(file))
+
+    @property
+    def can_count(self) -> bool:
+        """Whether Booklet keeps the number of its keys where `count_in` looks for it."""
+        return vars(self.file).get(_COUNT) == len(self.file)
+
+    def count_in(self, added: int) -> None:
+        """Tell Booklet, and the header, of keys that were put into the file beside it."""
+        setattr(self.file, _COUNT, len(self.file) + added)
+        os.pwrite(self.fd, len(self.file).to_bytes(4, "little"), COUNT_AT)
 
     def close(self) -> None:
         """Write what is buffered and close; idempotent."""

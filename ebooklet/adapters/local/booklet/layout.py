@@ -24,6 +24,7 @@ from uuid import UUID
 from ebooklet.errors import LocalFileError
 
 HEADER_BYTES: Final = 200
+COUNT_AT: Final = 33  # offset of the number of keys in the header, 4 bytes
 BLOCK_HEADER: Final = struct.Struct("<13s6sHI7s")  # up to and with the timestamp
 BLOCK_BYTES: Final = BLOCK_HEADER.size
 HASH_BYTES: Final = 13
@@ -150,7 +151,7 @@ def parse_header(raw: bytes, location: str) -> Header:
         raw=bytes(raw[:HEADER_BYTES]),
         n_buckets=n_buckets,
         value_serializer=_number(raw, 29, 31),
-        n_keys=_number(raw, 33, 37),
+        n_keys=_number(raw, COUNT_AT, COUNT_AT + 4),
         uuid=UUID(bytes=bytes(raw[49:65])),
         index_at=HEADER_BYTES if index_at in unset else index_at,
         data_at=HEADER_BYTES + POINTER_BYTES * n_buckets if data_at in unset else data_at,

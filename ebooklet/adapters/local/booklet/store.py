@@ -11,6 +11,7 @@ from uuid import UUID
 import orjson
 
 from ebooklet.adapters.local.booklet.access import SharedFile
+from ebooklet.adapters.local.booklet.append import WORTH_IT, append_new
 from ebooklet.adapters.local.booklet.bulk import (
     Places,
     is_worth_a_pass,
@@ -27,8 +28,8 @@ from ebooklet.ports.local_store import LocalValue
 _BATCH_KEYS: Final = 256
 _BATCH_BYTES: Final = 4 << 20
 _PLANNED_KEYS: Final = 500_000  # places of so many keys are in memory at a time
-_BORROWED_KEYS: Final = 4096
-_BORROWED_BYTES: Final = 16 << 20
+_WRITTEN_KEYS: Final = 4096
+_WRITTEN_BYTES: Final = 16 << 20
 _METADATA: Final = METADATA_KEY.decode()
 
 
@@ -69,10 +70,13 @@ class BookletLocalStore(SharedFile):
         source = iter(items)
         done = False
         while not done:
-            limit = _BATCH_KEYS if self._owns() else _BORROWED_KEYS
-            batch, done = take_batch(source, limit, _BORROWED_BYTES)
+            batch, done = take_batch(source, _WRITTEN_KEYS, _WRITTEN_BYTES)
             if batch:
-                with self._writing():
+                with self._writing() as handle:
+                    if WORTH_IT <= len(batch) <= self._room:
+                        left = append_new(handle, self._session.header(), batch)
+                        self._room -= len(batch) - len(left)
+                        batch = left
                     for key, value, timestamp in batch:
                         self.set(key, value, timestamp)
 

@@ -13,8 +13,9 @@ from ebooklet.ports.serializer import Serializer
 from ebooklet.services import iterating, metadata, reading, writing
 from ebooklet.services.dictionaries import bind
 from ebooklet.services.forks import in_forked_child
+from ebooklet.services.guards import forked
 from ebooklet.services.streaming import stream
-from ebooklet.services.working_copy import WorkingCopy, forked
+from ebooklet.services.working_copy import WorkingCopy
 from ebooklet.views import KeyRange, RangeItems, RangeKeys, RangeValues
 
 V = TypeVar("V")

@@ -20,11 +20,8 @@ from ebooklet.core.walks import Walks
 from ebooklet.errors import (
     EBookletError,
     EncryptionError,
-    ForkedProcessError,
-    LocalFileError,
     LockTimeout,
     OfflineError,
-    ReadOnlyError,
     RemoteMissingError,
 )
 from ebooklet.ports.clock import Clock
@@ -34,6 +31,7 @@ from ebooklet.ports.lock_service import Lease
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.ports.serializer import Serializer, TrainedSerializer
 from ebooklet.services.fetched import FetchedValues
+from ebooklet.services.guards import Guards
 from ebooklet.services.heads import HeadStore
 from ebooklet.services.journal import Journal
 from ebooklet.services.lastplace import LastPlace
@@ -57,14 +55,7 @@ def _offline(op: str, key: str) -> EBookletError:
 BORROW_TIMEOUT_S: Final = 5.0  # longest wait to store copies, which can be fetched again
 
 
-def forked() -> ForkedProcessError:
-    """What a handle says in a process that inherited it."""
-    return ForkedProcessError(
-        "the database was opened before this process was forked: open it again here"
-    )
-
-
-class WorkingCopy:
+class WorkingCopy(Guards):
     """State shared by the services; holds no policy of its own.
 
     Invariant: a key in the local store is either pending or equal to what the base commit has,
@@ -94,6 +85,7 @@ class WorkingCopy:
         mirrored: RemoteStore | None = None,
         keyring: Keyring | None = None,
     ) -> None:
+        super().__init__()
         self.local = local
         self.remote = remote
         self.mirrored = mirrored
@@ -118,7 +110,6 @@ class WorkingCopy:
         self.evicted: dict[str, None] = {}  # what `on_evict` has not been told of yet
         self.walks = Walks()
         self._moving = False
-        self._behind = False  # of what another process left in the local store
         self.dictionaries = Dictionaries()
         self.trained: TrainedSerializer | None = None  # writes values with them
         self.serializer: Serializer | None = None  # of the values, for who decides by them
@@ -131,8 +122,6 @@ class WorkingCopy:
         self.minter = SidMinter()
         self.owns_local = True
         self.owns_remote = True
-        self.closed = False
-        self.forked = False  # in a process forked from the one that opened it
         self.connect()
 
     # Where things are
@@ -206,11 +195,6 @@ class WorkingCopy:
         return f"{self.remote.location}/{self.db_key}"
 
     @property
-    def _name(self) -> str:
-        """What it is called where its store may be closed, and is not to be asked for its place."""
-        return repr(self.local.location if self.remote is None else self.db_key)
-
-    @property
     def view_root(self) -> NodeRef | None:
         """Root of the index that reads look into; None after `clear` or flag n."""
         return None if self.base is None or self.pending.replace else self.base.root
@@ -219,111 +203,6 @@ class WorkingCopy:
     def view_count(self) -> int:
         """Number of keys under `view_root`."""
         return 0 if self.base is None or self.pending.replace else self.base.count
-
-    def require_open(self) -> None:
-        """Raise `ValueError` once the handle is closed; let a reader notice its neighbours."""
-        if self.forked:
-            raise forked()
-        if self.closed:
-            raise self.shut()
-        if not self.local.writable and (self.local.changed_elsewhere or self._behind):
-            # Another process pulled or wrote: what is stored now belongs to its base, not to ours.
-            # Until that can be taken over, and a key for it may be missing, nothing is served.
-            self._behind = True
-            self.local.acknowledge()
-            self.reload()
-            self._require_version(self.base)
-            self._behind = False
-
-    def check_place(self) -> None:
-        """Refuse what another process has brought to another branch, or from the version shown.
-
-        The guard of a reader's store: a warm read looks at nothing else, and would return it.
-
-        Raises:
-            LocalFileError: it was brought there.
-        """
-        if self.local.writable or self.closed:
-            return
-        found = self.base
-        if found is None or not self.journal.base_is(found):  # which costs less than to read it
-            found = self.journal.read_base()
-        self._require_branch(found)
-        self._require_version(found)
-
-    def _require_branch(self, found: Snapshot | None) -> None:
-        base = self.base
-        if found is not None and base is not None and found.branch != base.branch:
-            raise LocalFileError(
-                f"another process has brought {self.local.location} from branch "
-                f"{base.branch!r} to {found.branch!r}: open the database again, with one "
-                "local file for each branch to read both at once"
-            )
-
-    def _require_version(self, found: Snapshot | None) -> None:
-        shown = self.settings.stays_at
-        if shown is not None and (found is None or found.ref.id != shown):
-            raise LocalFileError(
-                f"another process has moved {self.local.location} to another commit than the "
-                "version that is shown here: open the version again, with a file of its own",
-                op="read",
-                key=self.db_key,
-            )
-
-    def require_following(self, op: str) -> None:
-        """Raise `ReadOnlyError` on a handle that stays at one commit."""
-        if self.settings.stays_at is not None:
-            raise ReadOnlyError(
-                f"cannot {op}: the database {self._name} was opened at a version, which stays what "
-                "it is; open it without version=",
-                op=op,
-                key=self.db_key,
-            )
-
-    def shut(self) -> ValueError:
-        """What a closed handle says."""
-        return ValueError(f"the database {self._name} is closed: open it again")
-
-    def notice(self) -> None:
-        """As a reader, take in what other processes did by now, so that it does not turn up later.
-
-        Never waits for a writer that is at work.
-
-        Raises:
-            ValueError: the handle is closed.
-        """
-        self.require_open()
-        if not self.local.writable:
-            self.local.freshen()
-            self.require_open()
-
-    def require_writable(self, op: str, key: str | None = None) -> None:
-        """Raise `ReadOnlyError` on a read-only handle; `key` is what was to be written."""
-        self.require_open()
-        if not self.settings.writable:
-            reason = "is open for reading only; open it with flag 'w', or call reopen('w')"
-            if self.settings.stays_at is not None:
-                reason = (
-                    "was opened at a version, which stays what it is. Opened without version= and "
-                    "with flag 'w', revert() commits anew what the version held, and branch() "
-                    "begins a branch there, for open(branch=...) to write to"
-                )
-            raise ReadOnlyError(
-                f"cannot {op}: the database {self._name} {reason}",
-                op=op,
-                key=key if key is not None else self.db_key,
-            )
-
-    def require_online(self, op: str) -> None:
-        """Raise `OfflineError` on a handle that makes no requests."""
-        self.require_open()
-        if self.settings.offline:
-            raise OfflineError(
-                f"cannot {op}: the database was opened offline. What is pending stays pending; "
-                "open it again once the remote can be reached",
-                op=op,
-                key=self.db_key,
-            )
 
     def abandon_in_child(self) -> None:
         """After a fork, in the child: refuse from here on, and leave all that is held alone.

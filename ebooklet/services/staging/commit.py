@@ -376,6 +376,6 @@ class _Counted:
 
 
 def _write_id(branch: str, results: Iterable[Staged]) -> bytes:
-    """The same for the same results, in whatever order, merged into the same branch."""
+    """The same for the same results, in whatever order, merged into the same branch (0047)."""
     named = b"".join((*sorted({each.id for each in results}), branch.encode()))
     return blake2b(named, digest_size=16, person=b"ebk-merge").digest()

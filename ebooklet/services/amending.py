@@ -14,7 +14,6 @@ from ebooklet.core.head import encode_head
 from ebooklet.core.sealing import DatabaseSealer
 from ebooklet.errors import (
     ObjectNotFound,
-    PushInProgressError,
     RemoteMissingError,
     RemoteUnavailable,
     UnsupportedFormatError,
@@ -58,15 +57,10 @@ def amend(copy: WorkingCopy, op: str, amendment: Amendment) -> Snapshot:
     copy.require_writable(op)
     copy.require_online(op)
     check_target(copy)
-    if not copy.push_lock.acquire(blocking=False):
-        raise PushInProgressError(f"cannot {op}: another thread is pushing this database", op=op)
-    try:
-        with copy.base_lock, turn(copy, op) as lease:
-            if lease is not None:
-                lease.check()
-            return _amend(copy, op, amendment, lease)
-    finally:
-        copy.push_lock.release()
+    with copy.pushing(op), copy.base_lock, turn(copy, op) as lease:
+        if lease is not None:
+            lease.check()
+        return _amend(copy, op, amendment, lease)
 
 
 def _amend(copy: WorkingCopy, op: str, amendment: Amendment, lease: Lease | None) -> Snapshot:

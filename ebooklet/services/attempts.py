@@ -13,7 +13,6 @@ from ebooklet.core.head import Head, Proto, encode_head
 from ebooklet.core.refs import NodeRef
 from ebooklet.errors import (
     ConflictError,
-    PushInProgressError,
     RemoteMissingError,
     ReplaceConflict,
     UnsupportedFormatError,
@@ -92,9 +91,7 @@ def carry_out(
         PushInProgressError: another thread writes.
         EBookletError: see `push.push`.
     """
-    if not copy.push_lock.acquire(blocking=False):
-        raise PushInProgressError("another thread is pushing this database", op="push")
-    try:
+    with copy.pushing("push"):
         before()
         with copy.base_lock, ending_turns(copy):
             write = make()
@@ -102,8 +99,6 @@ def carry_out(
                 return write.run()
             with clashes_named(copy.reachable_remote(), copy.db_key, copy.clock):
                 return write.run()
-    finally:
-        copy.push_lock.release()
 
 
 class Write(ABC):

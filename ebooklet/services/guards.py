@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from ebooklet.errors import ForkedProcessError, LocalFileError, OfflineError, ReadOnlyError
+from ebooklet.errors import (
+    ForkedProcessError,
+    LocalFileError,
+    OfflineError,
+    PushInProgressError,
+    ReadOnlyError,
+)
 from ebooklet.ports.local_store import LocalStore
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.journal import Journal
@@ -17,6 +23,11 @@ def forked() -> ForkedProcessError:
     return ForkedProcessError(
         "the database was opened before this process was forked: open it again here"
     )
+
+
+def being_pushed(op: str) -> PushInProgressError:
+    """What is said to a thread that comes while another pushes, or does what excludes a push."""
+    return PushInProgressError(f"cannot {op} while a push is under way", op=op)
 
 
 class Guards(ABC):

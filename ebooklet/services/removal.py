@@ -12,7 +12,6 @@ from ebooklet.errors import (
     EBookletError,
     ObjectNotFound,
     OutcomeUnknown,
-    PushInProgressError,
     ReadOnlyError,
     RemoteIntegrityError,
     RemoteMissingError,
@@ -97,15 +96,8 @@ def delete_remote(copy: WorkingCopy) -> None:
             op="delete_remote",
             key=copy.db_key,
         )
-    if not copy.push_lock.acquire(blocking=False):
-        raise PushInProgressError(
-            "cannot delete the remote while a push is under way", op="delete_remote"
-        )
-    try:
-        with copy.base_lock:
-            _delete(copy, place_of(copy))
-    finally:
-        copy.push_lock.release()
+    with copy.pushing("delete_remote"), copy.base_lock:
+        _delete(copy, place_of(copy))
 
 
 def let_go(copy: WorkingCopy, base: Snapshot) -> None:

@@ -7,12 +7,11 @@ gives up its right to write first, and then needs nobody's consent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Final, Literal, TypeAlias, get_args
 
-from ebooklet.errors import PushInProgressError, RemoteUnavailable
+from ebooklet.errors import RemoteUnavailable
 from ebooklet.services.attaching import attach
 from ebooklet.services.claiming import claim_writing, read_both
 from ebooklet.services.closing import settle_writes
@@ -53,23 +52,11 @@ def reopen_copy(copy: WorkingCopy, request: Request, flag: Mode) -> None:
     fell_back = copy.settings.offline and not request.settings.offline
     if writes == wrote and not fell_back:
         return
-    with telling_evictions(copy), _alone(copy):
+    with telling_evictions(copy), copy.pushing("reopen"), copy.base_lock:
         if wrote and not writes:
             _cease_to_write(copy)
         else:
             _begin(copy, request)
-
-
-@contextmanager
-def _alone(copy: WorkingCopy) -> Iterator[None]:
-    """Keep pushes and pulls of other threads out."""
-    if not copy.push_lock.acquire(blocking=False):
-        raise PushInProgressError("cannot reopen while a push is under way", op="reopen")
-    try:
-        with copy.base_lock:
-            yield
-    finally:
-        copy.push_lock.release()
 
 
 def _cease_to_write(copy: WorkingCopy) -> None:

@@ -31,7 +31,7 @@ from ebooklet.ports.lock_service import Lease
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.ports.serializer import Serializer, TrainedSerializer
 from ebooklet.services.fetched import FetchedValues
-from ebooklet.services.guards import Guards
+from ebooklet.services.guards import Guards, being_pushed
 from ebooklet.services.heads import HeadStore
 from ebooklet.services.journal import Journal
 from ebooklet.services.lastplace import LastPlace
@@ -213,6 +213,21 @@ class WorkingCopy(Guards):
         self.lock = threading.RLock()
         self.push_lock = threading.Lock()
         self.base_lock = threading.RLock()
+
+    @contextmanager
+    def pushing(self, op: str) -> Iterator[None]:
+        """Be the only one on this handle who may move the head; where others are, wait for nobody.
+
+        Raises:
+            PushInProgressError: another thread is.
+        """
+        lock = self.push_lock  # of this process: a child forked inside has another one
+        if not lock.acquire(blocking=False):
+            raise being_pushed(op)
+        try:
+            yield
+        finally:
+            lock.release()
 
     # The base
 

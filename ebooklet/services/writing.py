@@ -8,10 +8,10 @@ from itertools import chain, islice
 from typing import TypeVar
 
 from ebooklet.core.keys import check_keys, is_key
-from ebooklet.errors import PushInProgressError
 from ebooklet.services import reading
 from ebooklet.services.conflicts import drop_changes
 from ebooklet.services.evictions import note_evicted
+from ebooklet.services.guards import being_pushed
 from ebooklet.services.hooking import telling_evictions
 from ebooklet.services.iterating import iter_keys
 from ebooklet.services.metadata import committed_metadata
@@ -195,5 +195,5 @@ def _between_pushes(copy: WorkingCopy, op: str) -> Iterator[None]:
     copy.require_open()
     with copy.lock:
         if copy.push_lock.locked():
-            raise PushInProgressError(f"cannot {op} while a push is under way", op=op)
+            raise being_pushed(op)
         yield

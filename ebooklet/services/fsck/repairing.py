@@ -16,7 +16,7 @@ from ebooklet.core.head import encode_head
 from ebooklet.core.index.fingerprint import fingerprint
 from ebooklet.core.names import segment_key
 from ebooklet.core.segment import HEADER_BYTES, check_header
-from ebooklet.errors import ObjectNotFound, PushInProgressError, RemoteUnavailable
+from ebooklet.errors import ObjectNotFound, RemoteUnavailable
 from ebooklet.ports.lock_service import Lease
 from ebooklet.services.fsck.beginning import begin, locked
 from ebooklet.services.fsck.examining import DEFAULT_MIN_AGE_MS, Found, judge, look
@@ -76,9 +76,7 @@ def repair_remote(copy: WorkingCopy, *, check_objects: bool = False) -> FsckRepo
     """
     copy.require_writable("fsck")
     copy.require_online("fsck")
-    if not copy.push_lock.acquire(blocking=False):
-        raise PushInProgressError("cannot repair the remote while a push is under way", op="fsck")
-    try:
+    with copy.pushing("fsck"):
         if copy.lease is not None:
             copy.lease.check()
         return repair(
@@ -88,8 +86,6 @@ def repair_remote(copy: WorkingCopy, *, check_objects: bool = False) -> FsckRepo
             lock_timeout=copy.lock_timeout,
             lease=copy.lease,
         )
-    finally:
-        copy.push_lock.release()
 
 
 def _repaired(

@@ -23,7 +23,7 @@ from ebooklet.ports.lock_service import Lease
 from ebooklet.services.deleting import delete_segments
 from ebooklet.services.fsck.examining import look, names_of
 from ebooklet.services.heads import HeadMoved
-from ebooklet.services.maintenance.holding import holding
+from ebooklet.services.maintenance.exclusion import excluding_others
 from ebooklet.services.maintenance.planning import Batch, Plan, Rules, plan_collection
 from ebooklet.services.maintenance.report import GcReport
 from ebooklet.services.place import RemotePlace, place_of
@@ -57,7 +57,7 @@ def gc(copy: WorkingCopy, *, dry_run: bool, grace_ms: int) -> GcReport:
             if base is not None and base.head.write_id == old.head.write_id:
                 copy.set_base(replace(base, head=new.head, data=new.data, etag=new.etag))
 
-    with holding(copy, "gc") as lease:
+    with excluding_others(copy, "gc") as lease:
         return Collection(place, lease, rules, moved).run()
 
 

@@ -194,5 +194,7 @@ def _told(report: FsckReport) -> Iterator[str]:
             yield "there is no database here"
     elif report.ok:
         yield _SOUND[report.depth]
-    else:
+    elif report.not_repaired:
         yield "not sound"
+    else:
+        yield "not sound (--repair puts right what the rest of the bucket tells)"

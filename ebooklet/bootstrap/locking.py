@@ -31,7 +31,7 @@ def check_lock(lock: object, registry: Registry, *, held: bool = False) -> None:
         ValueError: it is none.
         UnknownNameError: nothing installed answers to this name.
     """
-    if isinstance(lock, LockService) or lock == "exclusive" or (lock == "optimistic" and not held):
+    if lock == "exclusive" or (lock == "optimistic" and not held) or isinstance(lock, LockService):
         return
     if not isinstance(lock, str) or lock == "optimistic":
         optimistic = "" if held else ", 'optimistic'"

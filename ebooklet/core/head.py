@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -235,7 +236,7 @@ def decode_head(data: bytes, *, key: str) -> Head:
         )
     if len(data) < _FRAME.size + _HASH_BYTES:
         raise _damaged("it is cut short", key)
-    _, major, minor, required, optional, length = _FRAME.unpack_from(data)
+    _, major, _, required, _, length = _FRAME.unpack_from(data)
     if major != _MAJOR:
         raise UnsupportedFormatError(
             f"a newer version of the format ({major}) wrote this database, this one reads "
@@ -256,7 +257,7 @@ def decode_head(data: bytes, *, key: str) -> Head:
             key=key,
         )
     try:
-        return _head(cbor.body(cbor.decode(data[_FRAME.size : end])), minor, required, optional)
+        return _head(data)
     except RemoteIntegrityError as exc:
         raise _damaged(str(exc.args[0]), key) from exc
     except Malformed as exc:
@@ -272,7 +273,14 @@ def _damaged(why: str, key: str) -> RemoteIntegrityError:
     )
 
 
-def _head(f: dict[int, object], minor: int, required: int, optional: int) -> Head:
+@lru_cache(maxsize=4)
+def _head(data: bytes) -> Head:
+    """Read the fields of a whole head.
+
+    Remembered, as the head that was written is read next, and again as long as nobody commits.
+    """
+    _, _, minor, required, optional, length = _FRAME.unpack_from(data)
+    f = cbor.body(cbor.decode(data[_FRAME.size : _FRAME.size + length]))
     if missing := _KNOWN - _OPTIONAL - f.keys():
         raise Malformed(f"fields {sorted(missing)} are missing")
     hsegs = split_ids(f[19], "hsegs", MAX_SIDS)

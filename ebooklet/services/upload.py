@@ -115,8 +115,9 @@ class SegmentUploader:
         Raises:
             EBookletError: an upload failed; what did arrive is invisible and will be collected.
         """
-        for writer in self._open_writers():
-            self._send(writer)
+        writers = self._open_writers()
+        for writer in writers:
+            self._send(writer, here=writer is writers[-1])
         self._values = self._nodes = None
         self._settle(0)
 
@@ -151,20 +152,31 @@ class SegmentUploader:
         self._fly(sid, io.BytesIO(b"".join((before, data, after))), size, SegmentKind.VALUES)
         return Place(sid, HEADER_BYTES, len(data))
 
-    def _send(self, writer: SegmentWriter | None) -> None:
+    def _send(self, writer: SegmentWriter | None, *, here: bool = False) -> None:
         if writer is None:
             return
         body = writer.finish()
-        self._fly(writer.sid, body, len(body), writer.kind)
+        self._fly(writer.sid, body, len(body), writer.kind, here=here)
 
-    def _fly(self, sid: bytes, body: Body | io.BytesIO, size: int, kind: SegmentKind) -> None:
+    def _fly(
+        self,
+        sid: bytes,
+        body: Body | io.BytesIO,
+        size: int,
+        kind: SegmentKind,
+        *,
+        here: bool = False,
+    ) -> None:
         self._sent[sid] = (size, kind)
         count = len(self._sent)
         large = self._large or count >= _LARGE_FROM
         self._cut = SEGMENT_LIMIT if large else _FIRST_CUT << min(count // 8, 2)
         self.bytes_sent += size
         self._settle(_IN_FLIGHT - 1, _IN_FLIGHT_BYTES - size)
-        self._flights.append((self._pool.submit(self._put, sid, body, size), size))
+        if here:
+            self._put(sid, body, size)  # nothing else is left to do meanwhile
+        else:
+            self._flights.append((self._pool.submit(self._put, sid, body, size), size))
 
     def _put(self, sid: bytes, body: Body | io.BytesIO, size: int) -> None:
         # A sid is written once with one content (I5), so a repeat after a lost answer is harmless.

@@ -14,6 +14,7 @@ from ebooklet.database import EBooklet
 from ebooklet.errors import ConflictError, OutcomeUnknown, RemoteUnavailable
 from ebooklet.services.journal import Journal
 from ebooklet.services.snapshot import Snapshot
+from ebooklet.testing.clock import ManualClock
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 from tests.services.conftest import kinds
 
@@ -23,10 +24,11 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.store = FaultyRemoteStore(MemoryRemoteStore(), sleep=lambda _: None)
+        self.clock = ManualClock()
+        self.store = FaultyRemoteStore(MemoryRemoteStore(), sleep=self.clock.sleep)
 
     def open(self, name: str = "a", flag: Any = "w", **options: Any) -> EBooklet[Any]:
-        options.setdefault("lock", "optimistic")
+        options = {"lock": "optimistic", "clock": self.clock, **options}
         if flag in ("c", "n"):
             options["value_serializer"] = "json"
         return open_database(self.store, self.folder / f"{name}.blt", flag, **options)

@@ -28,6 +28,7 @@ from ebooklet.errors import (
 )
 from ebooklet.plugins.registry import Registry, RemoteOpener
 from ebooklet.ports.remote_store import ObjectMeta, RemoteStore, StoredObject
+from ebooklet.testing.clock import ManualClock
 from ebooklet.testing.servers import S3Server, start_rclone
 
 LONGEST = "x" * 200
@@ -340,16 +341,17 @@ class OneStore(Registry):
 def test_however_a_store_refuses(first: str, second: str, refusal: type[StoreError]) -> None:
     """The error names both keys, and neither database is any different."""
     plain = MemoryRemoteStore()
-    registry = OneStore(InFolders(plain, refusal))
-    with ebooklet.open(f"x://y/{first}", None, "c", "json", registry=registry) as db:
+    options: dict[str, Any] = {
+        "registry": OneStore(InFolders(plain, refusal)),
+        "clock": ManualClock(),
+    }
+    with ebooklet.open(f"x://y/{first}", None, "c", "json", **options) as db:
         db["name"] = first
         assert db.push()
     before = {meta.key: plain.get(meta.key).body for meta in plain.list(first)}
     with ExitStack() as stack:
         caught = stack.enter_context(pytest.raises(NameClashError))
-        db = stack.enter_context(
-            ebooklet.open(f"x://y/{second}", None, "c", "json", registry=registry)
-        )
+        db = stack.enter_context(ebooklet.open(f"x://y/{second}", None, "c", "json", **options))
         db["name"] = second
         db.push()
     assert caught.value.other == first

@@ -22,6 +22,7 @@ from ebooklet.services.heads import HeadStore
 from ebooklet.services.journal import HEAD_SLOT
 from ebooklet.services.rebasing import leave_base
 from ebooklet.services.working_copy import WorkingCopy
+from ebooklet.testing.clock import ManualClock
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 from tests.services.conftest import Opener, store_of
 
@@ -430,10 +431,12 @@ def test_a_clear_after_a_lost_creation_replaces_nobody_elses(tmp_path: Path) -> 
     Fails if only a replacement with a base can meet a conflict.
     """
     store = FaultyRemoteStore(MemoryRemoteStore(), sleep=lambda _: None)
+    clock = ManualClock()
 
     def opened(name: str) -> EBooklet[Any]:
         path = tmp_path / f"{name}.blt"
-        return open_database(store, path, "c", lock="optimistic", value_serializer="json")
+        options: dict[str, Any] = {"lock": "optimistic", "clock": clock}
+        return open_database(store, path, "c", value_serializer="json", **options)
 
     with opened("a") as a:
         a["k"] = 1

@@ -21,6 +21,7 @@ from ebooklet.errors import (
     UnknownVersionError,
 )
 from ebooklet.plugins.hooks import hookimpl
+from ebooklet.testing.clock import ManualClock
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 from tests.services.test_history import expire
 
@@ -124,16 +125,17 @@ def test_what_is_refused(tmp_path: Path) -> None:
 def test_an_answer_that_never_came(landed: bool, tmp_path: Path) -> None:
     """Whether it happened is found out by the next contact, and no stale value is left here."""
     store = FaultyRemoteStore(MemoryRemoteStore(), sleep=lambda _: None)
+    clock = ManualClock()
     file = tmp_path / "a.blt"
     make(store, file)
-    with ebooklet.open(store, file, "w", lock="optimistic") as db:
+    with ebooklet.open(store, file, "w", lock="optimistic", clock=clock) as db:
         fault = StoreFault.LOSE_ANSWER if landed else StoreFault.REFUSE
         store.add(StoreRule(fault, op="put", key="db", times=None))
         store.add(StoreRule(StoreFault.REFUSE, op="get", key="db", times=None, skip=1))
         with pytest.raises((OutcomeUnknown, ebooklet.RemoteUnavailable)):
             db.revert(1)
         store.clear()
-    with ebooklet.open(store, file, "w", lock="optimistic") as db:
+    with ebooklet.open(store, file, "w", lock="optimistic", clock=clock) as db:
         assert dict(db) == STATES[0 if landed else 2]
         assert not db.changes()
         assert bool(db.revert(1)) is not landed

@@ -247,17 +247,22 @@ def test_exclusive_writers_wait_for_each_other(cell: Cell, home: Home, tmp_path:
 def test_optimistic_writers_are_merged(cell: Cell, home: Home, tmp_path: Path) -> None:
     """Who lost a race takes in the others' commits, in mode lock in the order of the queue.
 
+    So does who was to create the database as well, and comes second.
+
     Every acknowledged push is one commit of the history, and what it did is there once.
     """
-    with home.open(tmp_path / "a.blt", "c", value_serializer="json", lock="optimistic") as first:
+    creates: dict[str, Any] = {"value_serializer": "json", "lock": "optimistic"}
+    with (
+        home.open(tmp_path / "a.blt", "c", **creates) as first,
+        home.open(tmp_path / "b.blt", "c", **creates) as second,
+    ):
         first["all"] = []
         assert first.push()
-        with home.open(tmp_path / "b.blt", lock="optimistic") as second:
-            first["a"], second["b"] = 1, 2
-            assert first.push().seq == 2
-            assert second.push().seq == 3
-            assert dict(second.items()) == {"a": 1, "b": 2, "all": []}
-            assert first.pull()
+        first["a"], second["b"] = 1, 2
+        assert first.push().seq == 2
+        assert second.push().seq == 3  # and is a half of what the first has created
+        assert dict(second.items()) == {"a": 1, "b": 2, "all": []}
+        assert first.pull()
     remote = home.connect(home.place, "db")
     # In mode lock a push waits for seconds to be sure of its ticket.
     names, rounds = "abc", 1 if home.mode == "lock" else 3

@@ -24,6 +24,7 @@ from ebooklet.services.upload import SegmentUploader
 _CHUNK_KEYS: Final = 5_000
 _SMALL_PUSH_KEYS: Final = 1_000
 _CACHED_NODE_BYTES: Final = 64 * 1024 * 1024
+_new = tuple.__new__  # a NamedTuple's own is written in Python, which shows where each key passes
 
 Edit = tuple[str, Entry | None]
 
@@ -180,7 +181,7 @@ class Draft:
         if len(value) <= self._params.inline_max:
             return Entry(key, len(value), digest, timestamp, value, None)
         place = self._uploader.add_value(self._sealer.seal(Content.VALUE, value))
-        entry = Entry(key, len(value), digest, timestamp, None, place)
+        entry = _new(Entry, (key, len(value), digest, timestamp, None, place))
         self._placed[key] = entry
         return entry
 

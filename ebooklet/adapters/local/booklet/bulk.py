@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from ebooklet.adapters.local.booklet.layout import TIMESTAMP_BYTES, Header, live_blocks
@@ -13,6 +13,7 @@ Places: TypeAlias = dict[bytes, int]  # key -> payload position << 32 | bytes of
 
 _SELECTIVE = 7  # measured: a lookup costs about as much as passing over this many blocks
 _FEW = 64
+_BRIDGED = 2  # bytes read for one that is wanted, rather than many reads
 
 
 def is_worth_a_pass(wanted: int, total: int) -> bool:
@@ -39,11 +40,37 @@ def locate(fd: int, header: Header, keys: Iterable[str]) -> Places:
     }
 
 
-def read_at(fd: int, key: bytes, place: int) -> tuple[int, bytes] | None:
-    """Timestamp and value from a place that `locate` gave; None when they are not there whole."""
+def read_places(
+    fd: int, wanted: Sequence[tuple[bytes, int | None]]
+) -> list[tuple[int, bytes] | None]:
+    """Timestamps and values from places that `locate` gave, in one read where they lie together.
+
+    Args:
+        fd: of the file.
+        wanted: encoded keys, each with its place, or None.
+
+    Returns:
+        For each key what it has; None where it has no place, or is not there whole.
+    """
+    pieces = [
+        (key, place >> 32, TIMESTAMP_BYTES + len(key) + (place & 0xFFFF_FFFF))
+        for key, place in wanted
+        if place is not None
+    ]
+    if not pieces:
+        return [None] * len(wanted)
+    start = min(at for _, at, _ in pieces)
+    stop = max(at + length for _, at, length in pieces)
+    if stop - start <= _BRIDGED * sum(length for _, _, length in pieces):
+        data = os.pread(fd, stop - start, start)
+        found = iter([_cut(key, data[at - start : at - start + n], n) for key, at, n in pieces])
+    else:
+        found = iter([_cut(key, os.pread(fd, n, at), n) for key, at, n in pieces])
+    return [None if place is None else next(found) for _, place in wanted]
+
+
+def _cut(key: bytes, data: bytes, length: int) -> tuple[int, bytes] | None:
     value_at = TIMESTAMP_BYTES + len(key)
-    length = value_at + (place & 0xFFFF_FFFF)
-    data = os.pread(fd, length, place >> 32)
     if len(data) != length or data[TIMESTAMP_BYTES:value_at] != key:
         return None
     return int.from_bytes(data[:TIMESTAMP_BYTES], "little"), data[value_at:]

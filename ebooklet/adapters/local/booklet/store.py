@@ -17,7 +17,7 @@ from ebooklet.adapters.local.booklet.bulk import (
     is_worth_a_pass,
     keys_and_stamps,
     locate,
-    read_at,
+    read_places,
 )
 from ebooklet.adapters.local.booklet.handles import Handle
 from ebooklet.adapters.local.booklet.layout import METADATA_KEY, Header, live_blocks
@@ -31,6 +31,7 @@ _PLANNED_KEYS: Final = 500_000  # places of so many keys are in memory at a time
 _WRITTEN_KEYS: Final = 4096
 _WRITTEN_BYTES: Final = 16 << 20
 _METADATA: Final = METADATA_KEY.decode()
+_new = tuple.__new__  # a NamedTuple's own is written in Python, which shows where each value passes
 
 
 class BookletLocalStore(SharedFile):
@@ -219,21 +220,15 @@ class BookletLocalStore(SharedFile):
         plan: _Plan | None = None
         position = 0
         while position < len(keys):
-            batch: list[tuple[str, LocalValue]] = []
-            size = 0
             with self._lock:
                 handle = self._opened()
                 if plan is None or not plan.holds(position, self._layout(), self._deletions):
                     plan = self._plan(keys, position)
-                for key in keys[position : position + _BATCH_KEYS]:
-                    position += 1
-                    entry = plan.entry(handle, key)
-                    if entry is not None:
-                        batch.append((key, LocalValue(*entry)))
-                        size += len(entry[1])
-                        if size >= _BATCH_BYTES:
-                            break
-            yield from batch
+                batch = plan.read(handle, keys, position)
+            position += len(batch)
+            for key, entry in batch:
+                if entry is not None:
+                    yield key, _new(LocalValue, entry)
 
     def _layout(self) -> tuple[int, int]:
         return self._session.generation, self._session.rebuilds
@@ -258,14 +253,37 @@ class _Plan(NamedTuple):
         """Whether the plan still tells where the key at `position` is."""
         return position < self.end and layout == self.layout and deletions == self.deletions
 
-    def entry(self, handle: Handle, key: str) -> tuple[int, bytes] | None:
-        """Timestamp and value of a key."""
-        if self.places is not None:
+    def read(
+        self, handle: Handle, keys: Sequence[str], position: int
+    ) -> list[tuple[str, tuple[int, bytes] | None]]:
+        """Timestamps and values of the keys from a position on, at most a batch; None if absent."""
+        names = keys[position : min(position + _BATCH_KEYS, self.end)]
+        if self.places is None:
+            return list(self._one_by_one(handle, names))
+        wanted = []
+        size = 0
+        for key in names:
             encoded = key.encode()
             place = self.places.get(encoded)
-            if place is None:
-                return None
-            found = read_at(handle.fd, encoded, place)
-            if found is not None:
-                return found
-        return handle.file.get_timestamp(key, True, False)
+            wanted.append((encoded, place))
+            size += place & 0xFFFF_FFFF if place is not None else 0
+            if size >= _BATCH_BYTES:
+                break
+        found = read_places(handle.fd, wanted)
+        look_up = handle.file.get_timestamp  # for what is no longer where it was
+        return [
+            (key, look_up(key, True, False) if entry is None and place is not None else entry)
+            for key, entry, (_, place) in zip(names, found, wanted, strict=False)
+        ]
+
+    @staticmethod
+    def _one_by_one(
+        handle: Handle, names: Sequence[str]
+    ) -> Iterator[tuple[str, tuple[int, bytes] | None]]:
+        size = 0
+        for key in names:
+            entry = handle.file.get_timestamp(key, True, False)
+            yield key, entry
+            size += len(entry[1]) if entry else 0
+            if size >= _BATCH_BYTES:
+                return

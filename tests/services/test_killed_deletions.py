@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,18 @@ from .conftest import kinds
 
 pytestmark = pytest.mark.usefixtures("lean_processes")
 
-# Deletes the remote, and dies before the step that the last argument counts to: every call that
-# changes the store or the local half is one. Says "through" if there are fewer.
+# For each line that it reads, a process of its own deletes the remote, and dies before the step that
+# is counted to: every call that changes the store or the local half is one. Says how it ended, and
+# "through" before that if there are fewer. What is imported is so for all of them.
 DELETER = """
-import os, signal, sys
+import os, signal, sys, traceback
 import ebooklet
 from ebooklet.adapters.clock import SystemClock
 from ebooklet.adapters.local.booklet.store import BookletLocalStore
 from ebooklet.adapters.locks.null import NullLockService
 from ebooklet.adapters.remote.filesystem import FilesystemRemoteStore
 
-url, path, left = sys.argv[1], sys.argv[2], int(sys.argv[3])
+left = 0
 
 def counted(cls, name):
     original = getattr(cls, name)
@@ -46,15 +48,29 @@ def counted(cls, name):
         return original(*args, **kwargs)
     setattr(cls, name, step)
 
-db = ebooklet.open(url, path, "w", lock=NullLockService(SystemClock()))
-db["unsynced"] = "u"
-counted(FilesystemRemoteStore, "put")
-counted(FilesystemRemoteStore, "delete")
-for name in ("append_log", "replace_log", "write_slot", "set_metadata", "sync", "delete"):
-    counted(BookletLocalStore, name)
-db.delete_remote()
-print("through", flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
+def delete(url, path, steps):
+    global left
+    db = ebooklet.open(url, path, "w", lock=NullLockService(SystemClock()))
+    db["unsynced"] = "u"
+    left = steps
+    counted(FilesystemRemoteStore, "put")
+    counted(FilesystemRemoteStore, "delete")
+    for name in ("append_log", "replace_log", "write_slot", "set_metadata", "sync", "delete"):
+        counted(BookletLocalStore, name)
+    db.delete_remote()
+    print("through", flush=True)
+
+for line in sys.stdin:
+    url, path, steps = line.rstrip("\\n").split("\\t")
+    child = os.fork()
+    if not child:
+        try:
+            delete(url, path, int(steps))
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 TEXT = "v" * 300
@@ -93,7 +109,31 @@ def open_in(folder: Path, name: str, flag: Flag, **options: Any) -> EBooklet[Any
     return ebooklet.open(url, folder / f"{name}.blt", flag, lock=lock, **options)
 
 
-def test_killed_before_every_step(template: Path) -> None:
+@pytest.fixture
+def deleter() -> Iterator[subprocess.Popen[str]]:
+    """What `deletes` asks."""
+    argv = [sys.executable, "-c", DELETER]
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+
+
+def deletes(process: subprocess.Popen[str], url: str, path: Path, steps: int) -> bool:
+    """Have a remote deleted by a process that is killed; whether it came through."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{url}\t{path}\t{steps}\n")
+    process.stdin.flush()
+    said = process.stdout.readline()
+    through = said == "through\n"
+    if through:
+        said = process.stdout.readline()
+    assert said == f"{-signal.SIGKILL}\n"
+    return through
+
+
+def test_killed_before_every_step(template: Path, deleter: subprocess.Popen[str]) -> None:
     """The remote is all there or gone; what was here is, and the next push brings it back.
 
     What the killed writer had, in every case: two values that were only cached, one that was
@@ -103,15 +143,7 @@ def test_killed_before_every_step(template: Path) -> None:
     for step in itertools.count():
         folder = template.with_name(f"step-{step}")
         shutil.copytree(template, folder)
-        url, path = f"file://{folder}/bucket/db", str(folder / "a.blt")
-        done = subprocess.run(
-            [sys.executable, "-c", DELETER, url, path, str(step)],
-            stdout=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == -signal.SIGKILL
+        through = deletes(deleter, f"file://{folder}/bucket/db", folder / "a.blt", step)
         gone = not (folder / "bucket" / "db").exists()
         seen.add(gone)
         with warnings.catch_warnings(record=True) as said:
@@ -121,7 +153,7 @@ def test_killed_before_every_step(template: Path) -> None:
         assert all("is gone" in str(warning.message) for warning in said)
         assert gone or not said
         shutil.rmtree(folder)
-        if done.stdout == "through\n":
+        if through:
             break
     assert step > 8
     assert seen == {False, True}

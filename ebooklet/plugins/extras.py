@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ebooklet.plugins.groups import REMOTE_STORES, SERIALIZERS
+from ebooklet.plugins.groups import LOCAL_STORES, REMOTE_STORES, SERIALIZERS
 
 __all__ = ["EXTRAS", "install_command"]
 
 EXTRAS: Final[Mapping[tuple[str, str], str]] = {
+    (LOCAL_STORES, "lmdb"): "lmdb",
     (REMOTE_STORES, "fsspec"): "fsspec",
     (REMOTE_STORES, "minio"): "minio",
     (REMOTE_STORES, "obstore"): "obstore",

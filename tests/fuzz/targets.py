@@ -34,8 +34,8 @@ from ebooklet.adapters import botoanswers, httpanswers, s3failures
 from ebooklet.adapters.encryption.aesgcm import AesGcmCipher
 from ebooklet.adapters.holding import HolderRecord, decode_record, encode_record
 from ebooklet.adapters.local.booklet import open_store
-from ebooklet.adapters.local.booklet.nodecache import NodeCache
-from ebooklet.adapters.local.booklet.sidecar import Mark
+from ebooklet.adapters.localfiles.nodecache import NodeCache
+from ebooklet.adapters.localfiles.sidecar import Mark
 from ebooklet.adapters.locks.file import lockfile
 from ebooklet.adapters.probecache import ProbeCache
 from ebooklet.adapters.serverclock import ServerClock

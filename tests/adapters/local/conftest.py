@@ -11,7 +11,8 @@ from uuid import UUID
 import pytest
 
 from ebooklet.adapters.clock import SystemClock
-from ebooklet.adapters.local.booklet import BookletLocalStore, leases, open_store
+from ebooklet.adapters.local.booklet import BookletLocalStore, open_store
+from ebooklet.adapters.localfiles import leases
 
 CLOCK = SystemClock()
 OpenBooklet = Callable[..., BookletLocalStore]

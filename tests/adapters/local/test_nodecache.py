@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ebooklet.adapters.local.booklet.nodecache import NodeCache
+from ebooklet.adapters.localfiles.nodecache import NodeCache
 from ebooklet.testing.children import in_child
 
 NODES = {bytes([i]) * 24: bytes([i]) * 2000 for i in range(100)}

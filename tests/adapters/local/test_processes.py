@@ -14,8 +14,10 @@ from typing import Final
 import pytest
 
 from ebooklet.adapters.local.booklet import BookletLocalStore, open_store, session
-from ebooklet.adapters.local.booklet.finding import Finding, examine
-from ebooklet.adapters.local.booklet.sidecar import Sidecar
+from ebooklet.adapters.local.booklet.finding import examine
+from ebooklet.adapters.local.booklet.layout import Header
+from ebooklet.adapters.localfiles.finding import Finding
+from ebooklet.adapters.localfiles.sidecar import Sidecar
 from ebooklet.errors import LockTimeout
 from ebooklet.testing.children import in_child
 from ebooklet.testing.clock import ManualClock
@@ -234,7 +236,7 @@ def test_a_child_forked_during_an_open_keeps_no_lock(
     reading, writing = os.pipe()
     children: list[int] = []
 
-    def look(fd: int, location: Path, sidecar: Sidecar) -> Finding:
+    def look(fd: int, location: Path, sidecar: Sidecar) -> Finding[Header]:
         child = os.fork()
         if child == 0:
             os.close(writing)

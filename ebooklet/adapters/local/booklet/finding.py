@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal
 
 from ebooklet.adapters.local.booklet.handles import serializer_name
 from ebooklet.adapters.local.booklet.inspection import is_sound
@@ -16,46 +14,9 @@ from ebooklet.adapters.local.booklet.layout import (
     looks_like_booklet,
     parse_header,
 )
-from ebooklet.adapters.local.booklet.sidecar import Sidecar
+from ebooklet.adapters.localfiles.finding import Finding, is_there, signature
+from ebooklet.adapters.localfiles.sidecar import Sidecar
 from ebooklet.errors import LocalFileError
-
-Signature: TypeAlias = tuple[int, int, int]
-
-
-class Finding(NamedTuple):
-    """What the look at a file that lay there told."""
-
-    header: Header
-    condition: Literal["clean", "edited", "crashed"]
-    sound: bool  # Booklet may be trusted with it
-    foreign: bool  # the folder beside it belongs to another database
-    signature: Signature
-
-
-def signature(found: os.stat_result) -> Signature:
-    """What tells whether a file is another one, or was written to: inode, size, time."""
-    return (found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-def is_there(location: Path) -> bool:
-    """Whether there is anything; a file of no bytes counts as none.
-
-    Raises:
-        LocalFileError: it is not a file.
-    """
-    try:
-        found = location.stat()
-    except FileNotFoundError:
-        return False
-    if not stat.S_ISREG(found.st_mode):
-        raise LocalFileError(f"{location} is not a file: choose another path", op="open")
-    return found.st_size > 0
-
-
-def require(location: Path) -> None:
-    """Raise `FileNotFoundError` if there is no file."""
-    if not is_there(location):
-        raise FileNotFoundError(errno.ENOENT, "no such local database", str(location))
 
 
 def refuse_unfit(location: Path, *, replace: bool) -> None:
@@ -114,7 +75,7 @@ def usable_header(raw: bytes, location: Path) -> Header:
     return header
 
 
-def examine(fd: int, location: Path, sidecar: Sidecar) -> Finding:
+def examine(fd: int, location: Path, sidecar: Sidecar) -> Finding[Header]:
     """Look at a file that nobody writes to.
 
     Args:

@@ -86,6 +86,10 @@ class Handle:
         setattr(self.file, _COUNT, len(self.file) + added)
         os.pwrite(self.fd, len(self.file).to_bytes(4, "little"), COUNT_AT)
 
+    def flush(self) -> None:
+        """Hand what is buffered to the system."""
+        self.file.sync()
+
     def close(self) -> None:
         """Write what is buffered and close; idempotent."""
         self.file.sync()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from ebooklet.adapters.local.booklet.gate import Waiting
 from ebooklet.adapters.local.booklet.inspection import Salvage
 from ebooklet.adapters.local.booklet.layout import (
     HEADER_BYTES,
@@ -22,6 +21,7 @@ from ebooklet.adapters.local.booklet.layout import (
     parse_header,
     value_at,
 )
+from ebooklet.adapters.localfiles.gate import Waiting
 from ebooklet.core.closeable import Closeable
 from ebooklet.core.legacy.block import StoredBlock
 from ebooklet.errors import LocalFileError, LockTimeout

@@ -15,7 +15,6 @@ from typing import Final
 
 import orjson
 
-from ebooklet.adapters.local.booklet.files import sync_folder, temporary_path
 from ebooklet.adapters.local.booklet.handles import Handle, open_handle
 from ebooklet.adapters.local.booklet.layout import (
     MAX_BUCKETS,
@@ -26,6 +25,7 @@ from ebooklet.adapters.local.booklet.layout import (
     edited_header,
     value_at,
 )
+from ebooklet.adapters.localfiles.files import sync_folder, temporary_path
 from ebooklet.errors import LocalFileError
 
 DEFAULT_BUCKETS: Final = 12_007

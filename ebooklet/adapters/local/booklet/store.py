@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 from uuid import UUID
 
 import orjson
 
-from ebooklet.adapters.local.booklet.access import SharedFile
+from ebooklet.adapters.local.booklet.access import BookletFileAccess
 from ebooklet.adapters.local.booklet.append import WORTH_IT, append_new
 from ebooklet.adapters.local.booklet.bulk import (
     Places,
@@ -34,15 +34,12 @@ _METADATA: Final = METADATA_KEY.decode()
 _new = tuple.__new__  # a NamedTuple's own is written in Python, which shows where each value passes
 
 
-class BookletLocalStore(SharedFile):
+class BookletLocalStore(BookletFileAccess):
     """One handle of a local file; made by `open_store`. See the port for its promises.
 
     A writer holds the file until `close`. A reader holds it for a second at a time, so that
     writers get in; while one is in, its calls wait up to `lock_timeout` seconds and then raise
     `LockTimeout`. A reader may write too (values it fetched), each time as a short-lived writer.
-
-    A store found `edited` or `crashed` stays so for the next open until `sync` is called: `close`
-    alone keeps the finding, so that an open that failed half-way cannot swallow edits.
     """
 
     # Single values; `get` and `set` are those of the shared file.
@@ -155,7 +152,7 @@ class BookletLocalStore(SharedFile):
             self._session.adopt_uuid(uuid)
             self._adopt()
 
-    # Metadata, slots, logs, nodes.
+    # Metadata.
 
     def get_metadata(self) -> tuple[bytes, int] | None:
         """The metadata as JSON bytes with its timestamp (µs), or None."""
@@ -172,41 +169,6 @@ class BookletLocalStore(SharedFile):
             ) from None
         with self._writing() as handle:
             handle.file.set_metadata(orjson.Fragment(data), timestamp)
-
-    def read_slot(self, name: str) -> bytes | None:
-        """Content of a slot, or None."""
-        self._check()
-        return self._session.sidecar.read_slot(name)
-
-    def write_slot(self, name: str, data: bytes | None) -> None:
-        """Replace a slot atomically and durably; None removes it."""
-        with self._writing_sidecar():
-            self._session.sidecar.write_slot(name, data)
-
-    def read_log(self, name: str) -> bytes:
-        """Content of a log; empty when there is none."""
-        self._check()
-        return self._session.sidecar.read_log(name)
-
-    def append_log(self, name: str, data: bytes) -> None:
-        """Append; survives a SIGKILL at once and a power cut after the next `sync`."""
-        with self._writing_sidecar():
-            self._session.sidecar.append_log(name, data)
-
-    def replace_log(self, name: str, data: bytes) -> None:
-        """Replace a log's whole content atomically and durably."""
-        with self._writing_sidecar():
-            self._session.sidecar.replace_log(name, data)
-
-    def cached_nodes(self, refs: Sequence[bytes]) -> Mapping[bytes, bytes]:
-        """Those of the nodes that are still there; to be verified."""
-        self._check()
-        return self._nodes.get(refs)
-
-    def cache_nodes(self, nodes: Mapping[bytes, bytes]) -> None:
-        """Remember nodes; failures are silent."""
-        self._check()
-        self._nodes.put(nodes)
 
     def _scannable(self) -> tuple[int, Header]:
         handle = self._opened()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 from uuid import UUID
 
-from ebooklet.adapters.local.booklet.files import (
+from ebooklet.adapters.localfiles.files import (
     TEMPORARY,
     read_file,
     replace_file,

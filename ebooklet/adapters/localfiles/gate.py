@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from ebooklet.adapters.local.booklet.files import read_file
+from ebooklet.adapters.localfiles.files import read_file
 from ebooklet.errors import LockTimeout, ReadOnlyError
 from ebooklet.ports.clock import Clock
 

@@ -11,7 +11,7 @@ from ebooklet.core.refnames import check_ref_name
 from ebooklet.core.sealing import DatabaseSealer
 from ebooklet.services.amending import amend
 from ebooklet.services.naming import check_free, pinned, shown
-from ebooklet.services.records import find_branch
+from ebooklet.services.refs import find_branch
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.trash import dropping
 from ebooklet.services.versions import VersionLike, check_version

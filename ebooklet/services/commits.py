@@ -1,4 +1,4 @@
-"""Reading commit records where a head, or another record, says that they lie."""
+"""Commit records, read where a head, or another record, says that they lie."""
 
 from __future__ import annotations
 
@@ -18,6 +18,25 @@ from ebooklet.services.parts import checked
 
 # Nodes lie before the record that ends their segment, the root last: a few more bytes for a request.
 _LOOK_BACK: Final = 32 * 1024
+
+
+def read_record(remote: RemoteStore, db_key: str, ref: CommitRef) -> Commit:
+    """The record of a commit; costs a request.
+
+    Args:
+        remote: where the segments are.
+        db_key: whose they are.
+        ref: where it lies.
+
+    Raises:
+        ObjectNotFound: its segment is gone.
+        RemoteIntegrityError: it is damaged, or not the one that is named.
+        EBookletError: it cannot be fetched.
+    """
+    (found,) = CommitReader(remote, db_key).read_many((ref,))
+    if isinstance(found, EBookletError):
+        raise found
+    return found
 
 
 class RecordRead(NamedTuple):

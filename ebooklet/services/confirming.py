@@ -12,10 +12,10 @@ from ebooklet.core.entry import Entry
 from ebooklet.core.head import Head, Recent, encode_head
 from ebooklet.core.journal import UNKNOWN
 from ebooklet.errors import ObjectNotFound
+from ebooklet.services.commits import read_record
 from ebooklet.services.log import find_row
 from ebooklet.services.metadata import committed_metadata
 from ebooklet.services.rebasing import leave_base
-from ebooklet.services.records import read_record
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
 

@@ -26,8 +26,9 @@ from ebooklet.ports.lock_service import Lease
 from ebooklet.ports.remote_store import Condition, IfAbsent, IfMatch, RemoteStore
 from ebooklet.services.backoff import chance
 from ebooklet.services.clashes import check_below
+from ebooklet.services.commits import read_record
 from ebooklet.services.headcopies import HEAD_CACHE_CONTROL, SAME_BYTES_ATTEMPTS, HeadCopies
-from ebooklet.services.records import find_branch, read_record
+from ebooklet.services.refs import find_branch
 from ebooklet.services.snapshot import Snapshot
 
 

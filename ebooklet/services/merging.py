@@ -23,6 +23,7 @@ from ebooklet.errors import (
 from ebooklet.services.amending import amend
 from ebooklet.services.ancestry import Ancestry, ancestry
 from ebooklet.services.attempts import Outcome, PulledWrite, PushResult, carry_out
+from ebooklet.services.commits import read_record
 from ebooklet.services.conflicts import describe
 from ebooklet.services.draft import Edit
 from ebooklet.services.explaining import explaining
@@ -30,7 +31,7 @@ from ebooklet.services.hooking import asked_before_push, telling_evictions
 from ebooklet.services.meeting import Meeting, find_answers, lay_merged, state_of
 from ebooklet.services.policy import ConflictPolicy
 from ebooklet.services.push import check_nothing_pending, check_ready, told_hooks
-from ebooklet.services.records import find_branch, read_record
+from ebooklet.services.refs import find_branch
 from ebooklet.services.resolving import Answer, Merged
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.upload import SegmentUploader

@@ -18,7 +18,7 @@ from ebooklet.ports.local_store import LocalStore
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.founding import check_joins, is_founder
 from ebooklet.services.lastplace import LastPlace
-from ebooklet.services.records import find_branch
+from ebooklet.services.refs import find_branch
 from ebooklet.services.request import Request
 from ebooklet.services.snapshot import Snapshot
 

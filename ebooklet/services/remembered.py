@@ -13,7 +13,7 @@ from ebooklet.core import cbor
 from ebooklet.core.commit import MAX_COMMIT_BYTES, decode_commit, encode_commit
 from ebooklet.core.head import MAX_HEAD_BYTES, decode_head
 from ebooklet.core.headfields import read_name
-from ebooklet.services.records import find_branch
+from ebooklet.services.refs import find_branch
 from ebooklet.services.snapshot import Snapshot
 
 _MAGIC: Final = b"EBKBASE1"

@@ -6,11 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from ebooklet.core import merge
-from ebooklet.core.commit import decode_commit
 from ebooklet.core.journal import ABSENT, UNKNOWN
-from ebooklet.core.names import segment_key
-from ebooklet.core.refs import CommitRef, NodeRef
-from ebooklet.core.segment import check_block
+from ebooklet.core.refs import NodeRef
 from ebooklet.errors import (
     ConflictError,
     EBookletError,
@@ -19,6 +16,7 @@ from ebooklet.errors import (
     SnapshotExpired,
 )
 from ebooklet.ports.hooks import Conflict
+from ebooklet.services.commits import read_record
 from ebooklet.services.conflicts import (
     UNRELATED,
     describe,
@@ -236,13 +234,6 @@ def _earlier_roots(copy: WorkingCopy, before: Snapshot | None) -> Iterator[NodeR
     for row in sorted(base.head.recent, key=lambda row: row.seq, reverse=True):
         if row.branch == base.branch and row.commit != base.ref:
             try:
-                yield _root(copy, row.commit)
+                yield read_record(copy.reachable_remote(), copy.db_key, row.commit).root
             except (ObjectNotFound, RemoteIntegrityError):
                 continue  # swept since
-
-
-def _root(copy: WorkingCopy, ref: CommitRef) -> NodeRef | None:
-    key, block = segment_key(copy.db_key, ref.block.sid), ref.block
-    data = copy.reachable_remote().get(key, start=block.offset, stop=block.offset + block.length)
-    check_block(data.body, block, key)
-    return decode_commit(data.body, ref.id).root

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
-from ebooklet.core.head import Head, Tag
-from ebooklet.core.refnames import check_ref_name, named, shown_name
+from ebooklet.core.head import Tag
+from ebooklet.core.refnames import check_ref_name
 from ebooklet.core.sealing import DatabaseSealer
 from ebooklet.core.tagnotes import MAX_TAG_MESSAGE_BYTES, read_message, seal_message
 from ebooklet.core.timestamps import to_datetime
-from ebooklet.errors import UnknownVersionError
 from ebooklet.services.amending import amend
 from ebooklet.services.naming import check_free, pinned, shown
+from ebooklet.services.refs import find_tag
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.trash import dropping
 from ebooklet.services.versions import VersionLike, check_version
@@ -120,22 +120,6 @@ def tag_info(name: str, found: Tag, sealer: DatabaseSealer) -> TagInfo:
         time=to_datetime(found.ms * 1000),
         message=read_message(found, name, sealer),
     )
-
-
-def find_tag(head: Head, name: str, db_key: str) -> Tag:
-    """What a head says of a tag.
-
-    Raises:
-        UnknownVersionError: there is none of that name; the message lists some of those there are.
-    """
-    found = head.tags.get(name)
-    if found is None:
-        raise UnknownVersionError(
-            f"there is no tag {shown_name(name)}; there are: {named(head.tags, name)}",
-            op="tag",
-            key=db_key,
-        )
-    return found
 
 
 def _check_message(message: object) -> None:

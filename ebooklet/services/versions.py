@@ -16,9 +16,9 @@ from ebooklet.core.sealing import Sealer
 from ebooklet.core.timestamps import to_datetime, to_microseconds
 from ebooklet.errors import SnapshotExpired, UnknownVersionError
 from ebooklet.ports.remote_store import RemoteStore
+from ebooklet.services.commits import read_record
 from ebooklet.services.log import older_rows, row_of, rows_back
 from ebooklet.services.nodes import NodeReader
-from ebooklet.services.records import read_record
 
 VersionLike: TypeAlias = str | int | datetime
 """A tag, a branch, an id or the beginning of one, a seq, or a moment."""

@@ -26,7 +26,7 @@ from ebooklet.errors import (
 )
 from ebooklet.serializers.json import JSON
 from ebooklet.services import heads
-from ebooklet.services.records import read_record
+from ebooklet.services.commits import read_record
 from ebooklet.services.request import Flag
 from ebooklet.testing.clock import ManualClock
 from ebooklet.testing.faulty import FaultyRemoteStore

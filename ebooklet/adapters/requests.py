@@ -7,6 +7,7 @@ failure; what a store has to do around them is the same for every library.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import BinaryIO, Protocol, TypeVar
 
@@ -23,6 +24,7 @@ from ebooklet.errors import EBookletError, RemoteUnavailable
 from ebooklet.ports.remote_store import (
     Body,
     ByteRange,
+    Capabilities,
     Condition,
     ObjectMeta,
     Origin,
@@ -115,6 +117,11 @@ class RequestingStore(PlacedStore):
         self._requests = requests
         self._pools = Pools(threads)
         self._retry = retry
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What its place offers, by as many threads as there are."""
+        return replace(super().capabilities, parallel=self._pools.threads)
 
     # Reading.
 

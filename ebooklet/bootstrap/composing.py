@@ -9,7 +9,7 @@ from pathlib import Path
 import ebooklet
 from ebooklet.adapters.keyrings import keyring_of
 from ebooklet.bootstrap.arguments import Arguments
-from ebooklet.bootstrap.locking import locks_for, probe_of
+from ebooklet.bootstrap.locking import locks_for, look_ahead, probe_of
 from ebooklet.bootstrap.remotes import Remote
 from ebooklet.core.keeping import keep_of
 from ebooklet.plugins.registry import Registry
@@ -38,13 +38,15 @@ def compose(
         accept: raises unless values may be read with the serializer of this name.
     """
     options = given.options
+    locks = locks_for(options.lock, remote, clock, registry)
     return Request(
         flag=given.flag,
         open_half=_local_half(given, explicit, clock, registry),
         clock=clock,
         remote=remote.store if remote else None,
         db_key=remote.db_key if remote else "local",
-        locks=locks_for(options.lock, remote, clock, registry),
+        locks=locks,
+        look_ahead=look_ahead(locks, remote),
         exclusive_locks=locks_for(
             "exclusive" if options.lock == "optimistic" else options.lock, remote, clock, registry
         ),

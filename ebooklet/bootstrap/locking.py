@@ -13,7 +13,8 @@ from ebooklet.core.head import Proto
 from ebooklet.errors import UnknownNameError
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
-from ebooklet.ports.lock_service import LockService
+from ebooklet.ports.lock_service import ForesightedLockService, LockService
+from ebooklet.services.departing import PatientLockService
 from ebooklet.services.lockchoice import ChooseLock
 
 _BY_VERDICT: Final = ("exclusive", "optimistic")  # which lock service is left to the probe
@@ -61,17 +62,35 @@ def probe_of(remote: Remote, clock: Clock) -> Callable[[], Proto]:
 
 def locks_for(lock: Lock, remote: Remote | None, clock: Clock, registry: Registry) -> ChooseLock:
     """Which lock a writer takes, once it is known how heads are moved."""
+    made: dict[str, PatientLockService] = {}  # of each kind one, which may have looked ahead
 
     def choose(proto: Proto) -> LockService | None:
-        if remote is None:
-            return None
-        if not isinstance(lock, str):
-            return lock
-        if lock == "optimistic":
+        if remote is None or lock == "optimistic":
             return None  # in mode lock one is taken for each move of the head
+        if not isinstance(lock, str):
+            return PatientLockService(lock, remote.store.location)
         name = lock
         if lock == "exclusive":
             name = "file" if remote.folder else "lease" if proto.mode == "cas" else "ticket"
-        return registry.lock_service(name)(remote.store, clock, folder=remote.folder)
+        if name not in made:
+            service = registry.lock_service(name)(remote.store, clock, folder=remote.folder)
+            made[name] = PatientLockService(service, remote.store.location)
+        return made[name]
 
     return choose
+
+
+def look_ahead(locks: ChooseLock, remote: Remote | None) -> Callable[[], None] | None:
+    """How the lock is looked at before the head says which one it is; None where that saves nothing.
+
+    It is a lease more often than not, and a look at one that is not to be costs one request.
+    """
+    if remote is None or not remote.store.capabilities.shared:
+        return None
+
+    def look() -> None:
+        service = locks(Proto("cas"))
+        if isinstance(service, ForesightedLockService):
+            service.look_ahead(remote.db_key)
+
+    return look

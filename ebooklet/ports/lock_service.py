@@ -113,3 +113,19 @@ class LockService(Protocol):
     def break_lock(self, name: str, *, older_than_s: float = 0.0) -> list[LockInfo]:
         """Free the locks of others that are at least so old; return those freed."""
         ...
+
+
+@runtime_checkable
+class ForesightedLockService(LockService, Protocol):
+    """A lock service whose `acquire` begins with a read that needs nothing known before.
+
+    It can be made beside another one, so that a writer does not wait for both in a row.
+    """
+
+    def look_ahead(self, name: str) -> None:
+        """Read now what the next `acquire` of `name` would read first.
+
+        What is seen may be old by then: that costs requests, and lets nobody in. Never raises a
+        `StoreError`: `acquire` meets it again.
+        """
+        ...

@@ -66,7 +66,8 @@ class Capabilities:
     ranges: bool  # a range costs its own bytes, not the whole object's
     writable: bool
     max_put_bytes: int  # largest body of one atomic put
-    shared: bool  # other machines can reach the same objects
+    shared: bool  # other machines can reach the same objects, so that an answer takes its time
+    parallel: int = 1  # requests that `get_ranges` has under way at once
 
 
 @dataclass(frozen=True, slots=True)

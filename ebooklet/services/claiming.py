@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 from uuid import UUID
 
@@ -66,13 +68,33 @@ def read_remote(request: Request) -> Snapshot | None:
 
 def read_both(request: Request) -> tuple[Snapshot | None, UUID | None]:
     """The head, and for a writer the database that the mirror shows, if it has one."""
-    current = read_remote(request)
+    with _looking_ahead(request):
+        current = read_remote(request)
     if request.flag == "r" or request.mirror is None or request.settings.offline:
         return current, None
     shown = uuid_at(request.mirror.look, request.db_key)
     if shown is not None and (current is None or current.head.uuid != shown):
         current = read_remote(request)  # it may have been made just now
     return current, shown
+
+
+@contextmanager
+def _looking_ahead(request: Request) -> Iterator[None]:
+    """As a writer, look at the lock while the head is read: neither has to wait for the other."""
+    look = request.look_ahead
+    if look is None or request.flag == "r" or request.settings.offline:
+        yield
+        return
+    thread = threading.Thread(target=look, name="ebooklet-look", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter is about to end: the lock is looked at when it is taken
+        yield
+        return
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def _heads(remote: RemoteStore, request: Request) -> HeadStore:

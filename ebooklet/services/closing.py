@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 from ebooklet.errors import EBookletError
 from ebooklet.services.confirming import confirm_writes
+from ebooklet.services.departing import depart
 from ebooklet.services.turns import takes_turns
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -19,17 +20,26 @@ def close_copy(copy: WorkingCopy) -> None:
         copy.closed = True
         return
     with ExitStack() as stack:
+        stack.callback(_leave, copy)
+        if copy.owns_local:
+            stack.callback(copy.local.close)
+        stack.callback(_mark_closed, copy)
+        copy.sync()
+        settle_writes(copy)
+
+
+def _leave(copy: WorkingCopy) -> None:
+    """Give the lock back, and close the remote; without waiting, where that takes a request."""
+    with ExitStack() as stack:
         if copy.remote is not None and copy.owns_remote:
             stack.callback(copy.remote.close)
         if copy.mirrored is not None and copy.owns_remote:
             stack.callback(copy.mirrored.close)
         if copy.lease is not None:
             stack.callback(copy.lease.release)
-        if copy.owns_local:
-            stack.callback(copy.local.close)
-        stack.callback(_mark_closed, copy)
-        copy.sync()
-        settle_writes(copy)
+            # What is not ours to close may be closed by the next line of the program.
+            if copy.remote is not None and copy.owns_remote and copy.remote.capabilities.shared:
+                depart(copy.remote.location, copy.db_key, stack.pop_all().close)
 
 
 def settle_writes(copy: WorkingCopy) -> None:

@@ -55,6 +55,7 @@ class Request:
         remote: where the database is kept; None for one without a remote.
         db_key: its name there.
         locks: the write lock, if one is due, by the way heads are moved.
+        look_ahead: looks at the lock, which spares `locks` a request then; None where that is no use.
         exclusive_locks: the same for writers that hold none, when they delete a whole database.
         probe: finds out how heads can be moved; None where no database is to be created.
         mirror: where the database can be read too.
@@ -78,6 +79,7 @@ class Request:
     remote: RemoteStore | None = None
     db_key: str = "db"
     locks: ChooseLock = no_lock
+    look_ahead: Callable[[], None] | None = None
     exclusive_locks: ChooseLock = no_lock
     probe: Callable[[], Proto] | None = None
     mirror: Mirror | None = None

@@ -9,6 +9,7 @@ from typing import Any
 
 import ebooklet
 from ebooklet.database import EBooklet
+from ebooklet.services.departing import await_departures
 from ebooklet.services.request import Flag
 from ebooklet.testing.counting_proxy import CountingProxy, Counts
 from ebooklet.testing.servers import S3Server
@@ -44,8 +45,10 @@ class Metered:
     def cost(self) -> Iterator[Cost]:
         """Count what happens within; the sums are there at its end."""
         cost = Cost()
+        await_departures()
         self._proxy.reset()
         yield cost
+        await_departures()
         cost.counts = self._proxy.counts()
 
 

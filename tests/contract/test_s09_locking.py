@@ -33,6 +33,7 @@ from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.database import EBooklet
 from ebooklet.errors import LockLostError, LockTimeout
 from ebooklet.ports.lock_service import Lease, LockService
+from ebooklet.services.departing import await_departures
 from ebooklet.testing.clock import ManualClock
 from ebooklet.testing.counting_proxy import CountingProxy
 from ebooklet.testing.servers import S3Server
@@ -225,6 +226,7 @@ class TestCost:
             connection = moto.at(proxy.url).connection(bucket, "db")
             with ebooklet.open(connection, None, "w"):
                 pass
+            await_departures()
             asked = [(e.method, e.path.partition("?")[0].rpartition("/")[2]) for e in proxy.log]
         lock = [("GET", "db.lock"), ("PUT", "db.lock"), ("PUT", "db.lock")]
         assert [request for request in asked if request[1] == "db.lock"] == lock

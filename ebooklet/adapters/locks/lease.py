@@ -8,6 +8,7 @@ renewal it knows of. Between the two lies 0.75 ttl for slow requests and driftin
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -39,6 +40,7 @@ __all__ = ["LeaseLockService", "LeaseTiming", "open_service"]
 
 _TAKEOVER: Final = 1.25  # ttl of unchanged ETag before a takeover
 _WRITE_TRIES: Final = 5
+_LOOK_HOLDS_S: Final = 2.0  # a look ahead may be so old: it only spares a request
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +75,18 @@ class _Found(NamedTuple):
     modified_ms: int
 
 
+class _Look(NamedTuple):
+    """What `look_ahead` found, and when it asked."""
+
+    found: _Found | None
+    asked_at: float
+
+
 class LeaseLockService:
     """Locks in objects `<name>.lock` of a store whose conditional writes are atomic.
 
-    An uncontended `acquire` costs two requests, `verify` one and `release` one.
+    An uncontended `acquire` costs two requests, `verify` one and `release` one; the first of the
+    two can be made before, by `look_ahead`.
 
     Args:
         remote: where the objects are.
@@ -93,6 +103,7 @@ class LeaseLockService:
         self._clock = clock
         self._timing = timing or LeaseTiming()
         self._owners: set[str] = set()
+        self._looks: dict[str, _Look] = {}  # by the lock's key
 
     @property
     def takeover_s(self) -> float:
@@ -119,8 +130,9 @@ class LeaseLockService:
         poll_s = self._timing.poll_first_s
         tries = unavailable = 0
         waited = False
+        look = self._last_look(key)
         while True:
-            found = self._read(key)
+            found = self._read(key) if look is None else look.found
             now = clock.monotonic()
             if found is not None and found.record is not None and found.record.nonce in sent:
                 record, sent_at = sent[found.record.nonce]
@@ -151,14 +163,30 @@ class LeaseLockService:
                 meta = self._remote.put(key, encode_record(record), condition=condition)
             except (PreconditionFailed, OutcomeUnknown):
                 unavailable = 0
+                if look is not None:  # it was old, and is no reason to give up early
+                    tries, waited, look = 0, True, None
                 continue  # the next read shows whose write stands there
             except RemoteUnavailable:  # overloaded, or two conditional writes met
                 unavailable += 1
                 if unavailable >= _WRITE_TRIES:
                     raise
                 clock.sleep(self._jittered(self._timing.poll_first_s))
+                look = None
                 continue
             return self._hold(name, record, meta.etag, sent_at, waited=waited)
+
+    def look_ahead(self, name: str) -> None:
+        """See `ForesightedLockService.look_ahead`; one request."""
+        key, asked_at = lock_key(name), self._clock.monotonic()
+        with suppress(StoreError):
+            self._looks[key] = _Look(self._read(key), asked_at)
+
+    def _last_look(self, key: str) -> _Look | None:
+        """What was seen of a lock a moment ago, told once, and only where it could be taken."""
+        look = self._looks.pop(key, None)
+        if look is None or self._clock.monotonic() - look.asked_at > _LOOK_HOLDS_S:
+            return None
+        return look if look.found is None or self._is_free(look.found) else None
 
     def inspect(self, name: str) -> LockInfo | None:
         """See `LockService.inspect`; one request."""

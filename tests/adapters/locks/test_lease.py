@@ -111,6 +111,37 @@ def test_a_lease_that_was_waited_for_says_so(store: LossyStore, clock: ManualClo
     assert held(store, clock, timeout=10).waited
 
 
+def test_a_look_ahead_spares_the_first_read(store: LossyStore, clock: ManualClock) -> None:
+    """Where the lock was free or absent a moment ago, taking it is one request; and only then."""
+    one = service(store, clock)
+    one.look_ahead("db")
+    lease = one.acquire("db", timeout=0)
+    assert (store.requests, lease.waited) == (["get", "put"], False)
+    one.look_ahead("db")  # of a lock that is held, nothing is kept
+    lease.release()
+    one.acquire("db", timeout=0).release()
+    one.look_ahead("db")
+    clock.advance(60)
+    store.requests.clear()
+    one.acquire("db", timeout=0).release()
+    assert store.requests == ["get", "put", "put"]
+
+
+def test_a_look_ahead_that_is_old_lets_nobody_in(store: LossyStore, clock: ManualClock) -> None:
+    """Who held the lock since is noticed: still there, or gone and to be read after."""
+    one, other = service(store, clock), service(store, clock)
+    one.look_ahead("db")
+    held_since = other.acquire("db", timeout=0)
+    with pytest.raises(LockTimeout):
+        one.acquire("db", timeout=0)
+    held_since.release()
+    one.look_ahead("db")
+    other.acquire("db", timeout=0).release()
+    lease = one.acquire("db", timeout=0)
+    assert lease.waited
+    assert lease.token == held_since.token + 2
+
+
 def test_the_object_outlives_every_release(store: LossyStore, clock: ManualClock) -> None:
     """A deleted lease would restart its tokens."""
     for token in (1, 2, 3):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import BinaryIO, Final, NoReturn, TypeVar
 from urllib.parse import quote, unquote, urlsplit
@@ -144,7 +145,7 @@ class HttpRemoteStore:
     @property
     def capabilities(self) -> Capabilities:
         """Reading only."""
-        return _CAPABILITIES
+        return replace(_CAPABILITIES, parallel=self._threads)
 
     # Reading.
 

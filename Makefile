@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PEER   := .venv-0.11/.ready
-TYPED  := ebooklet tests
+TYPED  := ebooklet tests benchmarks
 # Half of the time goes into waiting, for servers, locks and disks: two workers for each of two cores.
 PYTEST_ARGS ?= -n 4 --dist loadgroup
 
@@ -16,7 +16,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test large mutants torture fuzz servers demo lint types format bench year clean
+.PHONY: help test large mutants torture fuzz servers demo lint types format bench transport year clean
 
 help:
 	@echo "make test    format check, lint, types, layers, then every test"
@@ -29,7 +29,8 @@ help:
 	@echo "make lint    ruff and the layer contracts"
 	@echo "make types   mypy --strict"
 	@echo "make format  rewrite the code in the one format"
-	@echo "make bench   the benchmarks, with their results on the screen"
+	@echo "make bench   every peer side by side, into benchmarks/RESULTS.md: BENCH_KEYS=10000 for all, BENCH_LARGE=100000 for few"
+	@echo "make transport  each S3 adapter beside the client library that it wraps"
 	@echo "make year    a year of daily pushes on a simulated clock: what it stores, what a push costs"
 	@echo "make clean   remove everything that make created"
 
@@ -89,12 +90,19 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Peers stand in environments of their own, which the first run makes (a minute or two).
+BENCH_KEYS  ?= 10000
+BENCH_LARGE ?= 100000
+BENCH_ARGS  ?=
 bench: $(READY)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --keys $(BENCH_KEYS) --large $(BENCH_LARGE) $(BENCH_ARGS)
+
+transport: $(READY)
+	$(BIN)/python -m benchmarks.transport
 
 year: $(READY)
 	$(BIN)/python -m benchmarks.year
 
 clean:
-	rm -rf $(VENV) $(dir $(PEER)) .fuzz build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-* .bench .fuzz build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,91 +1,92 @@
-"""Warm reads and writes beside plain Booklet, interleaved in one run.
+"""Work on local files: EBooklet beside what it is made of, chunk by chunk in turn.
 
-    python -m benchmarks.local [--keys N]
-
-Both files have the same bucket count and serializer. Chunks of 500 keys alternate between the two,
-so that what else the machine does falls on both alike; writes include what flushing costs.
+Every file has the same bucket count and serializer. Chunks of keys alternate between the peers, so
+that what else the machine does falls on all alike; writes include what flushing costs.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import random
-import tempfile
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, Final
 
-import booklet
+from benchmarks.child import Child, StepFailed, running
+from benchmarks.measurements import Measurements, Sample, Where
+from benchmarks.peers.peer import Place
+from benchmarks.roster import CannotInstall, Peer, python_of
 
-import ebooklet
-
-CHUNK = 500
-N_BUCKETS = 144_013
-
-
-def alternate(
-    plain: Callable[[Sequence[str]], None],
-    ours: Callable[[Sequence[str]], None],
-    keys: Sequence[str],
-) -> tuple[float, float]:
-    """Seconds that each spends on all keys, chunk by chunk in turn."""
-    spent = [0.0, 0.0]
-    for at in range(0, len(keys), CHUNK):
-        for side, work in enumerate((plain, ours)):
-            began = time.perf_counter()
-            work(keys[at : at + CHUNK])
-            spent[side] += time.perf_counter() - began
-    return spent[0], spent[1]
+CHUNK: Final = 500
+BULK: Final = "bulk set"
+SET: Final = "set, overwriting"
+GET: Final = "get"
+KEYS: Final = "keys()"
+ALL: Final = "values()"
+STEPS: Final = (BULK, SET, GET, KEYS, ALL)
 
 
-def reading(book: Any) -> Callable[[Sequence[str]], None]:
-    """Read keys with `book[key]`."""
-
-    def work(keys: Sequence[str]) -> None:
-        for key in keys:
-            book[key]
-
-    return work
-
-
-def writing(book: Any, values: Sequence[bytes]) -> Callable[[Sequence[str]], None]:
-    """Write keys with `book[key] = value`."""
-
-    def work(keys: Sequence[str]) -> None:
-        for number, key in enumerate(keys):
-            book[key] = values[number]
-
-    return work
-
-
-def main() -> None:
-    """Print operations per second and ratios, three rounds of each."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keys", type=int, default=50_000)
-    options, _ = parser.parse_known_args()
-    keys = [f"key-{n:08}" for n in range(options.keys)]
-    shuffled = random.Random(0).sample(keys, len(keys))
-    values = [os.urandom(1000) for _ in range(CHUNK)]
-    with tempfile.TemporaryDirectory() as folder:
-        plain = booklet.open(
-            str(Path(folder) / "plain.blt"), "n", "str", "bytes", n_buckets=N_BUCKETS
-        )
-        ours = ebooklet.open(
-            None, Path(folder) / "ours.blt", "n", value_serializer="bytes", n_buckets=N_BUCKETS
-        )
-        print(f"{'':8}{'plain/s':>12}{'ours/s':>12}{'ratio':>8}")
-        for _ in range(3):
-            for name, (p, o) in (
-                ("set", alternate(writing(plain, values), writing(ours, values), keys)),
-                ("get", alternate(reading(plain), reading(ours), shuffled)),
-            ):
-                n = len(keys)
-                print(f"{name:8}{n / p:12,.0f}{n / o:12,.0f}{p / o:8.2f}")
-        ours.close()
-        plain.close()
+def measure(results: Measurements, peers: Sequence[Peer], n_keys: int, rounds: int) -> None:
+    """Add samples of all peers; they are `local`."""
+    with ExitStack() as stack:
+        children: dict[str, Child] = {}
+        for peer in peers:
+            try:
+                python = python_of(peer)
+                child, folder = stack.enter_context(running(python, peer.module, "Local"))
+                child.start(_place(peer, str(folder), n_keys, results.value_bytes))
+            except (CannotInstall, StepFailed) as error:
+                results.missing[f"{peer.name} (local work)"] = str(error)
+            else:
+                children[peer.name] = child
+        work = _Local(results, children, n_keys)
+        work.prepare()
+        for _ in range(rounds):
+            work.whole(BULK, {"step": "bulk"})
+            for title, step in ((SET, "set"), (GET, "get")):
+                work.in_turn(title, step)
+            work.whole(KEYS, {"step": "keys"})
+            work.whole(ALL, {"step": "all"})
 
 
-if __name__ == "__main__":
-    main()
+class _Local:
+    """The peers that are still there."""
+
+    def __init__(self, results: Measurements, children: dict[str, Child], n_keys: int) -> None:
+        self._results = results
+        self._children = children
+        self._where = Where(n_keys, local=True)
+
+    def prepare(self) -> None:
+        """Import what each needs, once."""
+        for name in list(self._children):
+            self._run(name, {"step": "open"})
+
+    def whole(self, title: str, step: Mapping[str, Any]) -> None:
+        """One step by each."""
+        for name in list(self._children):
+            seconds = self._run(name, step)
+            if seconds is not None:
+                self._results.add(self._where, name, title, Sample(seconds))
+
+    def in_turn(self, title: str, step: str) -> None:
+        """One step by all, a chunk of keys at a time."""
+        spent = dict.fromkeys(self._children, 0.0)
+        for at in range(0, self._where.n_keys, CHUNK):
+            for name in list(self._children):
+                seconds = self._run(name, {"step": step, "from": at, "to": at + CHUNK})
+                spent[name] += seconds or 0.0
+        for name in self._children:
+            self._results.add(self._where, name, title, Sample(spent[name]))
+
+    def _run(self, name: str, step: Mapping[str, Any]) -> float | None:
+        try:
+            answer = self._children[name].run(step)
+        except StepFailed as error:
+            self._results.missing[f"{name} (local work)"] = str(error)
+            del self._children[name]
+            return None
+        return None if answer is None else answer[0]
+
+
+def _place(peer: Peer, folder: str, n_keys: int, value_bytes: int) -> Place:
+    options = {"n_buckets": str(max(12007, n_keys + n_keys // 4)), **peer.options}
+    return Place("", "", "", "", "", "", folder, n_keys, value_bytes, options)

@@ -27,10 +27,15 @@ from statistics import median
 
 from benchmarks import drivers
 from benchmarks.figures import Figures
-from benchmarks.life import SERVERS
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.remote_store import ByteRange, RemoteStore
-from ebooklet.testing.servers import REGION, S3Server
+from ebooklet.testing.servers import (
+    REGION,
+    S3Server,
+    start_moto,
+    start_rclone,
+    start_seaweedfs,
+)
 
 THREADS = 16
 KEY = "bench.d/segment"
@@ -39,6 +44,7 @@ SMALL_RANGES = 160  # a chunk
 LARGE_BYTES = 32 << 20
 SEGMENT_BYTES = 8 << 20
 TARGET = 0.8
+SERVERS = {"seaweedfs": start_seaweedfs, "moto": start_moto, "rclone": start_rclone}
 RESULTS = Path(__file__).with_name("RESULTS-transport.md")
 
 
@@ -169,7 +175,10 @@ def bare_fsspec(server: S3Server, bucket: str) -> Bare:
     def ranges(spans: Sequence[tuple[int, int]]) -> list[bytes]:
         starts, stops = zip(*spans, strict=True)
         path = f"{bucket}/{KEY}"
-        return files.cat_ranges([path] * len(spans), list(starts), list(stops), max_gap=None)
+        found: list[bytes] = files.cat_ranges(
+            [path] * len(spans), list(starts), list(stops), max_gap=None
+        )
+        return found
 
     return Bare(
         ranges=ranges,

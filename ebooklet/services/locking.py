@@ -16,7 +16,13 @@ from ebooklet.services.snapshot import Snapshot
 
 @contextmanager
 def write_lock(
-    place: RemotePlace, proto: Proto, *, fence: int, timeout: float, purpose: str
+    place: RemotePlace,
+    proto: Proto,
+    *,
+    fence: int,
+    timeout: float,
+    purpose: str,
+    held: Lease | None = None,
 ) -> Iterator[Lease | None]:
     """Hold the write lock of a place; None where writers take none.
 
@@ -26,10 +32,14 @@ def write_lock(
         fence: the token to exceed, as the head has it.
         timeout: seconds to wait.
         purpose: what for, as those who wait are told.
+        held: the lock, if the caller holds it: it is used, and stays held.
 
     Raises:
         LockTimeout: another held it for the whole wait.
     """
+    if held is not None:
+        yield held
+        return
     service = place.locks(proto)
     if service is None:
         yield None

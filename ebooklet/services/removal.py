@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from ebooklet.core.head import Head
@@ -63,7 +61,10 @@ def delete_database(
     found = place.heads().read()
     if found is None:
         return
-    with _locked(place, found, lease, lock_timeout) as held:
+    proto, fence = found.head.proto, found.head.fence
+    with write_lock(
+        place, proto, fence=fence, timeout=lock_timeout, purpose="delete", held=lease
+    ) as held:
         condemned = _condemn(place)
         if condemned is not None:
             _remove_head(place, condemned.head, held)
@@ -133,7 +134,14 @@ def _delete(copy: WorkingCopy, place: RemotePlace) -> None:
     found = copy.heads.read()
     condemned: _Condemned | None = None
     if found is not None:
-        with _locked(place, found, copy.lease, copy.lock_timeout) as held:
+        with write_lock(
+            place,
+            found.head.proto,
+            fence=found.head.fence,
+            timeout=copy.lock_timeout,
+            purpose="delete",
+            held=copy.lease,
+        ) as held:
             condemned = _condemn(place)
             if condemned is not None:
                 copy.heads.check_same(condemned.head, copy.uuid)
@@ -145,21 +153,6 @@ def _delete(copy: WorkingCopy, place: RemotePlace) -> None:
                 _remove_segments(place, condemned)
     if condemned is None and copy.base is not None and copy.elsewhere is None:
         let_go(copy, copy.base)  # somebody else was faster
-
-
-@contextmanager
-def _locked(
-    place: RemotePlace, found: Snapshot, lease: Lease | None, timeout: float
-) -> Iterator[Lease | None]:
-    """Hold the write lock: the caller's own, or one taken for this; None where there is none."""
-    if lease is not None:
-        yield lease
-        return
-    head = found.head
-    with write_lock(
-        place, head.proto, fence=head.fence, timeout=timeout, purpose="delete"
-    ) as taken:
-        yield taken
 
 
 def _condemn(place: RemotePlace) -> _Condemned | None:

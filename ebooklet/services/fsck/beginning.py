@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from ebooklet.core.head import Head
 from ebooklet.core.names import check_db_key
 from ebooklet.errors import ReadOnlyError, UnsupportedFormatError
-from ebooklet.ports.lock_service import Lease
 from ebooklet.services.fsck.examining import Found, look
-from ebooklet.services.locking import write_lock
 from ebooklet.services.place import RemotePlace
 
 
@@ -38,19 +32,3 @@ def begin(place: RemotePlace) -> Found:
             key=place.db_key,
         )
     return found
-
-
-@contextmanager
-def locked(
-    place: RemotePlace, head: Head, timeout: float, lease: Lease | None = None
-) -> Iterator[Lease | None]:
-    """Hold the write lock; one that the caller holds is used, and stays held.
-
-    Raises:
-        LockTimeout, LockLostError: another has, or took, the lock.
-    """
-    if lease is not None:
-        yield lease
-        return
-    with write_lock(place, head.proto, fence=head.fence, timeout=timeout, purpose="fsck") as taken:
-        yield taken

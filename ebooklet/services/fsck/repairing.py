@@ -18,11 +18,12 @@ from ebooklet.core.names import segment_key
 from ebooklet.core.segment import HEADER_BYTES, check_header
 from ebooklet.errors import ObjectNotFound, RemoteUnavailable
 from ebooklet.ports.lock_service import Lease
-from ebooklet.services.fsck.beginning import begin, locked
+from ebooklet.services.fsck.beginning import begin
 from ebooklet.services.fsck.examining import DEFAULT_MIN_AGE_MS, Found, judge, look
 from ebooklet.services.fsck.recording import record
 from ebooklet.services.fsck.report import FsckReport
 from ebooklet.services.heads import HeadMoved
+from ebooklet.services.locking import write_lock
 from ebooklet.services.place import RemotePlace, place_of
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
@@ -60,7 +61,10 @@ def repair(
     if found.snapshot is None:
         report = judge(place, found, min_age_ms, walk=False, read=False).report
         return replace(report, not_repaired=_why_not(report))
-    with locked(place, found.snapshot.head, lock_timeout, lease) as held:
+    head = found.snapshot.head
+    with write_lock(
+        place, head.proto, fence=head.fence, timeout=lock_timeout, purpose="fsck", held=lease
+    ) as held:
         return _repaired(place, held, min_age_ms, check_objects=check_objects)
 
 

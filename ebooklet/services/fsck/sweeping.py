@@ -18,10 +18,11 @@ from ebooklet.core.names import sid_ms
 from ebooklet.errors import RemoteUnavailable
 from ebooklet.ports.lock_service import Lease
 from ebooklet.services.deleting import delete_segments
-from ebooklet.services.fsck.beginning import begin, locked
+from ebooklet.services.fsck.beginning import begin
 from ebooklet.services.fsck.examining import judge, look, names_of
 from ebooklet.services.fsck.report import FsckReport
 from ebooklet.services.heads import HeadMoved
+from ebooklet.services.locking import write_lock
 from ebooklet.services.place import RemotePlace
 from ebooklet.services.snapshot import Snapshot
 
@@ -46,7 +47,10 @@ def sweep(
     if found.snapshot is None:
         report = judge(place, found, min_age_ms, walk=False, read=False).report
         return replace(report, not_swept=_no_head(report))
-    with locked(place, found.snapshot.head, lock_timeout) as lease:
+    head = found.snapshot.head
+    with write_lock(
+        place, head.proto, fence=head.fence, timeout=lock_timeout, purpose="fsck"
+    ) as lease:
         return _swept(place, lease, min_age_ms, check_objects=check_objects)
 
 

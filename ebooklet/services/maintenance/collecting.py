@@ -9,7 +9,8 @@ commits, never by a counter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
@@ -18,15 +19,16 @@ from ebooklet.core.head import Gc, PendingBatch, encode_head
 from ebooklet.core.headfields import MAX_PENDING_BATCHES
 from ebooklet.core.minting import SidMinter
 from ebooklet.core.segment import join_sids
-from ebooklet.errors import EBookletError, LockLostError, RemoteUnavailable
+from ebooklet.errors import EBookletError, LockLostError, RemoteMissingError, RemoteUnavailable
 from ebooklet.ports.lock_service import Lease
 from ebooklet.services.deleting import delete_segments
 from ebooklet.services.fsck.examining import look, names_of
 from ebooklet.services.heads import HeadMoved
-from ebooklet.services.maintenance.exclusion import excluding_others
+from ebooklet.services.locking import write_lock
 from ebooklet.services.maintenance.planning import Batch, Plan, Rules, plan_collection
 from ebooklet.services.maintenance.report import GcReport
 from ebooklet.services.place import RemotePlace, place_of
+from ebooklet.services.push import check_target
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.upload import SegmentUploader
 from ebooklet.services.working_copy import WorkingCopy
@@ -57,8 +59,31 @@ def gc(copy: WorkingCopy, *, dry_run: bool, grace_ms: int) -> GcReport:
             if base is not None and base.head.write_id == old.head.write_id:
                 copy.set_base(replace(base, head=new.head, data=new.data, etag=new.etag))
 
-    with excluding_others(copy, "gc") as lease:
+    with _excluding_others(copy, place) as lease:
         return Collection(place, lease, rules, moved).run()
+
+
+@contextmanager
+def _excluding_others(copy: WorkingCopy, place: RemotePlace) -> Iterator[Lease | None]:
+    """Let nobody else push or pull by this handle, or write to the remote under the lock."""
+    copy.require_writable("gc")
+    check_target(copy)
+    with copy.pushing("gc"), copy.base_lock:
+        if copy.proto is None or copy.base is None:
+            raise RemoteMissingError(
+                f"there is no database at {copy.location}: push first", op="gc", key=copy.db_key
+            )
+        if copy.lease is not None:
+            copy.lease.check()
+        with write_lock(
+            place,
+            copy.proto,
+            fence=copy.base.head.fence,
+            timeout=copy.lock_timeout,
+            purpose="gc",
+            held=copy.lease,
+        ) as lease:
+            yield lease
 
 
 def would_collect(place: RemotePlace, rules: Rules) -> GcReport:

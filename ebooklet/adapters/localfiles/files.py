@@ -23,16 +23,28 @@ def temporary_path(folder: Path) -> Path:
 def write_all(fd: int, data: bytes) -> None:
     """Write all of `data`, or take back what was written of it and raise `OSError`."""
     done = os.write(fd, data)
-    if done == len(data):
-        return
-    view = memoryview(data)
-    start = os.lseek(fd, 0, os.SEEK_END) - done
-    try:
-        while done < len(data):
-            done += os.write(fd, view[done:])
-    except OSError:
-        os.ftruncate(fd, start)
-        raise
+    if done < len(data):
+        write_rest(fd, data, done)
+
+
+def write_rest(fd: int, data: bytes | bytearray, done: int) -> None:
+    """Go on where a write has stopped after `done` bytes of `data`.
+
+    What was written at the end of the file is taken back when no more goes in, or others would be
+    written behind a torn part of it.
+
+    Raises:
+        OSError: as when the disk is full.
+    """
+    with memoryview(data) as view:  # let go of, or a traceback would keep a bytearray from growing
+        try:
+            while done < len(view):
+                done += os.write(fd, view[done:])
+        except OSError:
+            end = os.lseek(fd, 0, os.SEEK_CUR)
+            if end == os.fstat(fd).st_size:
+                os.ftruncate(fd, end - done)
+            raise
 
 
 def replace_file(path: Path, data: bytes, scratch: Path) -> None:

@@ -23,6 +23,7 @@ from ebooklet.adapters.local.booklet.layout import (
     TIMESTAMP_BYTES,
     Header,
 )
+from ebooklet.adapters.localfiles.files import write_all
 
 Item: TypeAlias = tuple[str, bytes, int]  # key, value, timestamp in µs
 
@@ -56,7 +57,8 @@ def append_new(handle: Handle, header: Header, items: Iterable[Item]) -> list[It
         chains = _Chains(file, header)
         left = [item for item in items if not chains.add(item)]
         if chains.added:
-            _write(handle.fd, b"".join(chains.blocks()), len(file))
+            os.lseek(handle.fd, 0, os.SEEK_END)
+            write_all(handle.fd, b"".join(chains.blocks()))
             chains.link()
             handle.count_in(chains.added)
     return left
@@ -147,11 +149,3 @@ class _Chains:
             if position == 1:
                 return link
         return None
-
-
-def _write(fd: int, data: bytes, position: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view, position)
-        position += written
-        view = view[written:]

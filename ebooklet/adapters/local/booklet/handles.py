@@ -13,11 +13,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal, Protocol, cast
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 import booklet
 
 from ebooklet.adapters.local.booklet.layout import COUNT_AT
+from ebooklet.adapters.localfiles.files import write_rest
 
 # Held over a fork, so that no handle is half known; reentrant, as collecting garbage closes handles.
 _FORKING: Final = threading.RLock()
@@ -73,6 +74,7 @@ class Handle:
     __slots__ = ("__weakref__", "fd", "file")
 
     def __init__(self, file: BookletFile) -> None:
+        _have_all_written(file)
         self.file = file
         self.fd = next(_descriptors(file))
 
@@ -91,8 +93,21 @@ class Handle:
         self.file.sync()
 
     def close(self) -> None:
-        """Write what is buffered and close; idempotent."""
-        self.file.sync()
+        """Write what is buffered and close; idempotent.
+
+        Raises:
+            OSError: not all could be written, as on a full disk; it is closed nevertheless, and
+                the header says that it was not closed in order.
+        """
+        try:
+            self.file.sync()
+        except BaseException:
+            # Booklet's own would try again, fail again, and keep the file and its lock.
+            with _FORKING:
+                _OPEN.discard(self)
+                for finalizer in _finalizers(self.file):
+                    finalizer()
+            raise
         with _FORKING:
             _OPEN.discard(self)
             self.file.close()
@@ -167,6 +182,40 @@ def serializer_name(number: int) -> str | None:
     if not 0 < number <= len(known):
         return None
     return known[number - 1] or "bytes"
+
+
+class _WholeWrites(io.FileIO):
+    """The file under a Booklet, which takes what was not written for written.
+
+    On a disk that has no room left, values would be cut off without a word, and others be appended
+    to what is there of them.
+    """
+
+    def __init__(self, file: io.FileIO) -> None:
+        super().__init__(file.fileno(), "r+b", closefd=False)
+        self._owner = file  # Booklet's finalizer knows it, and it closes the descriptor
+
+    def write(self, data: bytes | bytearray) -> int:  # type: ignore[override]  # what it is given
+        done = super().write(data)
+        if done < len(data):
+            write_rest(self.fileno(), data, done)
+        return len(data)
+
+    def close(self) -> None:
+        super().close()
+        self._owner.close()
+
+
+def _have_all_written(file: BookletFile) -> None:
+    """Put `_WholeWrites` under a Booklet that writes, whatever it calls its file."""
+    for name, value in list(vars(file).items()):
+        if isinstance(value, io.FileIO):
+            setattr(file, name, _WholeWrites(value))
+
+
+def _finalizers(file: BookletFile) -> list[finalize[..., object]]:
+    """What closes a Booklet's file when it is forgotten."""
+    return [value for value in vars(file).values() if isinstance(value, finalize)]
 
 
 def _descriptors(file: BookletFile) -> Iterator[int]:

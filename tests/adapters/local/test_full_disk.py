@@ -1,0 +1,71 @@
+"""A disk without room: what was written stays whole, and so does what follows once there is room."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import booklet
+import pytest
+
+from ebooklet.adapters.clock import SystemClock
+from ebooklet.adapters.local.booklet import open_store
+
+
+@contextmanager
+def room_for(path: Path, n_bytes: int) -> Iterator[None]:
+    """Let files grow only to so much more than this one has, as a disk that is nearly full does."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + n_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["appended", "by booklet"])
+def test_no_torn_value_is_left_for_others_to_follow(tmp_path: Path, *, at_once: bool) -> None:
+    """A write that does not fit raises; all that was and all that comes is there, and only that."""
+    path = tmp_path / "a.blt"
+    store = open_store(path, clock=SystemClock(), mode="write", create=True, n_buckets=1000)
+    values = {f"before {n}": bytes(100) for n in range(80)}
+    store.set_many((key, value, 1) for key, value in values.items())
+    store.sync()
+    refused = [(f"refused {n}", bytes(100), 1) for n in range(80)]
+
+    def write() -> None:
+        if at_once:
+            store.set_many(refused)
+        for item in refused:
+            store.set(*item)
+        store.sync()
+
+    with room_for(path, 1000), pytest.raises(OSError, match="File too large"):
+        write()
+    after = {f"after {n}": bytes(100) for n in range(80)}
+    store.set_many((key, value, 1) for key, value in after.items())
+    store.close()
+    if not at_once:  # they were in Booklet's buffer, and are written once there is room
+        values |= {key: value for key, value, _ in refused}
+    with booklet.open(path, "r") as book:
+        assert dict(book.items()) == values | after
+
+
+def test_a_file_that_cannot_be_written_is_closed(tmp_path: Path) -> None:
+    """`close` raises, and frees the file; what was synced is there, found as after a crash."""
+    path = tmp_path / "a.blt"
+    store = open_store(path, clock=SystemClock(), mode="write", create=True, n_buckets=1000)
+    store.set("kept", bytes(100), 1)
+    store.sync()
+    store.set("lost", bytes(100), 1)
+    with room_for(path, 10), pytest.raises(OSError, match="File too large") as failure:
+        store.close()
+    again = open_store(path, clock=SystemClock(), mode="write", lock_timeout=0)
+    assert (again.condition, list(again.keys())) == ("crashed", ["kept"])
+    again.close()
+    del failure

@@ -59,9 +59,15 @@ class PendingChanges:
             return
         touched = list(self.touched)
         self.touched.clear()  # the very dict stays: the hot path holds on to it
-        for key in touched:
-            if key not in self.sets:
-                self.mark_set(key)
+        sets, deletes, in_base = self.sets, self.deletes, self._in_base
+        # Of these nothing is known: they count for nothing until they are looked up.
+        new = [k for k in touched if not (k in sets or k in deletes or k in in_base)]
+        if len(new) < len(touched):
+            for key in touched:
+                if key not in sets and (key in deletes or key in in_base):
+                    self.mark_set(key)
+        sets.update(dict.fromkeys(new, UNKNOWN))
+        self.undecided.update(dict.fromkeys(new))
         self.unwritten.update(dict.fromkeys(touched))
         if self._since is not None:
             self._since.update(dict.fromkeys(touched))
@@ -158,9 +164,17 @@ class PendingChanges:
 
     def resolve(self, keys: Iterable[str], entries: Mapping[str, Entry]) -> None:
         """Learn which of `keys` the base commit has."""
+        sets, undecided = self.sets, self.undecided
+        added = 0
         for key in keys:
-            if key in self:
+            if key in undecided and key in sets:  # it counts for nothing so far
+                present = self._in_base[key] = key in entries
+                del undecided[key]
+                added += _PRESENT_ADDS[present]
+            elif key in self:
                 self._set_presence(key, key in entries)
+        self.delta += added
+        self.shape += added
 
     def base_moved(self, change: Change) -> None:
         """Note that the base commit moved from `change.old` to `change.new` under a pending key."""

@@ -36,11 +36,17 @@ def stream(copy: WorkingCopy, keys: Iterable[str]) -> Iterator[tuple[str, LocalV
 def _streamed(copy: WorkingCopy, keys: Iterator[str]) -> Iterator[tuple[str, LocalValue | None]]:
     window = _FIRST_WINDOW
     while batch := list(islice(keys, window)):
-        for part, found in read_many(copy, batch):
+        asked = iter(batch)
+        for part, found in read_many(copy, list(filter(is_key, batch))):
             for key in part:
                 if copy.closed:
                     copy.require_open()
-                yield key, found.get(key) if is_key(key) else None
+                for each in asked:
+                    if each is key:
+                        break
+                    yield each, None  # what could not be a key
+                yield key, found.get(key)
+        yield from ((each, None) for each in asked)
         window = min(window * 4, _WINDOW)
 
 
@@ -50,33 +56,36 @@ def read_many(
     """Yield `keys` in parts with the values of each, from here or fetched in parallel.
 
     A part's values are about as many bytes as are held at once, however large they are. Absent
-    keys are missing.
+    keys are missing. What could not be a key is not among `keys`.
 
     Raises:
         EBookletError: the first fetch that failed.
     """
     copy.require_open()
     found: dict[str, LocalValue] = {}
-    begin = size = 0
-    for end, key in enumerate(keys, 1):
-        if not is_key(key):
-            continue
-        value = copy.local.get_entry(key) or copy.fetched.get(key)
-        if value is not None:
-            found[key] = value
-            size += len(value.value)
-            if size >= _PART_BYTES:
-                yield from _completed(copy, keys[begin:end], found)
-                begin, size, found = end, 0, {}
+    begin = end = size = 0
+    for key, value in copy.local.get_many(keys):
+        while keys[end] != key:
+            end += 1  # not stored here
+        end += 1
+        found[key] = value
+        size += len(value.value)
+        if size >= _PART_BYTES:
+            yield from _completed(copy, keys[begin:end], found)
+            begin, size, found = end, 0, {}
     if begin < len(keys):
-        yield from _completed(copy, keys[begin:], found)
+        yield from _completed(copy, keys[begin:] if begin else keys, found)
 
 
 def _completed(
     copy: WorkingCopy, keys: Sequence[str], found: dict[str, LocalValue]
 ) -> Iterator[tuple[Sequence[str], Mapping[str, LocalValue]]]:
     """Fetch what `found` does not have of `keys`; in several parts where it is much."""
-    missing = [key for key in keys if is_key(key) and key not in found]
+    missing = [key for key in keys if key not in found]
+    if missing and copy.fetched:
+        kept = {key: value for key in missing if (value := copy.fetched.get(key)) is not None}
+        found.update(kept)
+        missing = [key for key in missing if key not in kept]
     if missing:
         with copy.lock:
             copy.pending.absorb()
@@ -89,7 +98,7 @@ def _completed(
     wanted: dict[str, Entry] = {}
     begin = size = 0
     for end, key in enumerate(keys, 1):
-        if is_key(key) and key in entries and key not in wanted:
+        if key in entries and key not in wanted:
             wanted[key] = entries[key]
             size += entries[key].length
         if size >= _PART_BYTES or end == len(keys):

@@ -14,6 +14,7 @@ import booklet
 import pytest
 
 from ebooklet.adapters.local.booklet import open_store
+from ebooklet.adapters.local.booklet import store as store_module
 from ebooklet.errors import LocalFileError, LockTimeout, ReadOnlyError, UnsupportedOperation
 from ebooklet.ports.local_store import LocalValue
 from ebooklet.testing.children import in_child
@@ -323,6 +324,19 @@ def test_a_folder_that_may_not_be_written() -> None:
             shutil.rmtree(fixed)
             for entry in (folder, folder / "db.blt.ebk", bare):
                 entry.chmod(0o755)
+
+
+def test_more_keys_than_are_planned_at_once(
+    open_booklet: OpenBooklet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one plan of reading ends and the next begins, no key is left out."""
+    monkeypatch.setattr(store_module, "_PLANNED_KEYS", 300)
+    store = open_booklet()
+    names = [f"k{i:04}" for i in range(1000)]
+    store.set_many((name, name.encode(), 1) for name in names)
+    assert [(key, entry.value) for key, entry in store.get_many(names)] == [
+        (name, name.encode()) for name in names
+    ]
 
 
 def test_expected_keys_size_the_index(tmp_path: Path) -> None:

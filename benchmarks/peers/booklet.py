@@ -23,7 +23,6 @@ class Local(peer.Local):
         )
 
     def bulk(self, values: Mapping[str, bytes]) -> None:
-        self.open()
         self._book.update(values)
         self._book.sync()
 

@@ -151,7 +151,6 @@ class Local(peer.Local):
         )
 
     def bulk(self, values: Mapping[str, bytes]) -> None:
-        self.open()
         self._db.update(values)
         self._db.sync()
 

@@ -147,7 +147,7 @@ class Local:
         raise NotOffered
 
     def bulk(self, values: Mapping[str, bytes]) -> None:
-        """Write all at once; they have reached the file when it returns."""
+        """Write all at once into an empty file; it has them when this returns."""
         raise NotOffered
 
     def set(self, keys: Iterable[str], value: bytes) -> None:

@@ -122,6 +122,8 @@ class LocalSteps:
         if name == "open":
             clock(peer.open)
         elif name == "bulk":
+            peer.close()
+            peer.open()
             clock(lambda: peer.bulk(data.values))
         elif name == "set":
             keys = data.keys[part]

@@ -112,13 +112,13 @@ class Remote(peer.Remote):
         assert timed(parts, "push", lambda: self._db.changes().push())
         return parts
 
-    def settle(self) -> None:
-        assert self._db.changes().push()
-
     def pause(self) -> None:
         if self._db is not None:
             self._db.close()
             self._db = None
+
+    def resume(self) -> None:
+        self._db = self._open("w")
 
     def change(self, values: Mapping[str, bytes]) -> Mapping[str, float]:
         parts: dict[str, float] = {}

@@ -114,11 +114,11 @@ class Remote:
         """Change values through a handle that is open already; durable when it returns."""
         raise NotOffered
 
-    def settle(self) -> None:
-        """Push what is left of `changes`; not measured."""
-
     def pause(self) -> None:
         """Close what is open, and keep what is in local files."""
+
+    def resume(self) -> None:
+        """Open it again, for `push` and `changes`."""
 
     def change(self, values: Mapping[str, bytes]) -> Mapping[str, float] | None:
         """Come back, change values, leave again; durable when it returns."""

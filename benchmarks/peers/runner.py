@@ -71,8 +71,8 @@ class RemoteSteps:
             changed = data.changed(n)
             expect(clock(lambda: peer.changes(changed)), n, "the number of changes")
             data.values.update(changed)
-        elif name == "settle":
-            peer.settle()
+        elif name == "resume":
+            peer.resume()
         elif name == "change":
             peer.pause()
             changed = data.changed(n)
@@ -88,8 +88,9 @@ class RemoteSteps:
             with closing(clock(peer.reader)) as reader:
                 expect(sorted(clock(reader.keys)), data.keys, "the keys")
         elif name == "know":
-            self._known = peer.reader()
-            self._known.know_keys()
+            reader = peer.reader()
+            reader.know_keys()
+            self._known = reader
         elif name == "list again":
             if (known := self._known) is None:
                 raise NotOffered

@@ -11,6 +11,7 @@ from uuid import UUID
 from ebooklet.core.commit import Commit
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import BlockRef, CommitRef, NodeRef
+from ebooklet.errors import UnsupportedFormatError
 
 __all__ = [
     "Branch",
@@ -182,10 +183,23 @@ class Head:
             )
         return None
 
-    @property
-    def writable(self) -> bool:
-        """Whether this version of the library may write to the database."""
-        return self.read_only_reason is None
+    def require_writable(self, op: str, where: str, key: str) -> None:
+        """Refuse what this version of the library must not do to the database.
+
+        Args:
+            op: what is to be done.
+            where: the database's place, for the message.
+            key: its db_key.
+
+        Raises:
+            UnsupportedFormatError: a later version wrote what this one does not know.
+        """
+        if reason := self.read_only_reason:
+            raise UnsupportedFormatError(
+                f"cannot {op}: this version can only read {where} (flag 'r'): {reason}",
+                op=op,
+                key=key,
+            )
 
     def accepted_uuids(self) -> frozenset[bytes]:
         """Uuids that may stand in headers of its segments."""

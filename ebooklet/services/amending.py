@@ -14,15 +14,14 @@ from ebooklet.core.head import encode_head
 from ebooklet.core.sealing import DatabaseSealer
 from ebooklet.errors import (
     ObjectNotFound,
-    RemoteMissingError,
     RemoteUnavailable,
-    UnsupportedFormatError,
 )
 from ebooklet.ports.lock_service import Lease
 from ebooklet.services.backoff import chance
 from ebooklet.services.confirming import confirm_writes
 from ebooklet.services.explaining import explaining
 from ebooklet.services.fencing import check_fence
+from ebooklet.services.guards import nothing_pushed
 from ebooklet.services.heads import HeadMoved
 from ebooklet.services.pull import advance_base
 from ebooklet.services.push import check_target
@@ -67,17 +66,10 @@ def _amend(copy: WorkingCopy, op: str, amendment: Amendment, lease: Lease | None
     current = copy.heads.read()
     for attempt in range(_LOST_RACES):
         if current is None:
-            raise RemoteMissingError(
-                f"cannot {op}: nothing was pushed to {copy.location} yet; push first",
-                op=op,
-                key=copy.db_key,
-            )
+            raise nothing_pushed(op, copy.location, copy.db_key)
         copy.heads.check_same(current, copy.uuid)
         check_fence(current, lease, copy.db_key)
-        if reason := current.head.read_only_reason:
-            raise UnsupportedFormatError(
-                f"this database can only be read: {reason}", op=op, key=copy.db_key
-            )
+        current.head.require_writable(op, copy.location, copy.db_key)
         confirm_writes(copy, current, moves=False)
         sealer = copy.keyring.sealer_of(current.head, current.record)
         try:

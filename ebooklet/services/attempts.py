@@ -15,7 +15,6 @@ from ebooklet.errors import (
     ConflictError,
     RemoteMissingError,
     ReplaceConflict,
-    UnsupportedFormatError,
 )
 from ebooklet.ports.hooks import HookFailure
 from ebooklet.services.backoff import chance
@@ -200,10 +199,8 @@ class Write(ABC):
     def _attempt(self) -> PushResult:
         copy = self.copy
         base = copy.base
-        if base is not None and (reason := base.head.read_only_reason):
-            raise UnsupportedFormatError(
-                f"this database can only be read: {reason}", op="push", key=copy.db_key
-            )
+        if base is not None:
+            base.head.require_writable("push", copy.location, copy.db_key)
         current = copy.sealer.current
         if current != self._sealed_under:
             # The record names the keys that its snapshot lies under, and not one that was left.

@@ -11,8 +11,8 @@ from ebooklet.core.entry import Entry
 from ebooklet.core.index.diff import Change, diff
 from ebooklet.core.refs import CommitRef, NodeRef
 from ebooklet.core.timestamps import to_datetime
-from ebooklet.errors import RemoteMissingError
 from ebooklet.services.explaining import explaining
+from ebooklet.services.guards import nothing_pushed
 from ebooklet.services.versions import VersionLike, check_version, find_commit, load_commit
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -54,9 +54,7 @@ def differences(
 def _commit(copy: WorkingCopy, version: VersionLike | None) -> tuple[CommitRef, Commit]:
     base = copy.base
     if base is None:
-        raise RemoteMissingError(
-            "nothing was pushed yet, so that there are no versions", op="diff", key=copy.db_key
-        )
+        raise nothing_pushed("diff", copy.location, copy.db_key)
     if version is None:
         return base.ref, base.commit
     with explaining(copy):

@@ -10,6 +10,7 @@ from ebooklet.errors import (
     OfflineError,
     PushInProgressError,
     ReadOnlyError,
+    RemoteMissingError,
 )
 from ebooklet.ports.local_store import LocalStore
 from ebooklet.ports.remote_store import RemoteStore
@@ -28,6 +29,13 @@ def forked() -> ForkedProcessError:
 def being_pushed(op: str) -> PushInProgressError:
     """What is said to a thread that comes while another pushes, or does what excludes a push."""
     return PushInProgressError(f"cannot {op} while a push is under way", op=op)
+
+
+def nothing_pushed(op: str, location: str, key: str) -> RemoteMissingError:
+    """What is said to whoever needs a database where there is none yet."""
+    return RemoteMissingError(
+        f"cannot {op}: there is no database at {location}; push() creates it", op=op, key=key
+    )
 
 
 class Guards(ABC):

@@ -11,7 +11,6 @@ from ebooklet.errors import (
     ReadOnlyError,
     RemoteMissingError,
     UnknownVersionError,
-    UnsupportedFormatError,
     UUIDMismatchError,
 )
 from ebooklet.ports.local_store import LocalStore
@@ -100,12 +99,8 @@ def check_head(request: Request, current: Snapshot | None) -> None:
             f"{request.explicit_serializer!r}; leave value_serializer out"
         )
     request.accept_serializer(stored)
-    if request.flag != "r" and (reason := current.head.read_only_reason):
-        raise UnsupportedFormatError(
-            f"this database can only be opened with flag 'r': {reason}",
-            op="open",
-            key=request.db_key,
-        )
+    if request.flag != "r":
+        current.head.require_writable("open", "this database", request.db_key)
 
 
 def _check_branch(request: Request, current: Snapshot | None) -> None:

@@ -13,7 +13,6 @@ from ebooklet.errors import (
     ReadOnlyError,
     RemoteIntegrityError,
     RemoteMissingError,
-    UnsupportedFormatError,
 )
 from ebooklet.ports.lock_service import Lease
 from ebooklet.services.inventory import list_segments
@@ -167,12 +166,7 @@ def _condemn(place: RemotePlace) -> _Condemned | None:
     head = place.heads().read()
     if head is None:
         return None
-    if reason := head.head.read_only_reason:
-        raise UnsupportedFormatError(
-            f"{place.location} cannot be deleted by this version: {reason}",
-            op="delete_remote",
-            key=place.db_key,
-        )
+    head.head.require_writable("delete_remote", place.location, place.db_key)
     now_ms = place.store.server_time_ms()
     old_ms = 0 if now_ms is None else now_ms - _ORPHAN_AGE_MS
     needed = _needed(place, head.head)

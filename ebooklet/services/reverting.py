@@ -6,14 +6,11 @@ from ebooklet.core.advance import LiveBytes
 from ebooklet.core.head import Head
 from ebooklet.core.notes import check_record
 from ebooklet.core.refs import CommitRef
-from ebooklet.errors import (
-    RemoteMissingError,
-    ReplaceConflict,
-    SnapshotExpired,
-)
+from ebooklet.errors import ReplaceConflict, SnapshotExpired
 from ebooklet.services.attempts import Outcome, PulledWrite, PushResult, carry_out
 from ebooklet.services.commits import CommitReader
 from ebooklet.services.explaining import explaining
+from ebooklet.services.guards import nothing_pushed
 from ebooklet.services.history import line
 from ebooklet.services.hooking import asked_before_push, telling_evictions
 from ebooklet.services.push import check_nothing_pending, check_ready, told_hooks
@@ -67,11 +64,7 @@ class _Revert(PulledWrite):
     def __init__(self, copy: WorkingCopy, version: VersionLike, message: str) -> None:
         super().__init__(copy, message, force=False, conflict="ours")
         if self.before is None:
-            raise RemoteMissingError(
-                "nothing was pushed yet, so that there is nothing to go back to",
-                op="revert",
-                key=copy.db_key,
-            )
+            raise nothing_pushed("revert", copy.location, copy.db_key)
         check_nothing_pending(copy, "revert")
         with explaining(copy):
             self._ref = find_commit(copy.log_nodes, self.before.head, version)

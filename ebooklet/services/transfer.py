@@ -98,12 +98,7 @@ def copy_database(
         with write_lock(target, proto, fence=fence, timeout=lock_timeout, purpose="copy") as lease:
             _require_absent(target)
             head = _head_for(snapshot.head, target.db_key, proto, lease)
-            if reason := head.read_only_reason:
-                raise UnsupportedFormatError(
-                    f"{source.location} cannot be copied by this version: {reason}",
-                    op="copy",
-                    key=source.db_key,
-                )
+            head.require_writable("copy", source.location, source.db_key)
             with _explained(source, snapshot):
                 sizes = retained_segments(source.store, source.db_key, head).sizes
                 _Transfer(source, target, sizes, lease).run()

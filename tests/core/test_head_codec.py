@@ -132,11 +132,11 @@ def test_bit_31_forbids_reading() -> None:
 
 
 def test_other_unknown_required_bits_forbid_writing_only() -> None:
-    """Readers go on; the reason for not writing can be shown."""
+    """Readers go on; a writer is told what it wanted to do, where, and why it must not."""
     head = decode_head(reframe(encode_head(example_head()), required=4), key="db")
-    assert not head.writable
-    assert "0x4" in str(head.read_only_reason)
-    assert example_head().writable
+    with pytest.raises(UnsupportedFormatError, match=r"cannot gc: .* read here .*0x4.* upgrade"):
+        head.require_writable("gc", "here", "db")
+    example_head().require_writable("gc", "here", "db")
 
 
 def test_dictionaries_forbid_writing_to_who_does_not_know_them() -> None:
@@ -147,7 +147,7 @@ def test_dictionaries_forbid_writing_to_who_does_not_know_them() -> None:
     read = decode_head(data, key="db")
     assert read.dictionaries == head.dictionaries
     assert read.required_bits & 1
-    assert read.writable
+    assert read.read_only_reason is None
     assert example_block(3).sid in read.held()
     assert not decode_head(encode_head(plain), key="db").required_bits
 
@@ -159,14 +159,13 @@ def test_encryption_forbids_writing_to_who_does_not_know_it() -> None:
     read = decode_head(data, key="db")
     assert read.encryption == table
     assert read.required_bits == 2
-    assert read.writable
+    assert read.read_only_reason is None
 
 
 @pytest.mark.parametrize("proto", [Proto("quorum"), Proto("cas", "weak")])
 def test_an_unknown_commit_mode_forbids_writing_only(proto: Proto) -> None:
     """A client that cannot honour the mode reads, and says why it does not write."""
     head = decode_head(encode_head(replace(example_head(), proto=proto)), key="db")
-    assert not head.writable
     assert proto.mode in str(head.read_only_reason)
 
 

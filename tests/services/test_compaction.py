@@ -247,7 +247,7 @@ def test_what_is_dense_is_left_alone(clock: ManualClock) -> None:
     store = MemoryRemoteStore(now_ms=lambda: clock.now_us() // 1000)
     with writer(store, clock) as db:
         db.update({f"k{n}": f"{n}" * 50 for n in range(200)})
-        with pytest.raises(RemoteMissingError, match="push first"):
+        with pytest.raises(RemoteMissingError, match=r"push\(\) creates it"):
             db.compact()
         db.push()
         seq = head_of(store).seq

@@ -155,7 +155,7 @@ def test_names_that_cannot_be(opener: Opener, name: str) -> None:
             db.tag(1)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="2 KiB"):
             db.tag("v", message="x" * 2049)
-        with pytest.raises(RemoteMissingError, match="push first"):
+        with pytest.raises(RemoteMissingError, match=r"push\(\) creates it"):
             db.tag("v")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ebooklet.core.names import check_db_key
-from ebooklet.errors import ReadOnlyError, UnsupportedFormatError
+from ebooklet.errors import ReadOnlyError
 from ebooklet.services.fsck.examining import Found, look
 from ebooklet.services.place import RemotePlace
 
@@ -24,11 +24,6 @@ def begin(place: RemotePlace) -> Found:
             key=place.db_key,
         )
     found = look(place)
-    reason = None if found.snapshot is None else found.snapshot.head.read_only_reason
-    if reason:
-        raise UnsupportedFormatError(
-            f"{place.location} cannot be changed by this version: {reason}",
-            op="fsck",
-            key=place.db_key,
-        )
+    if found.snapshot is not None:
+        found.snapshot.head.require_writable("fsck", place.location, place.db_key)
     return found

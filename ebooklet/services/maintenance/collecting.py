@@ -19,10 +19,11 @@ from ebooklet.core.head import Gc, PendingBatch, encode_head
 from ebooklet.core.headfields import MAX_PENDING_BATCHES
 from ebooklet.core.minting import SidMinter
 from ebooklet.core.segment import join_sids
-from ebooklet.errors import EBookletError, LockLostError, RemoteMissingError, RemoteUnavailable
+from ebooklet.errors import EBookletError, LockLostError, RemoteUnavailable
 from ebooklet.ports.lock_service import Lease
 from ebooklet.services.deleting import delete_segments
 from ebooklet.services.fsck.examining import look, names_of
+from ebooklet.services.guards import nothing_pushed
 from ebooklet.services.heads import HeadMoved
 from ebooklet.services.locking import write_lock
 from ebooklet.services.maintenance.planning import Batch, Plan, Rules, plan_collection
@@ -33,7 +34,6 @@ from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.upload import SegmentUploader
 from ebooklet.services.working_copy import WorkingCopy
 
-DEFAULT_GRACE_MS: Final = 7 * 24 * 3600 * 1000
 _ROUNDS: Final = 50
 
 
@@ -70,9 +70,7 @@ def _excluding_others(copy: WorkingCopy, place: RemotePlace) -> Iterator[Lease |
     check_target(copy)
     with copy.pushing("gc"), copy.base_lock:
         if copy.proto is None or copy.base is None:
-            raise RemoteMissingError(
-                f"there is no database at {copy.location}: push first", op="gc", key=copy.db_key
-            )
+            raise nothing_pushed("gc", copy.location, copy.db_key)
         if copy.lease is not None:
             copy.lease.check()
         with write_lock(
@@ -246,4 +244,4 @@ class Collection:
         return True
 
 
-__all__ = ["DEFAULT_GRACE_MS", "Collection", "gc", "would_collect"]
+__all__ = ["Collection", "gc", "would_collect"]

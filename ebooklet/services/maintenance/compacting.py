@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ebooklet.errors import RemoteMissingError
+from ebooklet.services.guards import nothing_pushed
 from ebooklet.services.maintenance.compaction import run_compaction
 from ebooklet.services.maintenance.report import CompactionReport
 from ebooklet.services.pull import pull
@@ -22,7 +22,5 @@ def compact(copy: WorkingCopy, *, message: str) -> CompactionReport:
     check_ready(copy, "compact", message)
     pull(copy)
     if copy.base is None:
-        raise RemoteMissingError(
-            f"there is no database at {copy.location}: push first", op="compact", key=copy.db_key
-        )
+        raise nothing_pushed("compact", copy.location, copy.db_key)
     return run_compaction(copy, message, lock_timeout=copy.lock_timeout)

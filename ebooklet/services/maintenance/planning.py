@@ -16,9 +16,9 @@ from ebooklet.errors import (
     ObjectNotFound,
     RemoteIntegrityError,
     RemoteMissingError,
-    UnsupportedFormatError,
 )
 from ebooklet.services.fsck.examining import Found
+from ebooklet.services.guards import nothing_pushed
 from ebooklet.services.maintenance.lineage import Lineage
 from ebooklet.services.maintenance.verifying import UsedSegments
 from ebooklet.services.place import RemotePlace
@@ -137,18 +137,11 @@ def plan_collection(place: RemotePlace, found: Found, rules: Rules) -> Plan | st
     """
     snapshot = found.snapshot
     if snapshot is None:
-        raise RemoteMissingError(
-            found.damage or f"there is no database at {place.location}: push first",
-            op="gc",
-            key=place.db_key,
-        )
+        if found.damage:
+            raise RemoteMissingError(found.damage, op="gc", key=place.db_key)
+        raise nothing_pushed("gc", place.location, place.db_key)
     head = snapshot.head
-    if reason := head.read_only_reason:
-        raise UnsupportedFormatError(
-            f"{place.location} cannot be collected by this version: {reason}",
-            op="gc",
-            key=place.db_key,
-        )
+    head.require_writable("gc", place.location, place.db_key)
     now = place.store.server_time_ms()
     if now is None:
         return (

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ebooklet.core.dictionaries import Dictionaries
-from ebooklet.errors import RemoteMissingError, ReplaceConflict
+from ebooklet.errors import ReplaceConflict
 from ebooklet.ports.serializer import Serializer, TrainedSerializer
+from ebooklet.services.guards import nothing_pushed
 from ebooklet.services.push import check_target
 from ebooklet.services.staging.writer import ForkedFrom, OpenWriterPlace, StagedWriter
 from ebooklet.services.working_copy import WorkingCopy
@@ -37,12 +38,7 @@ def fork(
     if copy.settings.type == "group":
         raise TypeError("a connection group takes its members by add(): it cannot be forked")
     if copy.base is None or copy.elsewhere is not None:
-        raise RemoteMissingError(
-            f"cannot fork: there is no database at {copy.location} yet for writers to find; push() "
-            "first, and be it empty",
-            op="fork",
-            key=copy.db_key,
-        )
+        raise nothing_pushed("fork", copy.location, copy.db_key)
     if copy.pending.replace:
         raise ReplaceConflict(
             "cannot fork: the next push replaces the whole database; push or discard() first",

@@ -22,7 +22,6 @@ from ebooklet.errors import (
     ReadOnlyError,
     RemoteMissingError,
     SerializationError,
-    UnsupportedFormatError,
     UUIDMismatchError,
 )
 from ebooklet.ports.serializer import Dictionary, Serializer, TrainedSerializer
@@ -291,10 +290,7 @@ def _writable_head(place: RemotePlace, source: ForkedFrom) -> Head:
             op="stage",
             key=place.db_key,
         )
-    if reason := head.read_only_reason:
-        raise UnsupportedFormatError(
-            f"this database can only be read: {reason}", op="stage", key=place.db_key
-        )
+    head.require_writable("stage", place.location, place.db_key)
     return head
 
 

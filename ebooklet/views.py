@@ -63,8 +63,7 @@ class _RangeView:
     def __len__(self) -> int:
         if self._range == KeyRange():
             return len(self._book)
-        self._copy.require_open()
-        return sum(map(len, iterating.iter_keys(self._copy, self._range.start, self._range.stop)))
+        return iterating.length_within(self._copy, self._range.start, self._range.stop)
 
     def _keys(self) -> Iterator[str]:
         return iterating.iterate(self._copy, self._range.start, self._range.stop)

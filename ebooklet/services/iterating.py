@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from itertools import chain, takewhile
 from typing import TypeVar
 
-from ebooklet.core.index.lookup import scan_keys
+from ebooklet.core.index.lookup import count, scan_keys
 from ebooklet.ports.local_store import LocalValue
 from ebooklet.services.entries import iter_entries, resolve_pending
 from ebooklet.services.explaining import explaining
@@ -76,8 +78,8 @@ def _timestamp_pages(copy: WorkingCopy) -> Iterator[list[tuple[str, int]]]:
 
 def iter_keys(
     copy: WorkingCopy, start: str | None = None, stop: str | None = None
-) -> Iterator[list[str]]:
-    """Yield all keys in [start, stop), sorted, in lists; touches only index nodes in range."""
+) -> Iterator[Sequence[str]]:
+    """Yield all keys in [start, stop), sorted, in pages; touches only index nodes in range."""
     with copy.lock:
         copy.pending.absorb()
         root = copy.view_root
@@ -94,11 +96,10 @@ def iter_keys(
 
 def merge_keys(
     pages: Iterable[Sequence[str]], added: Sequence[str], deleted: set[str]
-) -> Iterator[list[str]]:
+) -> Iterator[Sequence[str]]:
     """Lay sorted additions and deletions over sorted pages of keys; additions may repeat keys."""
     position = 0
-    for page in pages:
-        keys = list(page)
+    for keys in pages:
         if position < len(added) and keys and added[position] <= keys[-1]:
             upto = position
             while upto < len(added) and added[upto] <= keys[-1]:
@@ -110,7 +111,7 @@ def merge_keys(
         if keys:
             yield keys
     if position < len(added):
-        yield list(added[position:])
+        yield added[position:]
 
 
 def _within(key: str, start: str | None, stop: str | None) -> bool:
@@ -120,11 +121,29 @@ def _within(key: str, start: str | None, stop: str | None) -> bool:
 def length(copy: WorkingCopy) -> int:
     """Exact number of keys, unsynced writes included; O(1) once pending keys are resolved."""
     copy.notice()
+    with _resolved(copy):
+        return copy.view_count + copy.pending.delta
+
+
+def length_within(copy: WorkingCopy, start: str | None, stop: str | None) -> int:
+    """Exact number of keys in [start, stop); reads the index nodes at both ends of the range."""
+    copy.notice()
+    with _resolved(copy):
+        root = copy.view_root
+        delta = copy.pending.delta_of(partial(_within, start=start, stop=stop))
+    with explaining(copy):
+        return copy.nodes.run(count(root, start, stop)) + delta
+
+
+@contextmanager
+def _resolved(copy: WorkingCopy) -> Iterator[None]:
+    """Hold the lock while it is known of every pending key whether the base has it."""
     while True:
         resolve_pending(copy)
         with copy.lock:
             if not copy.pending.unresolved():
-                return copy.view_count + copy.pending.delta
+                yield
+                return
 
 
 def shape(copy: WorkingCopy) -> int:

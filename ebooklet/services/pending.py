@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Final, NamedTuple
 
 from ebooklet.core.entry import Entry
@@ -175,6 +175,10 @@ class PendingChanges:
                 self._set_presence(key, key in entries)
         self.delta += added
         self.shape += added
+
+    def delta_of(self, within: Callable[[str], bool]) -> int:
+        """`delta`, of the keys within alone; exact when nothing is unresolved."""
+        return sum(self._contribution(k) for k in (*self.sets, *self.deletes) if within(k))
 
     def base_moved(self, change: Change) -> None:
         """Note that the base commit moved from `change.old` to `change.new` under a pending key."""

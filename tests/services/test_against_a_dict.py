@@ -152,6 +152,9 @@ class Life(RuleBasedStateMachine):
         assert len(self.book) == len(self.mine)
         assert list(self.book) == sorted(self.mine)
         assert dict(self.book.items()) == self.mine
+        middle = sorted(self.mine)[len(self.mine) // 2] if self.mine else ""
+        assert len(self.book.keys(start=middle)) == sum(key >= middle for key in self.mine)
+        assert len(self.book.keys(stop=middle)) == sum(key < middle for key in self.mine)
 
     def check_segments(self) -> None:
         """The commit's segment table holds exactly the bytes that its tree refers to."""

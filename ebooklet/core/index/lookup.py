@@ -118,6 +118,50 @@ def scan_leaves(
     return _scan(root, start, stop, window, LeafSlice)
 
 
+def count(root: NodeRef | None, start: str | None = None, stop: str | None = None) -> TreeOp[int]:
+    """Number of keys with start <= key < stop, from the nodes on the way to both ends alone.
+
+    Args:
+        root: of the tree, None = empty.
+        start: first key counted; None = from the first.
+        stop: first key not counted; None = to the end.
+    """
+    total = 0
+    if root is None or (start is not None and stop is not None and start >= stop):
+        return total
+    level = [Span(root, None, None)]
+    while level:
+        nodes = yield need([span.ref for span in level])
+        below: list[Span] = []
+        for span in level:
+            node = nodes[span.ref]
+            verify(span, node)
+            if isinstance(node, LeafNode):
+                lo, hi = _bounds(node, start, stop)
+                total += hi - lo
+                continue
+            for child in _within(children(span, node), start, stop):
+                if _is_inside(child, start, stop):
+                    total += child.ref.count
+                else:
+                    below.append(child)
+        level = below
+    return total
+
+
+def _is_inside(span: Span, start: str | None, stop: str | None) -> bool:
+    """Whether all keys of a subtree are in the range."""
+    return (start is None or (span.after is not None and span.after >= start)) and (
+        stop is None or (span.last is not None and span.last < stop)
+    )
+
+
+def _bounds(node: LeafNode, start: str | None, stop: str | None) -> tuple[int, int]:
+    lo = 0 if start is None else bisect_left(node.keys, start)
+    hi = len(node) if stop is None else bisect_left(node.keys, stop)
+    return lo, hi
+
+
 def _keys(node: LeafNode, lo: int, hi: int) -> tuple[str, ...]:
     return node.keys[lo:hi]  # the tuple itself when it is the whole
 
@@ -143,8 +187,7 @@ def _scan(
             if isinstance(node, InnerNode):
                 expanded += _within(children(span, node), start, stop)
                 continue
-            lo = 0 if start is None else bisect_left(node.keys, start)
-            hi = len(node) if stop is None else bisect_left(node.keys, stop)
+            lo, hi = _bounds(node, start, stop)
             if lo < hi:
                 yield view(node, lo, hi)
         if batch[0].ref.level == 0:

@@ -17,6 +17,7 @@ from ebooklet.errors import LocalFileError
 from ebooklet.testing.children import in_child
 from ebooklet.testing.local_store_contract import everything
 from tests.adapters.local.conftest import CLOCK
+from tests.adapters.local.test_full_disk import room_for
 from tests.adapters.local.test_kills import (
     BASE,
     METADATA,
@@ -107,6 +108,22 @@ def test_compacting_gives_space_back(base: Path, tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o640
     assert everything(store) == BASE
     store.close()
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """What does not fit waits, with an error that says so, until there is room."""
+    path = tmp_path / "a"
+    store = opened(path)
+    store.set("before", bytes(200), 1)
+    store.sync()
+    with room_for(path, 10_000), pytest.raises(LocalFileError, match="room"):
+        store.set("large", bytes(100_000), 1)
+    assert store.get("before") == bytes(200)
+    store.close()
+    assert {key: len(entry.value) for key, entry in everything(opened(path)).items()} == {
+        "before": 200,
+        "large": 100_000,
+    }
 
 
 @pytest.mark.parametrize("content", [b"text", b"\0" * 9000, "booklet", "stranger"])

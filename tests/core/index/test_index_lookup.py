@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ebooklet.core.entry import Entry
 from ebooklet.core.index.codec import encode_inner
 from ebooklet.core.index.diff import diff
-from ebooklet.core.index.lookup import lookup, prefix_range, scan, scan_keys, scan_leaves
+from ebooklet.core.index.lookup import count, lookup, prefix_range, scan, scan_keys, scan_leaves
 from ebooklet.core.index.need import drive, drive_scan
 from ebooklet.core.index.node import InnerNode, Node
 from ebooklet.core.index.update import update
@@ -50,6 +50,7 @@ def test_scan_is_a_sorted_slice(
     assert [e for piece in pieces for e in piece] == expected
     names = [k for piece in drive_scan(scan_keys(root, start, stop), bucket.fetch) for k in piece]
     assert names == [e.key for e in expected]
+    assert drive(count(root, start, stop), bucket.fetch) == len(expected)
     stamps = [
         stamp
         for node, lo, hi in drive_scan(scan_leaves(root, start, stop), bucket.fetch)
@@ -108,12 +109,23 @@ def test_a_lookup_reads_a_path(large: tuple[Bucket, NodeRef, list[Entry]]) -> No
 
 
 def test_a_scan_reads_what_is_in_range(large: tuple[Bucket, NodeRef, list[Entry]]) -> None:
-    """Fifty keys cost a path and at most a neighbour; the rest of the tree stays unread."""
+    """Fifty keys cost a path and at most a neighbour, and a thousand a dozen nodes.
+
+    To count them costs the paths to both ends.
+    """
     bucket, root, entries = large
     bucket.rounds.clear()
     part = drive_scan(scan(root, entries[9000].key, entries[9050].key), bucket.fetch)
     assert [e for piece in part for e in piece] == entries[9000:9050]
     assert bucket.reads <= root.level + 2
+    for begin in range(0, 29_000, 1700):
+        start, stop = entries[begin].key, entries[begin + 1000].key
+        bucket.rounds.clear()
+        assert sum(map(len, drive_scan(scan_keys(root, start, stop), bucket.fetch))) == 1000
+        assert bucket.reads <= root.level + 11
+        bucket.rounds.clear()
+        assert drive(count(root, start, stop), bucket.fetch) == 1000
+        assert bucket.reads <= 2 * root.level + 1
 
 
 def test_a_reader_that_stops_soon_has_fetched_little(

@@ -17,7 +17,7 @@ from ebooklet.errors import (
     RemoteUnavailable,
 )
 from ebooklet.ports.lock_service import Lease
-from ebooklet.services.backoff import chance
+from ebooklet.services.backoff import pause_after_race
 from ebooklet.services.confirming import confirm_writes
 from ebooklet.services.explaining import explaining
 from ebooklet.services.fencing import check_fence
@@ -84,8 +84,7 @@ def _amend(copy: WorkingCopy, op: str, amendment: Amendment, lease: Lease | None
             continue
         if fields is None:
             return current
-        if attempt:
-            copy.clock.sleep(min(1.0, 0.02 * 2 ** min(attempt, 5)) * chance(copy.clock))
+        pause_after_race(copy.clock, attempt)
         head = sealer.protect(
             amended(
                 current.head,

@@ -17,7 +17,7 @@ from ebooklet.errors import (
     ReplaceConflict,
 )
 from ebooklet.ports.hooks import HookFailure
-from ebooklet.services.backoff import chance
+from ebooklet.services.backoff import pause_after_race
 from ebooklet.services.clashes import clashes_named
 from ebooklet.services.committing import Attempt, compose_head, stored_metadata
 from ebooklet.services.confirming import settle_landed
@@ -144,9 +144,7 @@ class Write(ABC):
         learn(copy)
         with ExitStack() as courtesy:
             for attempt in range(_LOST_RACES):
-                if attempt:
-                    pause = min(1.0, 0.02 * 2 ** min(attempt, 5))
-                    copy.clock.sleep(pause * chance(copy.clock))
+                pause_after_race(copy.clock, attempt)
                 try:
                     return self._attempt()
                 except HeadMoved as moved:

@@ -24,7 +24,7 @@ from ebooklet.errors import (
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.lock_service import Lease
 from ebooklet.ports.remote_store import Condition, IfAbsent, IfMatch, RemoteStore
-from ebooklet.services.backoff import chance
+from ebooklet.services.backoff import pause_after_failure
 from ebooklet.services.clashes import check_below
 from ebooklet.services.commits import read_record
 from ebooklet.services.headcopies import HEAD_CACHE_CONTROL, SAME_BYTES_ATTEMPTS, HeadCopies
@@ -170,8 +170,7 @@ class HeadStore:
         refusal: PreconditionFailed | None = None
         trouble: EBookletError | None = None
         for attempt in range(SAME_BYTES_ATTEMPTS):
-            if attempt:
-                self._clock.sleep(min(2.0, 0.05 * 2**attempt) * (0.5 + chance(self._clock)))
+            pause_after_failure(self._clock, attempt)
             if lease is not None:
                 lease.check()
             try:
@@ -303,8 +302,7 @@ class HeadStore:
         """
         trouble: EBookletError | None = None
         for attempt in range(SAME_BYTES_ATTEMPTS):
-            if attempt:
-                self._clock.sleep(min(2.0, 0.05 * 2**attempt) * (0.5 + chance(self._clock)))
+            pause_after_failure(self._clock, attempt)
             if lease is not None:
                 lease.verify()
             condition: Condition = IfAbsent()

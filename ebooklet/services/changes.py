@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
-from typing import Final, Literal, TypedDict
+from datetime import datetime
+from typing import Literal, TypedDict
 
+from ebooklet.core.timestamps import to_datetime
 from ebooklet.services import writing
 from ebooklet.services.attempts import PushResult
 from ebooklet.services.conflicts import standing_conflicts
@@ -14,8 +15,6 @@ from ebooklet.services.policy import ConflictPolicy
 from ebooklet.services.pull import PullResult, pull
 from ebooklet.services.push import push
 from ebooklet.services.working_copy import WorkingCopy
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Change(TypedDict):
@@ -59,7 +58,7 @@ class Changes:
         now = copy.clock.now_us()
         for key in sorted({*sets, *deletes, *cleared}):
             entry = entries.get(key)
-            remote = _moment(entry.timestamp) if entry else None
+            remote = to_datetime(entry.timestamp) if entry else None
             if key in sets:
                 found = copy.local.get_entry(key)
                 if found is not None:
@@ -67,7 +66,7 @@ class Changes:
                     yield Change(
                         key=key,
                         kind=kind,
-                        local_timestamp=_moment(found.timestamp),
+                        local_timestamp=to_datetime(found.timestamp),
                         remote_timestamp=remote,
                         conflict=key in conflicts,
                     )
@@ -75,8 +74,8 @@ class Changes:
                 yield Change(
                     key=key,
                     kind="deleted",
-                    local_timestamp=_moment(deletes.get(key) or now),
-                    remote_timestamp=remote or _moment(cleared[key]),
+                    local_timestamp=to_datetime(deletes.get(key) or now),
+                    remote_timestamp=remote or to_datetime(cleared[key]),
                     conflict=key in conflicts,
                 )
 
@@ -148,7 +147,3 @@ def _cleared(copy: WorkingCopy, kept: set[str]) -> dict[str, int]:
         for entry in page
         if entry.key not in kept
     }
-
-
-def _moment(timestamp: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=timestamp)

@@ -37,6 +37,14 @@ class SegmentUploader:
     Values and nodes share a segment as long as both stay small; beyond that they part, because
     their lifetimes differ (FORMAT §4). Memory is bounded by a few segments.
 
+    Args:
+        remote: where the segments go.
+        db_key: whose they are.
+        uuid: of the database, as each segment says it.
+        write_id: of the logical write.
+        mint: makes the id of the next segment.
+        large: send large segments from the first on, so that they are few.
+
     Attributes:
         bytes_sent: size of the segments finished so far.
     """

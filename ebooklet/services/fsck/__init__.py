@@ -1,1 +1,1 @@
-"""Comparing a database with its objects, and sweeping those that nothing needs."""
+"""Comparing a database with its objects; repairing it, rescuing it, and sweeping what nothing needs."""

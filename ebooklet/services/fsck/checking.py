@@ -11,13 +11,13 @@ from ebooklet.core.names import alternate_key, parse_sid, segment_key, segment_p
 from ebooklet.core.retention import RetainedSegments
 from ebooklet.core.sealing import PLAIN
 from ebooklet.errors import ObjectNotFound, RemoteIntegrityError, UnsupportedFormatError
-from ebooklet.services.auditing import audit_segments, read_kinds
+from ebooklet.services.fsck.auditing import audit_segments, read_kinds
 from ebooklet.services.fsck.counting import true_rows, wrong_counters, wrong_rows
 from ebooklet.services.fsck.losing import LostValues
 from ebooklet.services.fsck.report import LostRange
+from ebooklet.services.fsck.usage import TreeWalk
 from ebooklet.services.place import RemotePlace
 from ebooklet.services.retained import HistoryReader
-from ebooklet.services.usage import TreeWalk
 
 
 class HeadCheck:

@@ -1,4 +1,4 @@
-"""Finding: what the head needs against what is there; changes nothing and takes no lock."""
+"""Examining: what the head needs against what is there; changes nothing and takes no lock."""
 
 from __future__ import annotations
 

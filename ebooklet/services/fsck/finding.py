@@ -15,7 +15,7 @@ from ebooklet.core.refs import BlockRef, CommitRef
 from ebooklet.core.segment import BlockType, check_block
 from ebooklet.errors import EBookletError, ObjectNotFound, RemoteIntegrityError
 from ebooklet.ports.remote_store import ByteRange
-from ebooklet.services.auditing import read_ends
+from ebooklet.services.fsck.auditing import read_ends
 from ebooklet.services.parts import checked
 from ebooklet.services.place import RemotePlace
 

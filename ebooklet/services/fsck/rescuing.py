@@ -51,6 +51,7 @@ from ebooklet.services.fsck.recording import minted, record
 from ebooklet.services.fsck.repairing import table_of
 from ebooklet.services.fsck.report import FsckReport
 from ebooklet.services.fsck.sampling import sample
+from ebooklet.services.fsck.usage import TreeWalk
 from ebooklet.services.fsck.wholeness import Wholeness
 from ebooklet.services.heads import HeadMoved
 from ebooklet.services.locking import write_lock
@@ -58,7 +59,6 @@ from ebooklet.services.nodes import NodeReader
 from ebooklet.services.place import RemotePlace
 from ebooklet.services.retained import retained_segments
 from ebooklet.services.upload import SegmentUploader
-from ebooklet.services.usage import TreeWalk
 
 _ABOVE: Final = 1 << 20  # head writes since the newest record that nothing tells of, at most
 _MAX_BRANCHES: Final = 32

@@ -8,9 +8,9 @@ from typing import Final
 from ebooklet.core.digest import value_digest
 from ebooklet.core.names import segment_key
 from ebooklet.core.refs import NodeRef
+from ebooklet.services.fsck.usage import TreeWalk
 from ebooklet.services.nodes import NodeReader
 from ebooklet.services.place import RemotePlace
-from ebooklet.services.usage import TreeWalk
 
 _TRIED: Final = 8
 _MAX_BYTES: Final = 1024 * 1024

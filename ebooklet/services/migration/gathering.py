@@ -14,10 +14,10 @@ from ebooklet.services.migration.localfile import (
     pending_values,
     read_state,
 )
+from ebooklet.services.migration.newfile import NewFile
 from ebooklet.services.migration.olddatabase import OldDatabase
 from ebooklet.services.migration.remote import OldRemote
 from ebooklet.services.migration.report import Findings, PendingFound
-from ebooklet.services.migration.staging import Staging
 from ebooklet.services.migration.values import fetch_values
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -42,14 +42,14 @@ def gather(old: OldDatabase, copy: WorkingCopy, wishes: Wishes) -> Findings:
     """
     state = read_state(old.file) if old.file is not None else None
     notes: list[str] = [] if state is None else state.notes
-    with Staging(copy) as staging:
+    with NewFile(copy) as new:
         if old.remote is None:
             metadata = state.metadata if state is not None else None
-            found = _read_file(old, state, staging)
+            found = _read_file(old, state, new)
         else:
             metadata = old.remote.metadata
             notes = old.remote.notes + notes
-            found = _read_remote(old.remote, old.file, state, staging, wishes)
+            found = _read_remote(old.remote, old.file, state, new, wishes)
             if found.metadata and wishes.apply_pending and state is not None:
                 metadata = state.metadata
     if old.file is not None and old.file.damage:
@@ -64,15 +64,15 @@ def gather(old: OldDatabase, copy: WorkingCopy, wishes: Wishes) -> Findings:
     copy.sync()
     if old.remote is not None:
         old.remote.check_unchanged()
-    return Findings(staging.failures, tuple(notes), found)
+    return Findings(new.failures, tuple(notes), found)
 
 
-def _read_file(old: OldDatabase, state: LocalState | None, staging: Staging) -> PendingFound:
+def _read_file(old: OldDatabase, state: LocalState | None, new: NewFile) -> PendingFound:
     """Take all that the local file has, pending or not: nothing else was given."""
     if old.file is None or state is None:
         raise ValueError("an old database is a remote, a local file, or both")
     for value in local_values(old.file, state):
-        staging.take(value)
+        new.take(value)
     return found_in_journal(state)
 
 
@@ -80,13 +80,13 @@ def _read_remote(
     remote: OldRemote,
     file: OldFile | None,
     state: LocalState | None,
-    staging: Staging,
+    new: NewFile,
     wishes: Wishes,
 ) -> PendingFound:
     """Take what is committed, and on request lay what is pending over it."""
     if file is None or state is None:
-        for value in fetch_values(remote, lambda key: not staging.has(key), wishes.threads):
-            staging.take(value)
+        for value in fetch_values(remote, lambda key: not new.has(key), wishes.threads):
+            new.take(value)
         return PendingFound()
     pending = find_pending(file, state, remote.index)
     found = pending.found(state)
@@ -95,17 +95,17 @@ def _read_remote(
         sets = pending.sets - pending.conflicts
         covered = sets | (pending.deletes - pending.conflicts)
         for value in pending_values(file, sets):
-            staging.take(value)
+            new.take(value)
     if not (wishes.apply_pending and found.replaces):
         for value in fetch_values(
-            remote, lambda key: key not in covered and not staging.has(key), wishes.threads
+            remote, lambda key: key not in covered and not new.has(key), wishes.threads
         ):
-            staging.take(value)
+            new.take(value)
     if wishes.apply_pending:
         for name in pending.lost(state):
-            staging.failures[name] = "it was written locally, and lost before it was stored"
+            new.failures[name] = "it was written locally, and lost before it was stored"
         for name in pending.contested():
-            staging.failures[name] = (
+            new.failures[name] = (
                 "it was changed locally, and since then in the remote, whose version was taken"
             )
     return found

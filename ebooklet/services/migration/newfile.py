@@ -1,4 +1,4 @@
-"""Collecting what was read in the new local file, pending, until one commit takes all of it."""
+"""The new local file: what was read is collected there, pending, until one commit takes all of it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _DURABLE_BYTES: Final = 256 << 20  # what a crash may cost of the reading
 _UNUSABLE: Final = "it is no key of a new database: not UTF-8, or a name that Booklet reserves"
 
 
-class Staging:
-    """The new local file while it fills; what was taken is in it when the context ends, however.
+class NewFile:
+    """Takes in what is read; all that was taken is stored when the context ends, however.
 
     Args:
         copy: the working copy of the new database.

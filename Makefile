@@ -16,7 +16,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test large mutants torture fuzz servers demo lint types format bench transport year clean
+.PHONY: help test large mutants torture fuzz servers demo lint types format bench millions transport year clean
 
 help:
 	@echo "make test    format check, lint, types, layers, then every test"
@@ -30,6 +30,7 @@ help:
 	@echo "make types   mypy --strict"
 	@echo "make format  rewrite the code in the one format"
 	@echo "make bench   every peer side by side, into benchmarks/RESULTS.md: BENCH_KEYS=10000 for all, BENCH_LARGE=100000 for few"
+	@echo "make millions  a database of 10 million keys in a folder: what grows with it: MILLIONS=10"
 	@echo "make transport  each S3 adapter beside the client library that it wraps"
 	@echo "make year    a year of daily pushes on a simulated clock: what it stores, what a push costs"
 	@echo "make clean   remove everything that make created"
@@ -99,6 +100,10 @@ bench: $(READY)
 
 transport: $(READY)
 	$(BIN)/python -m benchmarks.transport
+
+MILLIONS ?= 10
+millions: $(READY)
+	$(BIN)/python -m benchmarks.millions --keys $(MILLIONS)000000
 
 year: $(READY)
 	$(BIN)/python -m benchmarks.year

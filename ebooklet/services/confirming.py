@@ -13,6 +13,7 @@ from ebooklet.core.head import Head, Recent, encode_head
 from ebooklet.core.journal import UNKNOWN
 from ebooklet.errors import ObjectNotFound
 from ebooklet.services.commits import read_record
+from ebooklet.services.entries import equal_here
 from ebooklet.services.log import find_row
 from ebooklet.services.metadata import committed_metadata
 from ebooklet.services.rebasing import leave_base
@@ -120,7 +121,7 @@ def _settle(copy: WorkingCopy, landed: Snapshot) -> None:
             sets, deletes = sorted(pending.sets), sorted(pending.deletes)
         try:
             entries = copy.nodes.lookup(landed.root, (*sets, *deletes))
-            covered = _equal(copy, sets, entries)
+            covered: dict[str, Entry | None] = {**equal_here(copy, sets, entries)}
             covered.update((key, None) for key in deletes if key not in entries)
             theirs = committed_metadata(copy, landed.head) if pending.metadata else None
         except BaseException:
@@ -145,16 +146,3 @@ def _settle(copy: WorkingCopy, landed: Snapshot) -> None:
             copy.set_base(landed)
             copy.journal.committed(pending, covered, landed, proven=True)
             copy.journal.rebased(pending, rest)
-
-
-def _equal(
-    copy: WorkingCopy, keys: list[str], entries: dict[str, Entry]
-) -> dict[str, Entry | None]:
-    """Those of the keys whose local value and time are those of their entries."""
-    return {
-        key: entry
-        for key, (timestamp, value) in copy.local.get_many(keys)
-        if (entry := entries.get(key)) is not None
-        and entry.timestamp == timestamp
-        and entry.digest == copy.sealer.digest(value)
-    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from ebooklet.core.entry import Entry
 from ebooklet.core.index.lookup import scan
@@ -26,6 +26,19 @@ def base_entries(copy: WorkingCopy, keys: Iterable[str]) -> dict[str, Entry]:
         return {}
     with explaining(copy):
         return copy.nodes.lookup(base.root, keys)
+
+
+def equal_here(
+    copy: WorkingCopy, keys: list[str], entries: Mapping[str, Entry]
+) -> dict[str, Entry]:
+    """The entries of those of the keys that are stored here with the same value and time."""
+    return {
+        key: entry
+        for key, (timestamp, value) in copy.local.get_many(keys)
+        if (entry := entries.get(key)) is not None
+        and entry.timestamp == timestamp
+        and entry.digest == copy.sealer.digest(value)
+    }
 
 
 def iter_entries(

@@ -64,6 +64,20 @@ def fetch_values(
             yield entry, value
 
 
+def values_of(copy: WorkingCopy, entries: Iterable[Entry]) -> dict[str, bytes]:
+    """The values of `entries` by key, for who needs all of them at once.
+
+    Raises:
+        EBookletError: what went wrong with one.
+    """
+    values: dict[str, bytes] = {}
+    for entry, found in fetch_values(copy, entries):
+        if isinstance(found, EBookletError):
+            raise found
+        values[entry.key] = found
+    return values
+
+
 def _cut(
     start: int,
     pieces: Sequence[tuple[Place, Entry]],

@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 from ebooklet.core import merge
 from ebooklet.core.entry import Entry
 from ebooklet.core.sealing import Content
-from ebooklet.errors import EBookletError, ObjectNotFound, RemoteIntegrityError, SnapshotExpired
+from ebooklet.errors import ObjectNotFound, RemoteIntegrityError, SnapshotExpired
 from ebooklet.ports.hooks import Conflict
-from ebooklet.services.fetching import fetch_values
+from ebooklet.services.fetching import values_of
 from ebooklet.services.policy import ConflictPolicy
 from ebooklet.services.resolving import Answer, looks_at_values, resolve
 from ebooklet.services.upload import SegmentUploader
@@ -95,10 +95,10 @@ def _resolved(
         for met in conflicts:
             yield met.key, policy if policy == "ours" or policy == "theirs" else None
         return
-    ours = _values(copy, (met.ours for met in conflicts))
-    theirs = _values(copy, (met.theirs for met in conflicts))
+    ours = values_of(copy, filter(None, (met.ours for met in conflicts)))
+    theirs = values_of(copy, filter(None, (met.theirs for met in conflicts)))
     try:
-        bases, kept = _values(copy, (met.base for met in conflicts)), True
+        bases, kept = values_of(copy, filter(None, (met.base for met in conflicts))), True
     except (ObjectNotFound, RemoteIntegrityError, SnapshotExpired):
         bases, kept = {}, False
     for met in conflicts:
@@ -112,12 +112,3 @@ def _resolved(
             base_known=met.base_known and (kept or met.base is None),
         )
         yield met.key, resolve(copy, conflict, policy)
-
-
-def _values(copy: WorkingCopy, entries: Iterable[Entry | None]) -> dict[str, bytes]:
-    values: dict[str, bytes] = {}
-    for entry, value in fetch_values(copy, filter(None, entries)):
-        if isinstance(value, EBookletError):
-            raise value
-        values[entry.key] = value
-    return values

@@ -17,7 +17,7 @@ from ebooklet.core.refs import NodeRef
 from ebooklet.errors import OfflineError, RemoteMissingError, SnapshotExpired
 from ebooklet.ports.local_store import Condition
 from ebooklet.services.conflicts import UNRELATED
-from ebooklet.services.entries import entries_of
+from ebooklet.services.entries import entries_of, equal_here
 from ebooklet.services.metadata import committed_metadata
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
@@ -98,13 +98,7 @@ def _drop_equal(copy: WorkingCopy) -> None:
         if copy.pending.replace:
             entries = {}
         # Read only now, as another thread may have changed them meanwhile.
-        equal = [
-            key
-            for key, found in copy.local.get_many([key for key in sets if key in copy.pending.sets])
-            if (entry := entries.get(key)) is not None
-            and entry.timestamp == found.timestamp
-            and entry.digest == copy.sealer.digest(found.value)
-        ]
+        equal = list(equal_here(copy, [key for key in sets if key in copy.pending.sets], entries))
         for key in equal:
             copy.pending.forget(key)
         copy.journal.settled(equal)

@@ -17,12 +17,12 @@ from ebooklet.core.index.lookup import scan
 from ebooklet.core.names import sid_ms
 from ebooklet.core.refs import NodeRef
 from ebooklet.core.sealing import Content
-from ebooklet.errors import EBookletError, RemoteIntegrityError, ReplaceConflict
+from ebooklet.errors import RemoteIntegrityError, ReplaceConflict
 from ebooklet.services.attempts import Outcome, PushResult, Write
 from ebooklet.services.committing import stored_metadata
 from ebooklet.services.draft import Draft, Edit
 from ebooklet.services.explaining import explaining
-from ebooklet.services.fetching import fetch_values
+from ebooklet.services.fetching import values_of
 from ebooklet.services.metadata import committed_metadata
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.upload import SegmentUploader
@@ -69,18 +69,30 @@ def _moved(
     chosen: Callable[[Place], bool],
     uploader: SegmentUploader,
 ) -> Iterator[Entry]:
-    values: dict[str, bytes] = {}
     wanted = [entry for entry in window if entry.place is not None and chosen(entry.place)]
-    for entry, found in fetch_values(copy, wanted):
-        if isinstance(found, EBookletError):
-            raise found
-        values[entry.key] = found
+    values = values_of(copy, wanted)
     for entry in window:
         if entry.key not in values:
             yield entry
             continue
         stored = copy.sealer.seal(Content.VALUE, values.pop(entry.key))
         yield entry._replace(place=uploader.add_value(stored))
+
+
+def check_same_content(
+    copy: WorkingCopy, op: str, old: NodeRef | None, new: NodeRef | None
+) -> None:
+    """Refuse to commit a tree that is to hold what another one does, and does not.
+
+    Raises:
+        RemoteIntegrityError: what was read of the old one was damaged.
+    """
+    if (new.digest if new else b"") != (old.digest if old else b""):
+        raise RemoteIntegrityError(
+            f"cannot {op}: what was read of the index is not what its root says; run fsck",
+            op=op,
+            key=copy.db_key,
+        )
 
 
 class Rewrite(Write):
@@ -152,12 +164,7 @@ class Rewrite(Write):
             edits = self._followed(done[0], base.root, uploader)
         with explaining(copy):
             root = draft.build(edits)
-        if (root.digest if root else b"") != (base.root.digest if base.root else b""):
-            raise RemoteIntegrityError(
-                f"cannot {self.op}: what was read of the index is not what its root says; run fsck",
-                op=self.op,
-                key=copy.db_key,
-            )
+        check_same_content(copy, self.op, base.root, root)
         return draft, root
 
     def _followed(
@@ -180,4 +187,4 @@ class Rewrite(Write):
         return stored_metadata(stored, copy.sealer, uploader)
 
 
-__all__ = ["Rewrite", "moved"]
+__all__ = ["Rewrite", "check_same_content", "moved"]

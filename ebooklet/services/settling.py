@@ -10,7 +10,6 @@ from ebooklet.core.journal import ABSENT, UNKNOWN
 from ebooklet.core.refs import NodeRef
 from ebooklet.errors import (
     ConflictError,
-    EBookletError,
     ObjectNotFound,
     RemoteIntegrityError,
     SnapshotExpired,
@@ -25,7 +24,7 @@ from ebooklet.services.conflicts import (
     ours_of,
 )
 from ebooklet.services.entries import base_entries
-from ebooklet.services.fetching import fetch_values
+from ebooklet.services.fetching import fetch_values, values_of
 from ebooklet.services.policy import ConflictPolicy
 from ebooklet.services.resolving import Answer, Merged, looks_at_values, resolve
 from ebooklet.services.snapshot import Snapshot
@@ -172,11 +171,7 @@ def _conflicts(
     copy: WorkingCopy, keys: Sequence[str], before: Snapshot | None
 ) -> Iterator[tuple[Conflict, merge.State]]:
     entries = base_entries(copy, keys)
-    theirs: dict[str, bytes] = {}
-    for entry, value in fetch_values(copy, entries.values()):
-        if isinstance(value, EBookletError):
-            raise value
-        theirs[entry.key] = value
+    theirs = values_of(copy, entries.values())
     bases = _bases(copy, keys, before)
     for key in keys:
         with copy.lock:

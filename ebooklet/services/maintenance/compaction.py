@@ -15,9 +15,8 @@ from typing import Final
 
 from ebooklet.core.entry import Entry, Place
 from ebooklet.core.names import sid_ms
-from ebooklet.core.refs import NodeRef
 from ebooklet.core.tiers import is_bloated, is_worthwhile, victims
-from ebooklet.errors import EBookletError, RemoteIntegrityError, ReplaceConflict
+from ebooklet.errors import EBookletError, ReplaceConflict
 from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
 from ebooklet.services.draft import Edit, Leave
 from ebooklet.services.explaining import explaining
@@ -25,7 +24,7 @@ from ebooklet.services.locking import write_lock
 from ebooklet.services.maintenance.leaving import find_leave
 from ebooklet.services.maintenance.report import CompactionReport
 from ebooklet.services.place import place_of
-from ebooklet.services.rewriting import moved
+from ebooklet.services.rewriting import check_same_content, moved
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.turns import must_wait
 from ebooklet.services.upload import SegmentUploader
@@ -67,7 +66,7 @@ class Compaction(Write):
             draft = self._draft(base, base.root, uploader, placed={})
             with explaining(copy):
                 root = draft.build(self._edits(leave, base, uploader), leave)
-            self._check_same(base.root, root)
+            check_same_content(copy, self.op, base.root, root)
             head = self._next_head(base, draft, root, uploader, replacing=False)
             self._finish(uploader)
         finally:
@@ -120,14 +119,6 @@ class Compaction(Write):
             if old.place is not None and new.place is not None and leave.moves(old):
                 self._moves[old.key, old.place] = new.place
             yield new.key, new
-
-    def _check_same(self, old: NodeRef | None, new: NodeRef | None) -> None:
-        if (new.digest if new else b"") != (old.digest if old else b""):
-            raise RemoteIntegrityError(
-                "cannot compact: what was read of the index is not what its root says; run fsck",
-                op=self.op,
-                key=self.copy.db_key,
-            )
 
 
 def run_compaction(copy: WorkingCopy, message: str, *, lock_timeout: float) -> CompactionReport:

@@ -17,7 +17,7 @@ from ebooklet.core.sealing import Content
 from ebooklet.core.tiers import EXTRA_BYTES, crowded, worth_reading
 from ebooklet.errors import EBookletError
 from ebooklet.services.draft import Draft, Edit, Leave
-from ebooklet.services.fetching import fetch_values
+from ebooklet.services.fetching import values_of
 from ebooklet.services.maintenance.leaving import find_leave, with_moves
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.upload import SegmentUploader
@@ -57,11 +57,7 @@ def plan_minor(copy: WorkingCopy, base: Snapshot | None) -> MinorCompaction | No
         leave = find_leave(copy.nodes, base.root, sids, max_bytes=EXTRA_BYTES)
         if leave is None or len(leave.sids) < _FEWEST:
             return None
-        values: dict[str, bytes] = {}
-        for entry, found in fetch_values(copy, filter(leave.moves, leave.entries)):
-            if isinstance(found, EBookletError):
-                raise found
-            values[entry.key] = found
+        values = values_of(copy, filter(leave.moves, leave.entries))
     except EBookletError as exc:
         logger.warning("small segments were not compacted: %s", exc)
         return None

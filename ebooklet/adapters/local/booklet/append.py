@@ -1,10 +1,10 @@
 """Writing many new keys at once, at half of what as many calls of Booklet cost.
 
 Booklet spends most of a `set` on finding the end of its chain with unbuffered reads, one key at a
-time. Here the blocks of many keys are written in one piece, and then what leads to them (the first
-blocks of buckets, the ends of chains) through a map of the file. The file is byte for byte what
-Booklet would have made of it: a new block follows those that its chain had, so that neither a kill
-nor a power cut takes more than what was being written. Keys that the file has are left to Booklet.
+time. Here the blocks of many keys are written in one piece, and then what leads to them: the ends of
+chains, and the index through a map of it. The file is byte for byte what Booklet would have made of
+it: a new block follows those that its chain had, so that neither a kill nor a power cut takes more
+than what was being written. Keys that the file has are left to Booklet.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import mmap
 import os
 from collections.abc import Iterable, Iterator
 from hashlib import blake2s
-from typing import Final, TypeAlias
+from typing import Final, Self, TypeAlias
 
 from ebooklet.adapters.local.booklet.handles import Handle
 from ebooklet.adapters.local.booklet.layout import (
@@ -53,35 +53,66 @@ def append_new(handle: Handle, header: Header, items: Iterable[Item]) -> list[It
     if not handle.can_count:
         return items
     handle.file.sync()
-    with mmap.mmap(handle.fd, 0) as file:
-        chains = _Chains(file, header)
+    fd = handle.fd
+    size = os.fstat(fd).st_size
+    with _Index(fd, header) as index:
+        chains = _Chains(fd, size, index)
         left = [item for item in items if not chains.add(item)]
         if chains.added:
-            os.lseek(handle.fd, 0, os.SEEK_END)
-            write_all(handle.fd, b"".join(chains.blocks()))
+            os.lseek(fd, 0, os.SEEK_END)
+            write_all(fd, b"".join(chains.blocks()))
             chains.link()
             handle.count_in(chains.added)
     return left
+
+
+class _Index:
+    """The buckets' pointers to their first blocks, in a map of that part of the file alone.
+
+    A map of all of it would bring much of the file into this process's memory.
+    """
+
+    def __init__(self, fd: int, header: Header) -> None:
+        start = header.index_at - header.index_at % mmap.ALLOCATIONGRANULARITY
+        self.n_buckets = header.n_buckets
+        self._at = header.index_at - start
+        stop = self._at + header.n_buckets * POINTER_BYTES
+        self._map = mmap.mmap(fd, stop, offset=start)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._map.close()
+
+    def __getitem__(self, bucket: int) -> int:
+        at = self._at + bucket * POINTER_BYTES
+        return int.from_bytes(self._map[at : at + POINTER_BYTES], "little")
+
+    def __setitem__(self, bucket: int, pointer: bytes) -> None:
+        at = self._at + bucket * POINTER_BYTES
+        self._map[at : at + POINTER_BYTES] = pointer
 
 
 class _Chains:
     """The buckets' chains of blocks, as they will be.
 
     Args:
-        file: the whole of it.
-        header: of it.
+        fd: of the file, which is written by nobody else.
+        size: of it, in bytes; where the new blocks begin.
+        index: where the chains begin.
     """
 
-    def __init__(self, file: mmap.mmap, header: Header) -> None:
-        self._file = file
-        self._index_at = header.index_at
-        self._n_buckets = header.n_buckets
-        self._end = len(file)
+    def __init__(self, fd: int, size: int, index: _Index) -> None:
+        self._fd = fd
+        self._size = self._end = size
+        self._index = index
         self._hashes: set[bytes] = set()
         self._new: list[tuple[bytes, bytes, Item]] = []  # hash, encoded key, item
         self._following: list[bytes] = []  # for each of them, the pointer to the next of its chain
         self._newest: dict[int, int] = {}  # bucket -> which of them ends its chain
-        self._links: list[tuple[int, bytes]] = []  # where in the file -> pointer to one of them
+        self._firsts: list[tuple[int, bytes]] = []  # bucket -> pointer to one of them
+        self._links: list[tuple[int, bytes]] = []  # the same, by where a chain of the file ended
 
     @property
     def added(self) -> int:
@@ -103,16 +134,18 @@ class _Chains:
             or not 0 <= timestamp <= _MAX_TIMESTAMP
         ):
             return False
-        bucket = int.from_bytes(hashed, "little") % self._n_buckets
-        link = self._open_end(bucket, hashed)
-        if link is None:
+        bucket = int.from_bytes(hashed, "little") % self._index.n_buckets
+        first = self._index[bucket]
+        last = self._last_without(hashed, first) if first > 1 else 0
+        if last is None:
             return False
         pointer = self._end.to_bytes(POINTER_BYTES, "little")
-        before = self._newest.get(bucket)
-        if before is None:
-            self._links.append((link, pointer))
+        if bucket in self._newest:
+            self._following[self._newest[bucket]] = pointer
+        elif last:
+            self._links.append((last + HASH_BYTES, pointer))
         else:
-            self._following[before] = pointer
+            self._firsts.append((bucket, pointer))
         self._newest[bucket] = len(self._new)
         self._hashes.add(hashed)
         self._new.append((hashed, raw, item))
@@ -132,20 +165,18 @@ class _Chains:
     def link(self) -> None:
         """Lead to the new blocks, which are in the file by now."""
         for at, pointer in self._links:
-            self._file[at : at + POINTER_BYTES] = pointer
+            os.pwrite(self._fd, pointer, at)  # in place, so that no room is wanted
+        for bucket, pointer in self._firsts:
+            self._index[bucket] = pointer
 
-    def _open_end(self, bucket: int, hashed: bytes) -> int | None:
-        """Where a chain's last pointer lies; None if a block has this hash, or it is not as it should be."""
-        file, size = self._file, len(self._file)
-        link = self._index_at + bucket * POINTER_BYTES
-        position = int.from_bytes(file[link : link + POINTER_BYTES], "little")
-        if position <= 1:
-            return link
-        while 1 < position <= size - _HEAD_BYTES:
-            link = position + HASH_BYTES
-            if file[position:link] == hashed:
+    def _last_without(self, hashed: bytes, position: int) -> int | None:
+        """Where a chain's last block lies; None if one has this hash, or it is not as it should be."""
+        while 1 < position <= self._size - _HEAD_BYTES:
+            head = os.pread(self._fd, _HEAD_BYTES, position)
+            if head[:HASH_BYTES] == hashed:
                 return None
-            position = int.from_bytes(file[link : link + POINTER_BYTES], "little")
-            if position == 1:
-                return link
+            following = int.from_bytes(head[HASH_BYTES:], "little")
+            if following == 1:
+                return position
+            position = following
         return None

@@ -38,7 +38,8 @@ from ebooklet.testing.counting_proxy import CountingProxy
 from ebooklet.testing.servers import start_seaweedfs
 
 KEPT: Final = HERE.parent / ".bench"
-SCALED: Final = (OURS, EXISTING, "icechunk", "lance", RAW)  # at more sizes than one
+SCALED: Final = (OURS, EXISTING, "icechunk", "lance", RAW)  # at a tenth of the keys as well
+LARGE: Final = (OURS, EXISTING, "lance", RAW)  # at ten times; icechunk takes minutes there
 
 
 def main() -> None:
@@ -69,7 +70,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--value-bytes", type=int, default=1_000)
     parser.add_argument("--latencies", default="0,20", help="ms added to every request")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--patience", type=float, default=15, help="seconds: longer lives, once")
+    parser.add_argument("--patience", type=float, default=10, help="seconds: longer lives, once")
     parser.add_argument("--peers", default="", help="names, if not all")
     parser.add_argument("--local-keys", type=int, default=50_000)
     parser.add_argument("--to", type=Path, default=HERE, help="folder of RESULTS.md")
@@ -98,12 +99,11 @@ def _stages(options: argparse.Namespace) -> Iterator[compare.Stage]:
     if unknown := wanted - {peer.name for peer in REMOTE}:
         raise SystemExit(f"no peer is named {', '.join(sorted(unknown))}")
     peers = [peer for peer in REMOTE if peer.name in wanted]
-    scaled = _named(peers, SCALED)
     for latency_ms in map(int, options.latencies.split(",")):
         yield compare.Stage(Where(options.keys, latency_ms), peers, options.rounds)
-    yield compare.Stage(Where(options.keys // 10), scaled, options.rounds)
+    yield compare.Stage(Where(options.keys // 10), _named(peers, SCALED), options.rounds)
     if options.large:
-        yield compare.Stage(Where(options.large), scaled, options.rounds)
+        yield compare.Stage(Where(options.large), _named(peers, LARGE), options.rounds)
 
 
 def _named(peers: Sequence[Peer], names: Sequence[str]) -> list[Peer]:

@@ -9,7 +9,7 @@ from ebooklet.services.fsck.examining import DEFAULT_MIN_AGE_MS, examine
 from ebooklet.services.fsck.repairing import repair_remote
 from ebooklet.services.fsck.report import FsckReport
 from ebooklet.services.maintenance.collecting import gc
-from ebooklet.services.maintenance.compacting import compact
+from ebooklet.services.maintenance.compaction import compact
 from ebooklet.services.maintenance.report import CompactionReport, GcReport
 from ebooklet.services.place import place_of
 from ebooklet.versioned import VersionedCopy

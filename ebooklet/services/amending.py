@@ -24,7 +24,7 @@ from ebooklet.services.fencing import check_fence
 from ebooklet.services.guards import nothing_pushed
 from ebooklet.services.heads import HeadMoved
 from ebooklet.services.pull import advance_base
-from ebooklet.services.push import check_target
+from ebooklet.services.readiness import check_may_change
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.turns import turn
 from ebooklet.services.working_copy import WorkingCopy
@@ -53,9 +53,7 @@ def amend(copy: WorkingCopy, op: str, amendment: Amendment) -> Snapshot:
         LockLostError, RemoteDeleted, RemoteUnavailable, OutcomeUnknown and others: the same call
             may be repeated.
     """
-    copy.require_writable(op)
-    copy.require_online(op)
-    check_target(copy)
+    check_may_change(copy, op)
     with copy.pushing(op), copy.base_lock, turn(copy, op) as lease:
         if lease is not None:
             lease.check()

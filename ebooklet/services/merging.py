@@ -30,7 +30,8 @@ from ebooklet.services.explaining import explaining
 from ebooklet.services.hooking import asked_before_push, telling_evictions
 from ebooklet.services.meeting import Meeting, find_answers, lay_merged, state_of
 from ebooklet.services.policy import ConflictPolicy
-from ebooklet.services.push import check_nothing_pending, check_ready, told_hooks
+from ebooklet.services.push import told_hooks
+from ebooklet.services.readiness import check_nothing_pending, check_ready
 from ebooklet.services.refs import find_branch
 from ebooklet.services.resolving import Answer, Merged
 from ebooklet.services.snapshot import Snapshot

@@ -8,14 +8,13 @@ from dataclasses import replace
 from itertools import chain
 from typing import Final, TypeVar
 
-from ebooklet.core.commit import MAX_MESSAGE_BYTES
-from ebooklet.errors import PendingChangesError, ReadOnlyError, RemoteMissingError
 from ebooklet.ports.hooks import HookFailure
 from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
-from ebooklet.services.hooking import asked_before_push, check_reentry, telling_evictions
+from ebooklet.services.hooking import asked_before_push, telling_evictions
 from ebooklet.services.maintenance.compaction import compact_after_push
 from ebooklet.services.maintenance.minor import build_compacting
-from ebooklet.services.policy import ConflictPolicy, check_policy
+from ebooklet.services.policy import ConflictPolicy
+from ebooklet.services.readiness import check_ready
 from ebooklet.services.settling import settle_conflicts
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
@@ -64,60 +63,6 @@ def push(
     if result.updated:
         compact_after_push(copy)
     return result
-
-
-def check_ready(
-    copy: WorkingCopy, op: str, message: object, conflict: ConflictPolicy | None = None
-) -> None:
-    """Refuse a commit that this handle cannot make, or that is not asked for as it should be.
-
-    Raises:
-        ReadOnlyError, OfflineError, RemoteMissingError: the handle, or its remote, allows none.
-        TypeError, ValueError: the message, or the policy, cannot be one.
-        PluginError: a hook of a commit that is under way asks for it.
-    """
-    copy.require_writable(op)
-    copy.require_online(op)
-    if conflict is not None:
-        check_policy(conflict)
-    check_message(message)
-    check_target(copy)
-    check_reentry(copy, "push")
-
-
-def check_message(message: object) -> None:
-    """Refuse what cannot be the message of a commit."""
-    if not isinstance(message, str):
-        raise TypeError(f"a commit message is a str, not {type(message).__name__}")
-    if len(message.encode()) > MAX_MESSAGE_BYTES:
-        raise ValueError("a commit message may have 4 KiB of UTF-8 at most")
-
-
-def check_target(copy: WorkingCopy) -> None:
-    """Raise unless there is a remote, and it can be written to."""
-    if copy.remote is None:
-        raise RemoteMissingError(
-            "this database was opened without a remote; open it with one to push", op="push"
-        )
-    if not copy.remote.capabilities.writable:
-        raise ReadOnlyError(
-            f"{copy.location} can only be read: open it by an S3Connection with credentials",
-            op="push",
-            key=copy.db_key,
-        )
-
-
-def check_nothing_pending(copy: WorkingCopy, op: str) -> None:
-    """Raise `PendingChangesError` if anything is."""
-    with copy.lock:
-        copy.pending.absorb()
-        pending = bool(copy.pending)
-    if pending:
-        raise PendingChangesError(
-            f"cannot {op} while something is pending: push() or discard() it first",
-            op=op,
-            key=copy.db_key,
-        )
 
 
 def told_hooks(copy: WorkingCopy, result: Result, failures: Sequence[HookFailure]) -> Result:

@@ -10,9 +10,7 @@ from ebooklet.errors import (
     EBookletError,
     ObjectNotFound,
     OutcomeUnknown,
-    ReadOnlyError,
     RemoteIntegrityError,
-    RemoteMissingError,
 )
 from ebooklet.ports.lock_service import Lease
 from ebooklet.services.inventory import list_segments
@@ -20,6 +18,7 @@ from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S
 from ebooklet.services.locking import write_lock
 from ebooklet.services.place import RemotePlace, place_of
 from ebooklet.services.pull import take_metadata
+from ebooklet.services.readiness import check_may_change
 from ebooklet.services.retained import HistoryReader
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
@@ -86,16 +85,7 @@ def delete_remote(copy: WorkingCopy) -> None:
         UUIDMismatchError: another database is there by now; it is untouched.
         EBookletError: see `delete_database`.
     """
-    copy.require_writable("delete_remote")
-    copy.require_online("delete_remote")
-    if copy.remote is None:
-        raise RemoteMissingError("this database was opened without a remote", op="delete_remote")
-    if not copy.remote.capabilities.writable:
-        raise ReadOnlyError(
-            f"{copy.location} can only be read: open it by an S3Connection with credentials",
-            op="delete_remote",
-            key=copy.db_key,
-        )
+    check_may_change(copy, "delete_remote")
     with copy.pushing("delete_remote"), copy.base_lock:
         _delete(copy, place_of(copy))
 

@@ -13,7 +13,8 @@ from ebooklet.services.explaining import explaining
 from ebooklet.services.guards import nothing_pushed
 from ebooklet.services.history import line
 from ebooklet.services.hooking import asked_before_push, telling_evictions
-from ebooklet.services.push import check_nothing_pending, check_ready, told_hooks
+from ebooklet.services.push import told_hooks
+from ebooklet.services.readiness import check_nothing_pending, check_ready
 from ebooklet.services.retained import HistoryReader
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.versions import VersionLike, check_version, find_commit

@@ -7,7 +7,7 @@ from ebooklet.core.keyring import forget_keys
 from ebooklet.errors import EncryptionError
 from ebooklet.services.attempts import PushResult, carry_out
 from ebooklet.services.pull import pull
-from ebooklet.services.push import check_ready
+from ebooklet.services.readiness import check_ready
 from ebooklet.services.retained import HistoryReader
 from ebooklet.services.rewriting import Rewrite
 from ebooklet.services.snapshot import Snapshot

@@ -29,7 +29,7 @@ from ebooklet.services.locking import write_lock
 from ebooklet.services.maintenance.planning import Batch, Plan, Rules, plan_collection
 from ebooklet.services.maintenance.report import GcReport
 from ebooklet.services.place import RemotePlace, place_of
-from ebooklet.services.push import check_target
+from ebooklet.services.readiness import check_may_change
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.upload import SegmentUploader
 from ebooklet.services.working_copy import WorkingCopy
@@ -66,8 +66,7 @@ def gc(copy: WorkingCopy, *, dry_run: bool, grace_ms: int) -> GcReport:
 @contextmanager
 def _excluding_others(copy: WorkingCopy, place: RemotePlace) -> Iterator[Lease | None]:
     """Let nobody else push or pull by this handle, or write to the remote under the lock."""
-    copy.require_writable("gc")
-    check_target(copy)
+    check_may_change(copy, "gc")
     with copy.pushing("gc"), copy.base_lock:
         if copy.proto is None or copy.base is None:
             raise nothing_pushed("gc", copy.location, copy.db_key)

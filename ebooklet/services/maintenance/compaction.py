@@ -20,10 +20,13 @@ from ebooklet.errors import EBookletError, ReplaceConflict
 from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
 from ebooklet.services.draft import Edit, Leave
 from ebooklet.services.explaining import explaining
+from ebooklet.services.guards import nothing_pushed
 from ebooklet.services.locking import write_lock
 from ebooklet.services.maintenance.leaving import find_leave
 from ebooklet.services.maintenance.report import CompactionReport
 from ebooklet.services.place import place_of
+from ebooklet.services.pull import pull
+from ebooklet.services.readiness import check_ready
 from ebooklet.services.rewriting import check_same_content, moved
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.turns import must_wait
@@ -119,6 +122,22 @@ class Compaction(Write):
             if old.place is not None and new.place is not None and leave.moves(old):
                 self._moves[old.key, old.place] = new.place
             yield new.key, new
+
+
+def compact(copy: WorkingCopy, *, message: str) -> CompactionReport:
+    """Pull, and lay down anew what is live in segments that are worth leaving.
+
+    Raises:
+        RemoteMissingError: nothing was pushed yet.
+        ReplaceConflict: the next push is to replace the whole database.
+        LockTimeout: another holds the lock.
+        EBookletError: see `push`.
+    """
+    check_ready(copy, "compact", message)
+    pull(copy)
+    if copy.base is None:
+        raise nothing_pushed("compact", copy.location, copy.db_key)
+    return run_compaction(copy, message, lock_timeout=copy.lock_timeout)
 
 
 def run_compaction(copy: WorkingCopy, message: str, *, lock_timeout: float) -> CompactionReport:

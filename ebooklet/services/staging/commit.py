@@ -37,7 +37,8 @@ from ebooklet.services.meeting import Meeting, lay_merged
 from ebooklet.services.place import place_of
 from ebooklet.services.policy import ConflictPolicy
 from ebooklet.services.pull import Settle, report_all
-from ebooklet.services.push import check_ready, told_hooks
+from ebooklet.services.push import told_hooks
+from ebooklet.services.readiness import check_ready
 from ebooklet.services.resolving import Answer, Merged, has_rules
 from ebooklet.services.rewriting import moved
 from ebooklet.services.settling import settle_pulled

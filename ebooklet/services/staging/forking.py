@@ -8,7 +8,7 @@ from ebooklet.core.dictionaries import Dictionaries
 from ebooklet.errors import ReplaceConflict
 from ebooklet.ports.serializer import Serializer, TrainedSerializer
 from ebooklet.services.guards import nothing_pushed
-from ebooklet.services.push import check_target
+from ebooklet.services.readiness import check_may_change
 from ebooklet.services.staging.writer import ForkedFrom, OpenWriterPlace, StagedWriter
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -32,9 +32,7 @@ def fork(
         ReplaceConflict: the next push is to replace the whole database.
         TypeError: it is a connection group.
     """
-    copy.require_writable("fork")
-    copy.require_online("fork")
-    check_target(copy)
+    check_may_change(copy, "fork")
     if copy.settings.type == "group":
         raise TypeError("a connection group takes its members by add(): it cannot be forked")
     if copy.base is None or copy.elsewhere is not None:

@@ -51,6 +51,8 @@ def main() -> None:
         results = Measurements.load(kept)
     else:
         results = Measurements(options.value_bytes, _about())
+        for peer in _left_out(options):
+            results.missing[peer] = "left out by `--peers`"
         began = time.monotonic()
         for _ in _measure(results, options):
             results.save(kept)
@@ -71,7 +73,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--latencies", default="0,20", help="ms added to every request")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--patience", type=float, default=10, help="seconds: longer lives, once")
-    parser.add_argument("--peers", default="", help="names, if not all")
+    parser.add_argument("--peers", default="", help="names with commas between them, if not all")
     parser.add_argument("--local-keys", type=int, default=50_000)
     parser.add_argument("--to", type=Path, default=HERE, help="folder of RESULTS.md")
     parser.add_argument("--again", action="store_true", help="no run: the page of the last one")
@@ -94,11 +96,17 @@ def _measure(results: Measurements, options: argparse.Namespace) -> Iterator[Non
             yield
 
 
+def _left_out(options: argparse.Namespace) -> list[str]:
+    everybody = [peer.name for peer in REMOTE]
+    wanted = options.peers.split(",") if options.peers else everybody
+    if unknown := set(wanted).difference(everybody):
+        raise SystemExit(f"no peer is named {' or '.join(sorted(unknown))}")
+    return [name for name in everybody if name not in wanted]
+
+
 def _stages(options: argparse.Namespace) -> Iterator[compare.Stage]:
-    wanted = set(options.peers.split(",")) if options.peers else {peer.name for peer in REMOTE}
-    if unknown := wanted - {peer.name for peer in REMOTE}:
-        raise SystemExit(f"no peer is named {', '.join(sorted(unknown))}")
-    peers = [peer for peer in REMOTE if peer.name in wanted]
+    left_out = _left_out(options)
+    peers = [peer for peer in REMOTE if peer.name not in left_out]
     for latency_ms in map(int, options.latencies.split(",")):
         yield compare.Stage(Where(options.keys, latency_ms), peers, options.rounds)
     yield compare.Stage(Where(options.keys // 10), _named(peers, SCALED), options.rounds)

@@ -95,12 +95,19 @@ class Comparison:
             for peer in waiting if number % 2 == 0 else waiting[::-1]:
                 try:
                     spent = self._live(peer, stage.where)
-                except (CannotInstall, StepFailed) as error:
-                    self._results.missing[peer.name] = str(error)
-                    print(f"{peer.name}: {error}", flush=True)
-                    spent = float("inf")
+                except CannotInstall as error:
+                    spent = self._without(peer.name, error)
+                except StepFailed as error:
+                    where = f"{stage.where.n_keys:,} keys, {stage.where.latency_ms} ms"
+                    spent = self._without(f"{peer.name} ({where})", error)
                 if spent > patience_s:
                     waiting = [other for other in waiting if other is not peer]
+
+    def _without(self, who: str, error: Exception) -> float:
+        """Say why somebody is missing, who is not asked again."""
+        self._results.missing[who] = str(error)
+        print(f"{who}: {error}", flush=True)
+        return float("inf")
 
     def _live(self, peer: Peer, where: Where) -> float:
         python = python_of(peer)

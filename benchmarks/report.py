@@ -59,7 +59,7 @@ def _targets(results: Measurements) -> Iterator[str]:
 
 
 def _who(results: Measurements) -> Iterator[str]:
-    there = {peer for peers in results.samples.values() for peer in peers}
+    there = {peer for where in _remote(results) for peer in results.samples[where]}
     rows = [
         [
             peer.name,

@@ -42,7 +42,7 @@ REMOTE: Final = (
         options={"memory": "yes"},
     ),
     Peer(
-        "ebooklet, obstore",
+        "ebooklet (obstore)",
         "ebooklet",
         atomic=True,
         about="the same with `driver='obstore'`",
@@ -134,7 +134,7 @@ LOCAL: Final = (
     Peer(BOOKLET, "booklet", about="plain Booklet, the file below our local half"),
     Peer(OURS, "ebooklet", about="this one, with its default local half"),
     Peer(
-        "ebooklet, lmdb",
+        "ebooklet (lmdb)",
         "ebooklet",
         about="this one with `local='lmdb'`",
         options={"local": "lmdb"},

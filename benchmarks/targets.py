@@ -11,7 +11,7 @@ from benchmarks.measurements import Measurements, Sample, Where, middle
 from benchmarks.roster import BOOKLET, EXISTING, OURS, RAW, REMOTE
 from benchmarks.words import size, span
 
-LMDB_HALF: Final = "ebooklet, lmdb"
+LMDB_HALF: Final = "ebooklet (lmdb)"
 NOT_MEASURED: Final = "not measured in this run"
 LATENCY_MS: Final = 20
 # Of what a push of so many changes writes besides the values (FORMAT §3), at a million keys.

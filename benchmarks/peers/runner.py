@@ -141,36 +141,45 @@ class LocalSteps:
         return None
 
 
-def answers(steps: RemoteSteps | LocalSteps, lines: Iterator[str]) -> Iterator[dict[str, object]]:
-    """What comes of each step; after a failure there are no more."""
+def failure(error: Exception) -> dict[str, object]:
+    """What is told of it; the whole goes to standard error."""
+    traceback.print_exception(error)
+    told = str(error).strip().splitlines() or [""]
+    return {"failed": f"{type(error).__name__}: {told[0]}"}
+
+
+def answers(module: str, kind: str, lines: Iterator[str]) -> Iterator[dict[str, object]]:
+    """What comes of the beginning and of each step; after a failure there are no more."""
+    try:
+        place = Place(**json.loads(next(lines)))
+        data = Data(place.n_keys, place.value_bytes)
+        peer = getattr(import_module(f"benchmarks.peers.{module}"), kind)(place)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told in the results
+        yield failure(error)
+        return
+    steps = LocalSteps(peer, data) if kind == "Local" else RemoteSteps(peer, data)
+    yield {"ready": True}
     for line in lines:
         clock = Clock()
         try:
             parts = steps.run(json.loads(line), clock)
         except NotOffered:
             yield {"absent": True}
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told in the results
-            traceback.print_exc()
-            told = str(error).strip().splitlines() or [""]
-            yield {"failed": f"{type(error).__name__}: {told[0]}"}
+        except Exception as error:  # noqa: BLE001 - likewise
+            yield failure(error)
             return
         else:
             yield {"seconds": clock.seconds, "parts": dict(parts or {})}
+    peer.close()
 
 
 def main(arguments: Sequence[str]) -> None:
     """Answer on what was standard output; what libraries print goes to standard error."""
+    module, kind = arguments
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
         os.dup2(2, 1)
-        module, kind = arguments
-        place = Place(**json.loads(sys.stdin.readline()))
-        data = Data(place.n_keys, place.value_bytes)
-        peer = getattr(import_module(f"benchmarks.peers.{module}"), kind)(place)
-        steps = LocalSteps(peer, data) if kind == "Local" else RemoteSteps(peer, data)
-        print(json.dumps({"ready": True}), file=out, flush=True)
-        for answer in answers(steps, sys.stdin):
+        for answer in answers(module, kind, sys.stdin):
             print(json.dumps(answer), file=out, flush=True)
-        peer.close()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final, Generic, TypeVar
 
+from ebooklet.core.numbers import age_ms
 from ebooklet.services.fsck.examining import DEFAULT_MIN_AGE_MS, examine
 from ebooklet.services.fsck.repairing import repair_remote
 from ebooklet.services.fsck.report import FsckReport
@@ -17,13 +18,12 @@ from ebooklet.versioned import VersionedCopy
 V = TypeVar("V")
 
 DEFAULT_GRACE: Final = timedelta(days=7)
-_MS: Final = timedelta(milliseconds=1)
 
 
 class MaintainedCopy(VersionedCopy[V], Generic[V]):
     """A working copy whose remote can be kept small, and sound."""
 
-    def gc(self, *, dry_run: bool = False, grace: timedelta = DEFAULT_GRACE) -> GcReport:
+    def gc(self, *, dry_run: bool = False, grace: timedelta | float = DEFAULT_GRACE) -> GcReport:
         """Collect garbage: let go of commits that are too old, and delete what nothing needs.
 
         What is too old is said by `history` of `open`: without it, what is beyond 10 commits and
@@ -36,9 +36,10 @@ class MaintainedCopy(VersionedCopy[V], Generic[V]):
 
         Args:
             dry_run: change nothing, and say what would be done.
-            grace: how long what is let go stays, and what is in the trash. Zero deletes it at once:
-                for when no one else reads or writes the database. Servers tell their time in whole
-                seconds, so that what is newer than that may wait for the next collection.
+            grace: how long what is let go stays, and what is in the trash: a timedelta, or seconds.
+                Zero deletes it at once: for when no one else reads or writes the database. Servers
+                tell their time in whole seconds, so that what is newer than that may wait for the
+                next collection.
 
         Returns:
             What was done. It is false, and says why, if not all is certain enough to be deleted, or
@@ -61,11 +62,7 @@ class MaintainedCopy(VersionedCopy[V], Generic[V]):
             ...     report.n_expired, report.n_commits, len(report.deleted)
             (2, 1, 2)
         """
-        if not isinstance(grace, timedelta):
-            raise TypeError(f"grace must be a timedelta, not {type(grace).__name__}")
-        if grace < timedelta(0):
-            raise ValueError(f"grace must not be below zero, as {grace!r} is")
-        return gc(self._copy, dry_run=dry_run, grace_ms=grace // _MS)
+        return gc(self._copy, dry_run=dry_run, grace_ms=age_ms("grace", grace))
 
     def compact(self, message: str | None = None) -> CompactionReport:
         """Lay down anew what is live in segments of which little is, and in many small ones.

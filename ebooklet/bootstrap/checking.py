@@ -15,7 +15,7 @@ from ebooklet.bootstrap.locking import check_lock
 from ebooklet.bootstrap.places import place_opener
 from ebooklet.bootstrap.serializing import serializer_name, serializer_of
 from ebooklet.core.encryption import EncryptionLike
-from ebooklet.core.numbers import check_seconds
+from ebooklet.core.numbers import age_ms, check_seconds
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.serializer import TrainedSerializer
@@ -29,7 +29,6 @@ from ebooklet.services.place import RemoteLike
 
 _DEFAULT_LOCK_TIMEOUT_S: Final = 60.0
 _DEFAULT_MIN_AGE: Final = timedelta(milliseconds=DEFAULT_MIN_AGE_MS)
-_LONGEST_AGE_S: Final = 100 * 365 * 24 * 3600.0
 
 
 def fsck(
@@ -96,10 +95,8 @@ def fsck(
         >>> report.db_object_exists, report.ok, report.orphans
         (True, True, ())
     """
-    seconds = min_age.total_seconds() if isinstance(min_age, timedelta) else min_age
-    check_seconds("min_age", seconds)
+    min_age_ms = age_ms("min_age", min_age)
     check_seconds("lock_timeout", lock_timeout)
-    min_age_ms = round(min(seconds, _LONGEST_AGE_S) * 1000)
     clock, registry = clock or SystemClock(), registry or INSTALLED
     check_lock(lock, registry, held=True)
     described = None

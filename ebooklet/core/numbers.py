@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from numbers import Real
+from typing import Final
+
+_LONGEST_AGE_S: Final = 100 * 365 * 24 * 3600.0
 
 
 def check_whole(name: str, number: object, *, largest: int | None = None) -> None:
@@ -28,3 +32,14 @@ def check_seconds(name: str, seconds: object) -> None:
         raise TypeError(f"{name} must be a number of seconds, not {type(seconds).__name__}")
     if not float(seconds) >= 0:
         raise ValueError(f"{name} is in seconds, 0 or more, not {seconds!r}")
+
+
+def age_ms(name: str, age: timedelta | float) -> int:
+    """An age that a caller gives as a timedelta or in seconds, in ms; 100 years at the most.
+
+    Raises:
+        TypeError, ValueError: naming the option `name`.
+    """
+    seconds = age.total_seconds() if isinstance(age, timedelta) else age
+    check_seconds(name, seconds)
+    return round(min(seconds, _LONGEST_AGE_S) * 1000)

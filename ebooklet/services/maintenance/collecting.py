@@ -9,7 +9,7 @@ commits, never by a counter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
@@ -99,11 +99,16 @@ def would_collect(place: RemotePlace, rules: Rules) -> GcReport:
         n_commits=plan.n_after,
         n_expired=plan.n_before - plan.n_after,
         dropped=names_of(place, list(plan.dropped)),
+        bytes_dropped=_size_of(plan.dropped, found.listed),
         n_waiting=sum(len(batch.sids) for batch in plan.batches if not batch.due),
         deleted=names_of(place, condemned),
-        bytes_freed=sum(found.listed.get(sid, 0) for sid in condemned),
+        bytes_freed=_size_of(condemned, found.listed),
         left=plan.left,
     )
+
+
+def _size_of(sids: Iterable[bytes], listed: Mapping[bytes, int]) -> int:
+    return sum(listed.get(sid, 0) for sid in sids)
 
 
 class Collection:
@@ -129,6 +134,7 @@ class Collection:
         self._moved = moved
         self._deleted: dict[bytes, int] = {}  # with their sizes
         self._dropped: list[bytes] = []
+        self._bytes_dropped = 0
         self._n_expired = 0
         self._failed: list[str] = []
 
@@ -151,6 +157,7 @@ class Collection:
             except HeadMoved:
                 continue  # whoever committed may need what was an orphan: look again
             self._dropped += plan.dropped
+            self._bytes_dropped += _size_of(plan.dropped, found.listed)
             self._n_expired += plan.n_before - plan.n_after
             self._delete(plan.orphans, found.listed)
             if plan.dropped and not self._rules.grace_ms and not self._failed:
@@ -170,6 +177,7 @@ class Collection:
             n_commits=plan.n_after,
             n_expired=self._n_expired,
             dropped=names_of(self._place, self._dropped),
+            bytes_dropped=self._bytes_dropped,
             n_waiting=n_waiting,
             deleted=names_of(self._place, list(self._deleted)),
             bytes_freed=sum(self._deleted.values()),

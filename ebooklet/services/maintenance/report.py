@@ -18,9 +18,10 @@ class GcReport:
         n_commits: commits that are retained.
         n_expired: commits that no longer are.
         dropped: segments that nothing retained needs any more; deleted when their grace has passed.
+        bytes_dropped: their size in all, which a later collection frees.
         n_waiting: segments that were dropped before and still have their grace.
         deleted: objects that were deleted, or would be.
-        bytes_freed: their size in all.
+        bytes_freed: the size of `deleted` in all.
         failed: deletions that went wrong; the next collection tries again.
         refused: why nothing was done; "" if it was.
         left: why no commit was let go, and only what had been dropped before was deleted; "" if all
@@ -33,6 +34,7 @@ class GcReport:
     n_commits: int = 0
     n_expired: int = 0
     dropped: tuple[str, ...] = ()
+    bytes_dropped: int = 0
     n_waiting: int = 0
     deleted: tuple[str, ...] = ()
     bytes_freed: int = 0

@@ -8,11 +8,8 @@ from operator import itemgetter
 
 from ebooklet.core.entry import Entry, Place
 from ebooklet.core.index.limits import MAX_VALUE_BYTES
-from ebooklet.core.names import segment_key
-from ebooklet.core.plan import plan_ranges
 from ebooklet.core.sealing import Content, Sealer
 from ebooklet.errors import EBookletError, ObjectNotFound, RemoteIntegrityError
-from ebooklet.ports.remote_store import ByteRange
 from ebooklet.services.explaining import explaining
 from ebooklet.services.parts import read_again
 from ebooklet.services.working_copy import WorkingCopy
@@ -48,18 +45,15 @@ def fetch_values(
     if not placed:
         return
     placed.sort(key=itemgetter(0))
-    plans = plan_ranges(place for place, _ in placed)
-    remote = copy.segments
-    ranges = [ByteRange(segment_key(copy.db_key, p.sid), p.start, p.stop) for p in plans]
     following = iter(placed)  # the plans' pieces are these places, in the same order
-    for plan, part, body in zip(plans, ranges, remote.get_ranges(ranges), strict=True):
+    for plan, part, body in copy.reads.read(place for place, _ in placed):
         if isinstance(body, ObjectNotFound):
             with explaining(copy):
                 raise body
         pieces = list(islice(following, len(plan.pieces)))
         values = _cut(plan.start, pieces, body, sealer)
         if isinstance(body, bytes) and any(isinstance(v, EBookletError) for v in values):
-            values = _cut(plan.start, pieces, read_again(remote, part), sealer)
+            values = _cut(plan.start, pieces, read_again(copy.segments, part), sealer)
         for (_, entry), value in zip(pieces, values, strict=True):
             yield entry, value
 

@@ -13,14 +13,14 @@ from ebooklet.core.index.codec import decode_node
 from ebooklet.core.index.lookup import lookup
 from ebooklet.core.index.need import TreeOp, TreeScan, drive, drive_scan
 from ebooklet.core.index.node import Node
-from ebooklet.core.names import segment_key
 from ebooklet.core.params import TreeParams
-from ebooklet.core.plan import RangePlan, plan_ranges
+from ebooklet.core.plan import RangePlan
 from ebooklet.core.refs import BlockRef, NodeRef
 from ebooklet.core.sealing import PLAIN, Sealer
 from ebooklet.errors import RemoteIntegrityError
-from ebooklet.ports.remote_store import ByteRange, RemoteStore
+from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.parts import checked
+from ebooklet.services.segmentreads import SegmentReads
 from ebooklet.services.snapshot import Snapshot
 
 Out = TypeVar("Out")
@@ -65,11 +65,17 @@ class NodeReader:
         remote: where the database is.
         db_key: its key.
         cache: where nodes are kept from one process to the next; None keeps them in memory only.
+        reads: reads the segments, where others do so too.
     """
 
-    def __init__(self, remote: RemoteStore, db_key: str, cache: NodeCache | None = None) -> None:
-        self._remote = remote
-        self._db_key = db_key
+    def __init__(
+        self,
+        remote: RemoteStore,
+        db_key: str,
+        cache: NodeCache | None = None,
+        reads: SegmentReads | None = None,
+    ) -> None:
+        self._reads = SegmentReads(remote, db_key) if reads is None else reads
         self._cache = _NoCache() if cache is None else cache
         self._lock = threading.Lock()
         self._decoded: OrderedDict[NodeRef, Node] = OrderedDict()
@@ -143,15 +149,12 @@ class NodeReader:
 
     def _from_remote(self, refs: Iterable[NodeRef], found: dict[NodeRef, Node]) -> None:
         by_place = {(ref.block.sid, ref.block.offset): ref for ref in refs}
-        plans = plan_ranges(
-            (sid, offset, ref.block.length) for (sid, offset), ref in by_place.items()
-        )
-        ranges = [ByteRange(segment_key(self._db_key, p.sid), p.start, p.stop) for p in plans]
+        pieces = ((sid, offset, ref.block.length) for (sid, offset), ref in by_place.items())
         fetched: dict[bytes, bytes] = {}
-        for plan, part, body in zip(plans, ranges, self._remote.get_ranges(ranges), strict=True):
+        for plan, part, body in self._reads.read(pieces):
             wanted = [by_place[plan.sid, offset] for offset, _ in plan.pieces]
             decode = partial(self._decode, plan, wanted)
-            for ref, data, node in checked(self._remote, part, body, decode):
+            for ref, data, node in checked(self._reads.remote, part, body, decode):
                 found[ref] = self._keep(ref, node)
                 fetched[cache_key(ref.block)] = data
         self._cache.cache_nodes(fetched)

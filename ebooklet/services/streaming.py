@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import islice
 from typing import Final
 
@@ -17,24 +17,27 @@ from ebooklet.services.working_copy import WorkingCopy
 
 _PART_BYTES: Final = 16 * 1024 * 1024  # values held at once, but for the last
 _FIRST_WINDOW: Final = 16  # keys
+_GROWTH: Final = 8
 _WINDOW: Final = 4096
 
 
 def stream(copy: WorkingCopy, keys: Iterable[str]) -> Iterator[tuple[str, LocalValue | None]]:
     """Yield each key in the given order with its value, or None when it is absent.
 
-    Values that are not here are fetched many at a time: few at first, so that a reader who stops
-    soon has moved little.
+    Values that are not here are fetched many at a time. Where `keys` comes one by one, few at
+    first, so that a reader who stops soon has moved little; who has a list has said what it wants.
 
     Raises:
         EBookletError: a fetch failed.
     """
     copy.require_open()
-    return _streamed(copy, iter(check_keys(keys)))
+    window = _WINDOW if isinstance(keys, Sized) else _FIRST_WINDOW
+    return _streamed(copy, iter(check_keys(keys)), window)
 
 
-def _streamed(copy: WorkingCopy, keys: Iterator[str]) -> Iterator[tuple[str, LocalValue | None]]:
-    window = _FIRST_WINDOW
+def _streamed(
+    copy: WorkingCopy, keys: Iterator[str], window: int
+) -> Iterator[tuple[str, LocalValue | None]]:
     while batch := list(islice(keys, window)):
         asked = iter(batch)
         for part, found in read_many(copy, list(filter(is_key, batch))):
@@ -47,7 +50,7 @@ def _streamed(copy: WorkingCopy, keys: Iterator[str]) -> Iterator[tuple[str, Loc
                     yield each, None  # what could not be a key
                 yield key, found.get(key)
         yield from ((each, None) for each in asked)
-        window = min(window * 4, _WINDOW)
+        window = min(window * _GROWTH, _WINDOW)
 
 
 def read_many(

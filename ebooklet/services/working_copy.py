@@ -39,6 +39,7 @@ from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S, ChooseLock, no_
 from ebooklet.services.log import find_row, log_params
 from ebooklet.services.nodes import NodeReader
 from ebooklet.services.pending import PendingChanges
+from ebooklet.services.segmentreads import SegmentReads
 from ebooklet.services.settings import Settings
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.unreachable import UnreachableRemoteStore
@@ -72,6 +73,7 @@ class WorkingCopy(Guards):
         hooks: who is told and asked of what happens; None for nobody.
         mirrored: the remote, with its segments read elsewhere; None to read them there as well.
         segments: where they are read from: what comes has to be checked, see `services.parts`.
+        reads: reads of them, in as few requests as the pace of their remote makes best.
     """
 
     def __init__(
@@ -138,8 +140,9 @@ class WorkingCopy(Guards):
         self.segments = self.mirrored if self.asks_remote and self.mirrored else source
         if self.elsewhere is not None:  # its segments are not here, whatever lies under this key
             self.segments = UnreachableRemoteStore(source.location, self._not_here)
-        self.nodes = NodeReader(self.segments, self.db_key, self.local)
-        self.log_nodes = NodeReader(self.segments, self.db_key, self.local)
+        self.reads = SegmentReads(self.segments, self.db_key, self.clock)
+        self.nodes = NodeReader(self.segments, self.db_key, self.local, self.reads)
+        self.log_nodes = NodeReader(self.segments, self.db_key, self.local, self.reads)
         self.heads = HeadStore(source, self.db_key, self.clock, self._in_log, self.settings.branch)
 
     def _in_log(self, head: Head, seq: int, write_id: bytes) -> bool:

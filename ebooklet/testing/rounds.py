@@ -25,6 +25,7 @@ from ebooklet.ports.remote_store import (
     RemoteStore,
     StoredObject,
 )
+from ebooklet.testing.clock import ManualClock
 
 __all__ = ["RoundCountingStore", "Trip", "in_a_row"]
 
@@ -71,9 +72,15 @@ class RoundCountingStore(PlacedStore):
     calls of several threads have to overlap, let one wait for the other: a `StoreRule` whose
     `then` waits at a `threading.Barrier` makes that sure, and fails where none comes.
 
+    Reads can take virtual time, each round trip a latency, and the bytes of all that is under way
+    together what they take: what learns from it sees the endpoint that is played.
+
     Args:
         inner: any store.
         parallel: parts that `get_ranges` reads at once, in one round trip.
+        clock: moved on by each read; None for no time at all.
+        latency_s: of a round trip, in seconds.
+        bytes_per_s: that the line carries.
 
     Attributes:
         trips: all requests so far, in the order in which they began.
@@ -89,10 +96,21 @@ class RoundCountingStore(PlacedStore):
         (2, 5)
     """
 
-    def __init__(self, inner: RemoteStore, *, parallel: int = DEFAULT_THREADS) -> None:
+    def __init__(
+        self,
+        inner: RemoteStore,
+        *,
+        parallel: int = DEFAULT_THREADS,
+        clock: ManualClock | None = None,
+        latency_s: float = 0.02,
+        bytes_per_s: float = 100e6,
+    ) -> None:
         super().__init__(inner)
         self.inner = inner
         self.parallel = parallel
+        self.latency_s = latency_s
+        self.bytes_per_s = bytes_per_s
+        self._clock = clock
         self.trips: list[Trip] = []
         self._events = 0
         self._lock = threading.Lock()
@@ -120,6 +138,7 @@ class RoundCountingStore(PlacedStore):
         with self._trip("get", key) as trip:
             found = self.inner.get(key, start=start, stop=stop)
             trip.n_bytes = len(found.body)
+            self._travel(trip.n_bytes)
             return found
 
     def get_ranges(self, ranges: Sequence[ByteRange]) -> Iterator[bytes | EBookletError]:
@@ -132,6 +151,7 @@ class RoundCountingStore(PlacedStore):
             for trip, body in zip(trips, bodies, strict=True):
                 trip.n_bytes = 0 if isinstance(body, EBookletError) else len(body)
                 self._end(trip)
+            self._travel(sum(trip.n_bytes for trip in trips))
             yield from bodies
 
     def head(self, key: str) -> ObjectMeta:
@@ -179,6 +199,10 @@ class RoundCountingStore(PlacedStore):
         self.inner.close()
 
     # Counting.
+
+    def _travel(self, n_bytes: int) -> None:
+        if self._clock is not None:
+            self._clock.advance(self.latency_s + n_bytes / self.bytes_per_s)
 
     @contextmanager
     def _trip(self, op: str, key: str) -> Iterator[Trip]:

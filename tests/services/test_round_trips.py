@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,15 +19,20 @@ from ebooklet.plugins.registry import Registry, RemoteOpener
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.departing import await_departures
 from ebooklet.services.request import Flag
+from ebooklet.testing.clock import ManualClock
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 from ebooklet.testing.rounds import RoundCountingStore
 
 N = 10_000  # keys
-VALUE_BYTES = 64 + 1  # the fewest that are not kept in the index
+VALUE = b"v" * 1000
 
 
 def key(number: int) -> str:
     return f"key{number:08}"
+
+
+def is_segment(name: str) -> bool:
+    return name.startswith("db.d/")
 
 
 class _OneRemote(Registry):
@@ -42,59 +47,135 @@ class _OneRemote(Registry):
 
 
 class Travelled:
-    """A database of `N` keys in memory, and how many round trips lead to it and back."""
+    """A database of `N` keys in memory, 20 ms and a line of 100 MB/s away in virtual time."""
 
     def __init__(self, bucket: MemoryRemoteStore) -> None:
+        self.clock = ManualClock()
         self.faults = FaultyRemoteStore(bucket, sleep=lambda _: None)
-        self.store = RoundCountingStore(self.faults)
+        self.store = RoundCountingStore(self.faults, clock=self.clock)
         self._registry = _OneRemote(self.store)
 
     def open(self, flag: Flag = "r", file: Path | None = None, **options: Any) -> EBooklet[Any]:
-        return ebooklet.open("rounds://there/db", file, flag, registry=self._registry, **options)
+        return ebooklet.open(
+            "rounds://there/db", file, flag, registry=self._registry, clock=self.clock, **options
+        )
 
     @contextmanager
-    def rows(self, at_most: int) -> Iterator[None]:
-        """What is done within takes so many round trips in a row, or fewer."""
+    def trips(self, *, in_a_row: int, requests: int = 1_000) -> Iterator[None]:
+        """What is done within takes so many round trips in a row, and requests, or fewer."""
         self.store.forget()
         yield
-        assert self.store.in_a_row <= at_most, self.store.trips
+        assert self.store.in_a_row <= in_a_row, self.store.trips
+        assert len(self.store.trips) <= requests, self.store.trips
 
-    def meet(self, *calls: tuple[str, str]) -> None:
+    def meet(self, *calls: tuple[str, str | Callable[[str], bool]]) -> None:
         """The next calls of these kinds overlap, or none of them returns."""
         wait = partial(threading.Barrier(len(calls)).wait, 10)
         for op, name in calls:
             self.faults.add(StoreRule(StoreFault.DELAY, op=op, key=name, then=wait))
 
+    @property
+    def bytes_up(self) -> int:
+        return sum(trip.n_bytes for trip in self.store.trips if trip.op == "put")
+
 
 @pytest.fixture(scope="module")
 def bucket() -> MemoryRemoteStore:
     store = MemoryRemoteStore()
-    values = Random(0)
     with ebooklet.open(store, None, "c", "bytes", lock="optimistic") as db:
-        db.update({key(n): values.randbytes(VALUE_BYTES) for n in range(N)})
+        db.update({key(n): VALUE for n in range(N)})
         assert db.push()
     return store
 
 
 @pytest.fixture
 def there(bucket: MemoryRemoteStore) -> Travelled:
-    return Travelled(bucket)
+    """A copy, which the test may change."""
+    own = MemoryRemoteStore()
+    for found in bucket.list(""):
+        own.put(found.key, bucket.get(found.key).body)
+    return Travelled(own)
 
 
 def test_a_session_that_pushes(there: Travelled, tmp_path: Path) -> None:
     """To open, set ten keys, push and close takes four round trips in a row of who does it."""
     file = tmp_path / "mine.blt"
+    some = range(0, N, N // 10)
     with there.open("w", file) as db:
-        db.update({key(n): b"first" * 20 for n in range(0, N, N // 10)})
+        db.update({key(n): b"first" * 200 for n in some})
         assert db.push()
     await_departures()
     closed = threading.Event()
     wait = partial(closed.wait, 10)
     there.faults.add(StoreRule(StoreFault.DELAY, op="cas", key="db.lock", skip=1, then=wait))
     there.meet(("get", "db"), ("get", "db.lock"))
-    with there.rows(4), there.open("w", file) as db:
-        db.update({key(n): b"second" * 20 for n in range(0, N, N // 10)})
+    with there.trips(in_a_row=4), there.open("w", file) as db:
+        db.update({key(n): b"second" * 200 for n in some})
         assert db.push()
     closed.set()
     with there.open("w", file, lock_timeout=0) as db:  # no sooner than the lock is given back
-        assert db[key(0)] == b"second" * 20
+        assert db[key(0)] == b"second" * 200
+
+
+@pytest.mark.parametrize(
+    ("n_changes", "index_bytes", "segments"), [(1, 16_500, 1), (10, 145_000, 1), (1_000, 4e6, 2)]
+)
+def test_pushes(there: Travelled, n_changes: int, index_bytes: int, segments: int) -> None:
+    """One, ten, and a thousand changes: segments side by side, then the head; few index bytes."""
+    chance = Random(1)
+    with there.open("w") as db:
+        assert len(list(db)) == N  # the index is here
+        db.update({key(n): chance.randbytes(1000) for n in chance.sample(range(N), n_changes)})
+        there.meet(*[("put", is_segment)] * segments)
+        with there.trips(in_a_row=2, requests=segments + 1):
+            assert db.push()
+    assert there.bytes_up <= 1000 * n_changes + index_bytes
+
+
+def test_one_key(there: Travelled) -> None:
+    """A cold open and one key: three, and few bytes."""
+    with there.trips(in_a_row=3, requests=3), there.open() as db:
+        assert db[key(N // 3)] == VALUE
+    assert sum(trip.n_bytes for trip in there.store.trips) <= 40_000
+
+
+@pytest.mark.parametrize(
+    ("keys", "requests"),
+    [
+        (Random(2).sample(range(N), 100), 18),
+        (Random(3).sample(range(N), 1_000), 10),
+        (range(N // 2, N // 2 + 1_000), 6),
+    ],
+    ids=["100 scattered", "1,000 scattered", "1,000 neighbours"],
+)
+def test_many_keys(there: Travelled, keys: Sequence[int], requests: int) -> None:
+    """Cold, the open included: one round trip for the head, one for the index, one for values."""
+    began = there.clock.monotonic()
+    with there.trips(in_a_row=3, requests=requests), there.open() as db:
+        found = dict(db.get_items([key(n) for n in keys]))
+    assert len(found) == len(keys)
+    assert set(found.values()) == {VALUE}
+    assert there.clock.monotonic() - began <= 0.25
+
+
+def test_a_prefix(there: Travelled) -> None:
+    """A thousand keys of one prefix: what they share out of the index, in one round trip."""
+    with there.trips(in_a_row=2, requests=2), there.open() as db:
+        assert len(list(db.keys(key(5_000)[:-3]))) == 1_000
+
+
+def test_a_slow_line_is_learned(there: Travelled) -> None:
+    """Where bytes take long, those between keys are left out; where answers do, they are read."""
+    wanted = [[key(n) for n in range(first, N, 100)] for first in range(3)]
+    many, few = 50, 20
+    there.store.bytes_per_s, there.store.latency_s = 1e6, 0.002
+    with there.open() as db:
+        list(db.get_items(wanted[0]))
+        with there.trips(in_a_row=10):
+            list(db.get_items(wanted[1]))
+        assert len(there.store.trips) >= many
+    there.store.bytes_per_s, there.store.latency_s = 1e9, 0.2
+    with there.open() as db:
+        list(db.get_items(wanted[0]))
+        with there.trips(in_a_row=1, requests=few):
+            list(db.get_items(wanted[2]))

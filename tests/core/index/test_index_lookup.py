@@ -111,7 +111,8 @@ def test_a_lookup_reads_a_path(large: tuple[Bucket, NodeRef, list[Entry]]) -> No
 def test_a_scan_reads_what_is_in_range(large: tuple[Bucket, NodeRef, list[Entry]]) -> None:
     """Fifty keys cost a path and at most a neighbour, and a thousand a dozen nodes.
 
-    To count them costs the paths to both ends.
+    To count them costs the paths to both ends; the few leaves between come with them, as who
+    counts most often reads them next.
     """
     bucket, root, entries = large
     bucket.rounds.clear()
@@ -125,7 +126,37 @@ def test_a_scan_reads_what_is_in_range(large: tuple[Bucket, NodeRef, list[Entry]
         assert bucket.reads <= root.level + 11
         bucket.rounds.clear()
         assert drive(count(root, start, stop), bucket.fetch) == 1000
-        assert bucket.reads <= 2 * root.level + 1
+        assert bucket.reads <= root.level + 11
+    bucket.rounds.clear()
+    assert drive(count(root, entries[100].key, entries[20_100].key), bucket.fetch) == 20_000
+    assert bucket.reads <= 2 * root.level + 1
+
+
+def test_a_prefix_of_a_thousand_keys_takes_ten_nodes(
+    large: tuple[Bucket, NodeRef, list[Entry]],
+) -> None:
+    """Beside the root, which the head carries; whatever the prefix, and in few rounds."""
+    bucket, root, entries = large
+    check_prefixes(bucket, root, len(entries))
+
+
+@pytest.mark.large
+def test_a_prefix_takes_as_few_of_a_million_keys() -> None:
+    """The same, one level higher up."""
+    bucket = Bucket(TreeParams())
+    root = bucket.build(numbered(1_000_000, random.Random(1)))
+    assert root is not None
+    check_prefixes(bucket, root, 1_000_000)
+
+
+def check_prefixes(bucket: Bucket, root: NodeRef, n: int) -> None:
+    for first in range(0, n - 1_000, n // 30):
+        bucket.rounds.clear()
+        prefix = f"key/{first:08d}"[:-3]
+        pieces = drive_scan(scan_keys(root, *prefix_range(prefix)), bucket.fetch)
+        assert len([key for piece in pieces for key in piece]) == 1000
+        assert bucket.reads <= 1 + 10
+        assert len(bucket.rounds) <= root.level + 2
 
 
 def test_a_reader_that_stops_soon_has_fetched_little(

@@ -11,7 +11,7 @@ from ebooklet.core.advance import as_of
 from ebooklet.core.entry import Entry
 from ebooklet.core.head import Head, Recent, encode_head
 from ebooklet.core.journal import UNKNOWN
-from ebooklet.errors import ObjectNotFound
+from ebooklet.errors import ObjectNotFound, RemoteIntegrityError
 from ebooklet.services.commits import read_record
 from ebooklet.services.entries import equal_here
 from ebooklet.services.log import find_row
@@ -100,8 +100,9 @@ def _snapshot(copy: WorkingCopy, current: Snapshot, row: Recent) -> Snapshot | N
         return current
     try:
         record = read_record(copy.reachable_remote(), copy.db_key, row.commit)
-    except ObjectNotFound:
-        return None  # no longer retained, and neither is the base: every key is compared
+    except (ObjectNotFound, RemoteIntegrityError):
+        # No longer retained, or damaged, which must not stop all pushes: every key is compared.
+        return None
     then = as_of(head, row, record)
     data = encode_head(then)
     if current.other is None:

@@ -10,6 +10,8 @@ import pytest
 
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.bootstrap import open as open_database
+from ebooklet.core.head import decode_head
+from ebooklet.core.names import segment_key
 from ebooklet.database import EBooklet
 from ebooklet.errors import ConflictError, OutcomeUnknown, RemoteUnavailable
 from ebooklet.services.journal import Journal
@@ -127,6 +129,29 @@ def test_a_true_conflict_on_top_of_it_is_reported(world: World) -> None:
             db.push()
         assert kinds(db) == {"k": "modified"}
         assert db.push(conflict="ours").updated
+
+
+def test_a_damaged_record_of_it_stops_no_push(world: World) -> None:
+    """Each pending key is compared with what stands by now; nothing is lost, and pushes go on.
+
+    Fails without: a record that cannot be read taken as one that is gone.
+    """
+    db = world.open()
+    db.update({"k": "new", "mine": 1})
+    world.push_without_answer(db)
+    block = decode_head(world.store.inner.get("db").body, key="db").branch.commit.block
+    world.others(1, theirs=2)
+    key = segment_key("db", block.sid)
+    damaged = bytearray(world.store.inner.get(key).body)
+    damaged[block.offset] ^= 1
+    world.store.inner.put(key, bytes(damaged))
+    db["after"] = 3
+    assert db.push()
+    assert not list(db.changes())
+    db.close()
+    with world.open("reader", "r") as db:
+        expected = {"k": "new", "gone": "old", "kept": "old", "mine": 1, "theirs": 2, "after": 3}
+        assert dict(db.items()) == expected
 
 
 def test_a_tag_leaves_the_doubt_to_who_moves_the_base(world: World) -> None:

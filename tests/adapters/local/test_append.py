@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import booklet
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebooklet.adapters.clock import SystemClock
-from ebooklet.adapters.local.booklet import open_store
+from ebooklet.adapters.local.booklet import handles, open_store
 from ebooklet.adapters.local.booklet.append import WORTH_IT, append_new
 from ebooklet.adapters.local.booklet.handles import new_header, open_handle
 from ebooklet.adapters.local.booklet.inspection import is_sound
@@ -156,6 +157,38 @@ def test_odd_items_are_left_to_booklet(tmp_path: Path) -> None:
     assert len(handle.file) == WORTH_IT + 1
     assert handle.file.get("twice") == b"1"
     handle.close()
+
+
+def test_no_fork_happens_while_the_file_is_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child would have the map's own descriptor, and keep the file locked as long as it lives."""
+    handle = open_handle(
+        tmp_path / "a.blt",
+        "n",
+        buffer_size=1 << 16,
+        header=edited_header(new_header(1), n_buckets=10),
+    )
+    assert handle is not None
+    may_fork: list[bool] = []
+
+    def try_the_lock() -> None:
+        may_fork.append(handles._FORKING.acquire(blocking=False))
+        if may_fork[-1]:
+            handles._FORKING.release()
+
+    looking = threading.Thread(target=try_the_lock)
+
+    def look(_: object) -> None:
+        looking.start()
+        looking.join()
+
+    monkeypatch.setattr("ebooklet.adapters.local.booklet.append._Chains.link", look)
+    append_new(
+        handle, parse_header(os.pread(handle.fd, HEADER_BYTES, 0), "a"), [("key", b"value", 1)]
+    )
+    handle.close()
+    assert may_fork == [False]
 
 
 def test_another_booklet_is_written_key_by_key(

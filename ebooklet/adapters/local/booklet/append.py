@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2s
 from typing import Final, Self, TypeAlias
 
-from ebooklet.adapters.local.booklet.handles import Handle
+from ebooklet.adapters.local.booklet.handles import Handle, unforked
 from ebooklet.adapters.local.booklet.layout import (
     BLOCK_HEADER,
     HASH_BYTES,
@@ -55,7 +55,8 @@ def append_new(handle: Handle, header: Header, items: Iterable[Item]) -> list[It
     handle.file.sync()
     fd = handle.fd
     size = os.fstat(fd).st_size
-    with _Index(fd, header) as index:
+    # A map has a descriptor of its own, by which a forked child would keep the file locked.
+    with unforked(), _Index(fd, header) as index:
         chains = _Chains(fd, size, index)
         left = [item for item in items if not chains.add(item)]
         if chains.added:

@@ -11,6 +11,7 @@ import io
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, Literal, Protocol, cast
 from weakref import WeakSet, finalize
@@ -24,6 +25,11 @@ from ebooklet.adapters.localfiles.files import write_rest
 _FORKING: Final = threading.RLock()
 _OPEN: WeakSet[Handle]
 _COUNT: Final = "_n_keys"  # Booklet's own attribute, which `len` returns
+
+
+def unforked() -> AbstractContextManager[object]:
+    """Have forks in other threads wait until the end of the context."""
+    return _FORKING
 
 
 class RawBytes:

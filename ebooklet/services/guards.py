@@ -11,6 +11,7 @@ from ebooklet.errors import (
     PushInProgressError,
     ReadOnlyError,
     RemoteMissingError,
+    ReplaceConflict,
 )
 from ebooklet.ports.local_store import LocalStore
 from ebooklet.ports.remote_store import RemoteStore
@@ -35,6 +36,15 @@ def nothing_pushed(op: str, location: str, key: str) -> RemoteMissingError:
     """What is said to whoever needs a database where there is none yet."""
     return RemoteMissingError(
         f"cannot {op}: there is no database at {location}; push() creates it", op=op, key=key
+    )
+
+
+def to_be_replaced(op: str, key: str) -> ReplaceConflict:
+    """What is said of work on a content that the next push does away with."""
+    return ReplaceConflict(
+        f"cannot {op}: the next push replaces the whole database; push or discard() first",
+        op=op,
+        key=key,
     )
 
 

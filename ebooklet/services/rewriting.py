@@ -17,12 +17,13 @@ from ebooklet.core.index.lookup import scan
 from ebooklet.core.names import sid_ms
 from ebooklet.core.refs import NodeRef
 from ebooklet.core.sealing import Content
-from ebooklet.errors import RemoteIntegrityError, ReplaceConflict
+from ebooklet.errors import RemoteIntegrityError
 from ebooklet.services.attempts import Outcome, PushResult, Write
 from ebooklet.services.committing import stored_metadata
 from ebooklet.services.draft import Draft, Edit
 from ebooklet.services.explaining import explaining
 from ebooklet.services.fetching import values_of
+from ebooklet.services.guards import to_be_replaced
 from ebooklet.services.metadata import committed_metadata
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.upload import SegmentUploader
@@ -123,12 +124,7 @@ class Rewrite(Write):
     def _write(self, base: Snapshot | None, *, replacing: bool, metadata: bool) -> Outcome:
         copy = self.copy
         if replacing:
-            raise ReplaceConflict(
-                f"cannot {self.op}: the next push replaces the whole database; push or discard() "
-                "first",
-                op=self.op,
-                key=copy.db_key,
-            )
+            raise to_be_replaced(self.op, copy.db_key)
         if base is None:
             return Outcome({}, PushResult(updated=False), None)
         uploader = self._uploader(base)

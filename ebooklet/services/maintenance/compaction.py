@@ -16,11 +16,11 @@ from typing import Final
 from ebooklet.core.entry import Entry, Place
 from ebooklet.core.names import sid_ms
 from ebooklet.core.tiers import is_bloated, is_worthwhile, victims
-from ebooklet.errors import EBookletError, ReplaceConflict
+from ebooklet.errors import EBookletError
 from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
 from ebooklet.services.draft import Edit, Leave
 from ebooklet.services.explaining import explaining
-from ebooklet.services.guards import nothing_pushed
+from ebooklet.services.guards import nothing_pushed, to_be_replaced
 from ebooklet.services.locking import write_lock
 from ebooklet.services.maintenance.leaving import find_leave
 from ebooklet.services.maintenance.report import CompactionReport
@@ -56,11 +56,7 @@ class Compaction(Write):
     def _write(self, base: Snapshot | None, *, replacing: bool, metadata: bool) -> Outcome:
         copy = self.copy
         if replacing:
-            raise ReplaceConflict(
-                "cannot compact: the next push replaces the whole database; push or discard() first",
-                op=self.op,
-                key=copy.db_key,
-            )
+            raise to_be_replaced(self.op, copy.db_key)
         leave = None if base is None else self._found(base)
         if base is None or leave is None:
             return Outcome({}, PushResult(updated=False), None)

@@ -23,13 +23,13 @@ from ebooklet.errors import (
     ObjectNotFound,
     RemoteDeleted,
     RemoteMissingError,
-    ReplaceConflict,
     StagedExpired,
     UUIDMismatchError,
 )
 from ebooklet.services.attempts import Outcome, PulledWrite, PushResult, carry_out
 from ebooklet.services.draft import Edit
 from ebooklet.services.explaining import explaining
+from ebooklet.services.guards import to_be_replaced
 from ebooklet.services.history import line
 from ebooklet.services.hooking import asked_before_push, telling_evictions
 from ebooklet.services.maintenance.minor import build_compacting
@@ -147,11 +147,7 @@ class StagedCommit(PulledWrite):
     def _write(self, base: Snapshot | None, *, replacing: bool, metadata: bool) -> Outcome:
         copy = self.copy
         if replacing:
-            raise ReplaceConflict(
-                "cannot merge: the next push replaces the whole database; push or discard() first",
-                op="merge",
-                key=copy.db_key,
-            )
+            raise to_be_replaced("merge", copy.db_key)
         if base is None:
             raise RemoteMissingError(
                 "cannot merge: there is no database here any more, so that nothing of what was "

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ebooklet.core.dictionaries import Dictionaries
-from ebooklet.errors import ReplaceConflict
 from ebooklet.ports.serializer import Serializer, TrainedSerializer
-from ebooklet.services.guards import nothing_pushed
+from ebooklet.services.guards import nothing_pushed, to_be_replaced
 from ebooklet.services.readiness import check_may_change
 from ebooklet.services.staging.writer import ForkedFrom, OpenWriterPlace, StagedWriter
 from ebooklet.services.working_copy import WorkingCopy
@@ -38,11 +37,7 @@ def fork(
     if copy.base is None or copy.elsewhere is not None:
         raise nothing_pushed("fork", copy.location, copy.db_key)
     if copy.pending.replace:
-        raise ReplaceConflict(
-            "cannot fork: the next push replaces the whole database; push or discard() first",
-            op="fork",
-            key=copy.db_key,
-        )
+        raise to_be_replaced("fork", copy.db_key)
     if isinstance(serializer, TrainedSerializer):
         # Writers fetch the one dictionary that they need, rather than all of them with each task.
         serializer = serializer.bind(Dictionaries())

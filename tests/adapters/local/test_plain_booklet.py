@@ -13,7 +13,7 @@ from uuid import UUID
 import booklet
 import pytest
 
-from ebooklet.adapters.local.booklet import open_store
+from ebooklet.adapters.local.booklet import handles, open_store
 from ebooklet.adapters.local.booklet import store as store_module
 from ebooklet.errors import LocalFileError, LockTimeout, ReadOnlyError, UnsupportedOperation
 from ebooklet.ports.local_store import LocalValue
@@ -324,6 +324,28 @@ def test_a_folder_that_may_not_be_written() -> None:
             shutil.rmtree(fixed)
             for entry in (folder, folder / "db.blt.ebk", bare):
                 entry.chmod(0o755)
+
+
+@pytest.mark.parametrize("buffered", ["_buffer_index_set", "_nowhere"], ids=["ours", "booklet's"])
+def test_single_values_of_any_size(
+    open_booklet: OpenBooklet, monkeypatch: pytest.MonkeyPatch, buffered: str
+) -> None:
+    """Read before and after it is written, and by readers, a value is what was set, whatever its size."""
+    monkeypatch.setattr(handles, "_BUFFERED", buffered)
+    sizes = [0, 1, *range(2000, 2060), 5000]
+    names = {f"{'k' * width}{size}": size for size in sizes for width in (1, 1900, 3000)}
+    store = open_booklet(value_serializer="pickle", n_buckets=7)
+    for round_ in range(2):
+        for name, size in names.items():
+            store.set(name, bytes([round_]) * size, 1)
+            assert store.get(name) == bytes([round_]) * size
+        assert store.get("absent") is None
+    store.delete(["k1"])
+    assert store.get("k1") is None
+    store.close()
+    reader = open_booklet(mode="read")
+    for name, size in names.items():
+        assert reader.get(name) == (None if name == "k1" else b"\1" * size)
 
 
 def test_more_keys_than_are_planned_at_once(

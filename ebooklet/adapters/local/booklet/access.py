@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from ebooklet.adapters.local.booklet.handles import Handle, serializer_name
+from ebooklet.adapters.local.booklet.handles import Handle
 from ebooklet.adapters.local.booklet.layout import MAX_BUCKETS
+from ebooklet.adapters.local.booklet.lookup import Read, direct_read, mapped_read
 from ebooklet.adapters.local.booklet.rebuild import buckets_for
 from ebooklet.adapters.local.booklet.session import Creation, Session
 from ebooklet.adapters.localfiles.shared import SharedFile
@@ -17,7 +18,6 @@ from ebooklet.errors import UnsupportedOperation
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.local_store import Mode
 
-_Read: TypeAlias = Callable[[str], bytes | None]
 _Write: TypeAlias = Callable[[str, bytes, int, bool], None]
 
 # One write moves less than 2 GiB, and Booklet takes what was not written for written.
@@ -41,7 +41,7 @@ class BookletFileAccess(SharedFile[Handle, Creation]):
         clock: Clock,
     ) -> None:
         self._deletions = 0
-        self._read: _Read | None = None
+        self._read: Read | None = None
         self._write: _Write | None = None
         self._room = sys.maxsize  # sets until the index may be full; exact when it was computed
         super().__init__(
@@ -91,13 +91,15 @@ class BookletFileAccess(SharedFile[Handle, Creation]):
         handle = session.handle
         assert handle is not None  # noqa: S101  # the session just opened it
         self._handle = handle
-        self._read = _raw_get(handle, session.header().value_serializer)
+        header = session.header()
         self._write = None
         self._room = sys.maxsize
-        if session.gate.is_shut:
-            buckets = session.header().n_buckets
-            if buckets < MAX_BUCKETS:
-                self._room = buckets - len(handle.file)
+        if not session.gate.is_shut:
+            self._read = mapped_read(handle.fd, header)
+        else:
+            self._read = direct_read(handle, header)
+            if header.n_buckets < MAX_BUCKETS:
+                self._room = header.n_buckets - len(handle.file)
             # The newest finalizer runs first at exit, and must be ours, before Booklet's own.
             self._finalizer.detach()
             self._finalizer = weakref.finalize(self, session.finish)
@@ -113,7 +115,7 @@ class BookletFileAccess(SharedFile[Handle, Creation]):
     def _rest(self) -> None:
         self._write = None
 
-    def _reader(self) -> _Read:
+    def _reader(self) -> Read:
         while True:
             self._opened()
             read = self._read
@@ -136,7 +138,7 @@ class BookletFileAccess(SharedFile[Handle, Creation]):
     def _make_room(self) -> _Write:
         """Count exactly; grow the index into a new file before Booklet would do it in place."""
         handle = self._opened()
-        handle.file.sync()
+        handle.flush()
         count = len(handle.file)
         buckets = self._session.header().n_buckets
         if buckets - count < max(1, buckets // 8):
@@ -149,16 +151,3 @@ class BookletFileAccess(SharedFile[Handle, Creation]):
         self._session.soil()
         self._write = handle.file.set
         return self._write
-
-
-def _raw_get(handle: Handle, value_serializer: int) -> _Read:
-    """The quickest way to a value's bytes: Booklet's `get`, where that decodes nothing."""
-    if serializer_name(value_serializer) in ("bytes", None):
-        return handle.file.get
-    read = handle.file.get_timestamp
-
-    def get(key: str) -> bytes | None:
-        entry = read(key, True, False)
-        return None if entry is None else entry[1]
-
-    return get

@@ -8,6 +8,7 @@ descriptors are pointed elsewhere before any of its code runs.
 from __future__ import annotations
 
 import io
+import mmap
 import os
 import threading
 from collections.abc import Iterator
@@ -24,7 +25,9 @@ from ebooklet.adapters.localfiles.files import write_rest
 # Held over a fork, so that no handle is half known; reentrant, as collecting garbage closes handles.
 _FORKING: Final = threading.RLock()
 _OPEN: WeakSet[Handle]
-_COUNT: Final = "_n_keys"  # Booklet's own attribute, which `len` returns
+# Attributes of Booklet's own: what `len` returns, and where `get` looks first.
+_COUNT: Final = "_n_keys"
+_BUFFERED: Final = "_buffer_index_set"
 
 
 def unforked() -> AbstractContextManager[object]:
@@ -93,6 +96,12 @@ class Handle:
         """Tell Booklet, and the header, of keys that were put into the file beside it."""
         setattr(self.file, _COUNT, len(self.file) + added)
         os.pwrite(self.fd, len(self.file).to_bytes(4, "little"), COUNT_AT)
+
+    @property
+    def buffered(self) -> set[bytes] | None:
+        """Hashes of the keys that Booklet has not written yet; None if it keeps them elsewhere."""
+        found = vars(self.file).get(_BUFFERED)
+        return found if isinstance(found, set) else None
 
     def flush(self) -> None:
         """Hand what is buffered to the system."""
@@ -195,20 +204,52 @@ class _WholeWrites(io.FileIO):
 
     On a disk that has no room left, values would be cut off without a word, and others be appended
     to what is there of them.
+
+    The position is kept here and given with each read and write, and what was there at the open, the
+    index above all, is read through a map: Booklet seeks and reads a few bytes for each key.
     """
 
     def __init__(self, file: io.FileIO) -> None:
         super().__init__(file.fileno(), "r+b", closefd=False)
         self._owner = file  # Booklet's finalizer knows it, and it closes the descriptor
+        self._fd = file.fileno()
+        self._at = file.tell()
+        self._map = mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
+        self._mapped = len(self._map)  # bytes; the file never becomes smaller while it is open
+
+    def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_END:
+            position = super().seek(position, whence)
+        elif whence == os.SEEK_CUR:
+            position += self._at
+        self._at = position
+        return position
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or size < 0:
+            size = max(0, os.fstat(self._fd).st_size - self._at)
+        begin, end = self._at, self._at + size
+        data = self._map[begin:end] if end <= self._mapped else os.pread(self._fd, size, begin)
+        self._at += len(data)
+        return data
 
     def write(self, data: bytes | bytearray) -> int:  # type: ignore[override]  # what it is given
-        done = super().write(data)
+        done = os.pwrite(self._fd, data, self._at)
         if done < len(data):
-            write_rest(self.fileno(), data, done)
+            super().seek(self._at + done)
+            write_rest(self._fd, data, done)
+        self._at += len(data)
         return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        return super().truncate(self._at if size is None else size)
 
     def close(self) -> None:
         super().close()
+        self._map.close()
         self._owner.close()
 
 

@@ -272,8 +272,12 @@ class LmdbFile:
                 transaction.delete(name, db=self._values)
             else:
                 values.append((name, entry[0].to_bytes(_STAMP, "little") + entry[1]))
-        values.sort()  # neighbours share the pages on the way to them
-        transaction.cursor(self._values).putmulti(values)
+        if values:
+            values.sort()  # neighbours share the pages on the way to them
+            cursor = transaction.cursor(self._values)
+            # Behind all that is there, pages are filled to the end instead of split.
+            append = not cursor.last() or bytes(cursor.key()) < values[0][0]
+            cursor.putmulti(values, append=append)
 
     def _put_other(
         self, transaction: lmdb.Transaction, name: bytes, entry: tuple[int, bytes] | None

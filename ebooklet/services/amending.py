@@ -14,6 +14,7 @@ from ebooklet.core.head import encode_head
 from ebooklet.core.sealing import DatabaseSealer
 from ebooklet.errors import (
     ObjectNotFound,
+    RemoteMissingError,
     RemoteUnavailable,
 )
 from ebooklet.ports.lock_service import Lease
@@ -21,6 +22,7 @@ from ebooklet.services.backoff import pause_after_race
 from ebooklet.services.confirming import confirm_writes
 from ebooklet.services.explaining import explaining
 from ebooklet.services.fencing import check_fence
+from ebooklet.services.founding import is_founder
 from ebooklet.services.guards import nothing_pushed
 from ebooklet.services.heads import HeadMoved
 from ebooklet.services.pull import advance_base
@@ -65,6 +67,13 @@ def _amend(copy: WorkingCopy, op: str, amendment: Amendment, lease: Lease | None
     for attempt in range(_LOST_RACES):
         if current is None:
             raise nothing_pushed(op, copy.location, copy.db_key)
+        if current.head.uuid != copy.uuid and is_founder(copy.local, copy.journal.place.here):
+            raise RemoteMissingError(
+                f"cannot {op}: nothing was pushed from here yet, and somebody else has created "
+                f"{copy.location} by now; push() or pull() joins it",
+                op=op,
+                key=copy.db_key,
+            )
         copy.heads.check_same(current, copy.uuid)
         check_fence(current, lease, copy.db_key)
         current.head.require_writable(op, copy.location, copy.db_key)

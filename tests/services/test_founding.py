@@ -12,7 +12,13 @@ import ebooklet
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.core.names import segment_key
 from ebooklet.database import EBooklet
-from ebooklet.errors import ConflictError, EncryptionError, LockLostError, UUIDMismatchError
+from ebooklet.errors import (
+    ConflictError,
+    EncryptionError,
+    LockLostError,
+    RemoteMissingError,
+    UUIDMismatchError,
+)
 from ebooklet.services.heads import HeadStore
 from tests.hostile.worlds import Mode, World
 
@@ -222,3 +228,16 @@ def test_a_database_of_another_kind_is_not_joined(
     assert world.heads() == head
     with ebooklet.open(None, world.path("second"), "r", **ours) as half:
         assert (half.uuid, dict(half.items())) == (uuid, {"mine": 1})
+
+
+def test_who_has_not_joined_yet_is_told_to_push(tmp_path: Path) -> None:
+    """A name is given to commits of the database that is there once its founder has joined it."""
+    world = World(tmp_path, "cas")
+    with founder(world) as second:
+        second["mine"] = 1
+        found(world, theirs=2)
+        with pytest.raises(RemoteMissingError, match="joins it"):
+            second.tag("first")
+        assert second.push()
+        second.tag("first")
+        assert set(second.tags()) == {"first"}

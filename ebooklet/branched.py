@@ -24,9 +24,15 @@ class BranchedCopy(MappedCopy[V], Generic[V]):
     """
 
     @property
-    def on_branch(self) -> str:
-        """The branch that this handle reads, and pushes to."""
+    def on_branch(self) -> str | None:
+        """The branch that this handle reads, and pushes to.
+
+        Of a handle that stays at a version, the branch that it was named by; None where it was
+        named by anything else, as a commit may be part of many branches.
+        """
         copy = self._copy
+        if copy.settings.stays_at is not None:
+            return copy.settings.stays_by
         return FIRST_BRANCH if copy.base is None else copy.base.branch
 
     def tag(

@@ -187,7 +187,7 @@ class ParallelCopy(MappedCopy[V], Generic[V]):
 
         Returns:
             As of a push. False if there was nothing to do; `seq` and `commit` then name the commit
-            by which the same results were merged before, if they were.
+            by which the same results were merged before, if they were, else the one that stands.
 
         Raises:
             ConflictError: keys changed on both sides; nothing was committed.

@@ -87,8 +87,8 @@ class VersionedCopy(BranchedCopy[V], Generic[V]):
     def revert(self, version: VersionLike, message: str | None = None) -> PushResult:
         """Commit what an older version held anew, on top of what there is; history stays.
 
-        Costs a record: the index and the values of the version are used again as they lie. What
-        is stored locally follows as with a `pull`. The user's metadata are no part of versions,
+        Costs a record: the index and the values of the version are used again as they lie; what
+        differs of the index is read, to count it. What is stored locally follows as with a `pull`. The user's metadata are no part of versions,
         and stay.
 
         Args:

@@ -54,13 +54,14 @@ def dropped_name(stored: str) -> DroppedName:
 
 
 def named(names: Iterable[str], wanted: str) -> str:
-    """Say which names there are, a few of many, those that are most like the wanted one first."""
+    """Say which names there are: all of a few, sorted; of many those most like the wanted one."""
     known = sorted(set(names))
+    more = len(known) - _LISTED
+    if more <= 0:
+        return ", ".join(map(repr, known)) or "none"
     close = get_close_matches(wanted[:MAX_REF_BYTES], known, n=_LISTED)
     ordered = list(dict.fromkeys((*close, *known)))
-    more = len(ordered) - _LISTED
-    listed = ", ".join(map(repr, ordered[:_LISTED])) or "none"
-    return f"{listed} and {more} more" if more > 0 else listed
+    return f"{', '.join(map(repr, ordered[:_LISTED]))} and {more} more"
 
 
 def shown_name(name: object) -> str:

@@ -46,10 +46,12 @@ class PushResult:
     Attributes:
         updated: whether a commit happened.
         failures: key to message, for keys that could not be pushed and stay pending.
-        seq: sequence number of the commit; 0 without one.
+        seq: sequence number of the commit: of the new one or, where there was nothing to do, of the
+            one that has it already; 0 if nothing was ever pushed.
         commit: its id in hexadecimal; "" without one.
         n_set: keys written.
-        n_deleted: keys deleted.
+        n_deleted: keys deleted. Where the whole content was replaced, by `clear()` or flag "n", all
+            that there were, those that are set anew included.
         bytes_up: bytes of the new segments.
         hook_failures: hooks that raised once nothing could be stopped any more.
     """
@@ -65,6 +67,18 @@ class PushResult:
 
     def __bool__(self) -> bool:
         return self.updated and not self.failures
+
+
+def nothing_to_do(
+    base: Snapshot | None, *, failures: Mapping[str, str] | None = None
+) -> PushResult:
+    """What is said where all that was asked for is in the commit that stands."""
+    return PushResult(
+        updated=False,
+        failures={} if failures is None else failures,
+        seq=0 if base is None else base.ref.seq,
+        commit="" if base is None else base.ref.id.hex(),
+    )
 
 
 @dataclass(frozen=True, slots=True)

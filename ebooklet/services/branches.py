@@ -84,7 +84,7 @@ def delete_branch(copy: WorkingCopy, name: str) -> None:
 
     def amendment(current: Snapshot, _: DatabaseSealer) -> Mapping[str, object]:
         head = current.head
-        find_branch(head, name, copy.db_key)
+        find_branch(head, name, copy.db_key, op="delete_branch")
         if name == head.default_branch:
             raise ValueError(
                 f"cannot delete {name!r}: it is the default branch, which every open begins with"

@@ -22,19 +22,21 @@ from ebooklet.errors import (
 )
 from ebooklet.services.amending import amend
 from ebooklet.services.ancestry import Ancestry, ancestry
-from ebooklet.services.attempts import Outcome, PulledWrite, PushResult, carry_out
+from ebooklet.services.attempts import Outcome, PulledWrite, PushResult, carry_out, nothing_to_do
 from ebooklet.services.commits import read_record
 from ebooklet.services.conflicts import describe
 from ebooklet.services.draft import Edit
 from ebooklet.services.explaining import explaining
 from ebooklet.services.hooking import asked_before_push, telling_evictions
 from ebooklet.services.meeting import Meeting, find_answers, lay_merged, state_of
+from ebooklet.services.nodes import NodeReader
 from ebooklet.services.policy import ConflictPolicy
 from ebooklet.services.push import told_hooks
 from ebooklet.services.readiness import check_nothing_pending, check_ready
 from ebooklet.services.refs import find_branch
 from ebooklet.services.resolving import Answer, Merged
 from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.tallying import tally
 from ebooklet.services.upload import SegmentUploader
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -105,13 +107,23 @@ def _moved_forward(copy: WorkingCopy, name: str) -> MergeResult | None:
         line, record = _other(copy, current, name, sealer)
         relation = ancestry(copy, current, line, record)
         if _holds(relation, line):
-            found.append(MergeResult(updated=False, seq=current.commit.seq))
+            found.append(MergeResult.of(nothing_to_do(current)))
             return None
         nearest = relation.nearest
         if nearest is None or nearest.id != current.ref.id or not relation.whole:
             return None
         ref = line.commit
-        found.append(MergeResult(updated=True, seq=ref.seq, commit=ref.id.hex(), fast_forward=True))
+        nodes = NodeReader(copy.segments, copy.db_key)
+        nodes.adopt(current, sealer)
+        found.append(
+            MergeResult(
+                updated=True,
+                seq=ref.seq,
+                commit=ref.id.hex(),
+                fast_forward=True,
+                **tally(nodes, current.commit, record)._asdict(),
+            )
+        )
         copy.heads.know(ref, record)
         moved = replace(current.line, commit=ref)
         changed: dict[str, object] = {"branches": {**current.head.branches, current.branch: moved}}
@@ -151,7 +163,7 @@ class _Merge(PulledWrite):
         line, theirs = _other(copy, base, self._name, copy.sealer)
         relation = ancestry(copy, base, line, theirs)
         if _holds(relation, line):
-            return Outcome({}, PushResult(updated=False, seq=base.commit.seq), None)
+            return Outcome({}, nothing_to_do(base), None)
         with explaining(copy):
             meetings = _meetings(copy, relation.commit, base.root, theirs.root)
         answers = _answers(copy, meetings, self.conflict, self._name)

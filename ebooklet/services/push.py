@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Final, TypeVar
 
 from ebooklet.ports.hooks import HookFailure
-from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
+from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out, nothing_to_do
 from ebooklet.services.hooking import asked_before_push, telling_evictions
 from ebooklet.services.maintenance.compaction import compact_after_push
 from ebooklet.services.maintenance.minor import build_compacting
@@ -92,7 +92,7 @@ class Push(Write):
             edits = draft.edits(sets, deletes)
             first = next(edits, None)
             if first is None and not (metadata or replacing or self.force or base is None):
-                return Outcome(draft.covered, PushResult(updated=False, failures=failures), None)
+                return Outcome(draft.covered, nothing_to_do(base, failures=failures), None)
             edits = chain(() if first is None else (first,), edits)
             root = build_compacting(
                 copy, draft, edits, None if copy.view_root is None else base, uploader
@@ -102,8 +102,9 @@ class Push(Write):
         finally:
             uploader.close()
         snapshot = self._land(head, base, draft)
+        n_deleted = base.count if replacing and base is not None else draft.n_deleted
         result = self._pushed(
-            snapshot, uploader, failures=failures, n_set=draft.n_set, n_deleted=draft.n_deleted
+            snapshot, uploader, failures=failures, n_set=draft.n_set, n_deleted=n_deleted
         )
         logger.info(
             "pushed commit %d: %d keys set, %d deleted", result.seq, result.n_set, result.n_deleted

@@ -7,7 +7,7 @@ from ebooklet.core.head import Head
 from ebooklet.core.notes import check_record
 from ebooklet.core.refs import CommitRef
 from ebooklet.errors import ReplaceConflict, SnapshotExpired
-from ebooklet.services.attempts import Outcome, PulledWrite, PushResult, carry_out
+from ebooklet.services.attempts import Outcome, PulledWrite, PushResult, carry_out, nothing_to_do
 from ebooklet.services.commits import CommitReader
 from ebooklet.services.explaining import explaining
 from ebooklet.services.guards import nothing_pushed
@@ -17,6 +17,7 @@ from ebooklet.services.push import told_hooks
 from ebooklet.services.readiness import check_nothing_pending, check_ready
 from ebooklet.services.retained import HistoryReader
 from ebooklet.services.snapshot import Snapshot
+from ebooklet.services.tallying import tally
 from ebooklet.services.versions import VersionLike, check_version, find_commit
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -86,9 +87,10 @@ class _Revert(PulledWrite):
         check_nothing_pending(copy, "revert")
         target = self._target.commit
         if target.fingerprint == base.commit.fingerprint:
-            return Outcome({}, PushResult(updated=False), None)
+            return Outcome({}, nothing_to_do(base), None)
         # The head may name only what the last one retains (I3), whatever an older one did.
         _check_retained(copy, base, self._ref)
+        counted = tally(copy.nodes, base.commit, target)
         uploader = self._uploader(base)
         try:
             draft = self._draft(base, target.root, uploader, {})
@@ -101,7 +103,7 @@ class _Revert(PulledWrite):
         finally:
             uploader.close()
         self.landed = self._land(head, base, draft)
-        return Outcome({}, self._pushed(self.landed, uploader), None)
+        return Outcome({}, self._pushed(self.landed, uploader, **counted._asdict()), None)
 
     def _kept_keys(self, last: Head | None) -> tuple[str, ...]:
         return tuple({*super()._kept_keys(last), *self._target.commit.key_ids})

@@ -18,7 +18,7 @@ from ebooklet.core.names import sid_ms
 from ebooklet.core.refs import NodeRef
 from ebooklet.core.sealing import Content
 from ebooklet.errors import RemoteIntegrityError
-from ebooklet.services.attempts import Outcome, PushResult, Write
+from ebooklet.services.attempts import Outcome, Write, nothing_to_do
 from ebooklet.services.committing import stored_metadata
 from ebooklet.services.draft import Draft, Edit
 from ebooklet.services.explaining import explaining
@@ -126,7 +126,7 @@ class Rewrite(Write):
         if replacing:
             raise to_be_replaced(self.op, copy.db_key)
         if base is None:
-            return Outcome({}, PushResult(updated=False), None)
+            return Outcome({}, nothing_to_do(base), None)
         uploader = self._uploader(base)
         try:
             draft, root = self._rebuilt(base, uploader)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ebooklet.core.head import Head
 from ebooklet.core.keyring import forget_keys
 from ebooklet.errors import EncryptionError
-from ebooklet.services.attempts import PushResult, carry_out
+from ebooklet.services.attempts import PushResult, carry_out, nothing_to_do
 from ebooklet.services.pull import pull
 from ebooklet.services.readiness import check_ready
 from ebooklet.services.retained import HistoryReader
@@ -40,7 +40,7 @@ def rotate(copy: WorkingCopy, *, message: str = "") -> PushResult:
         copy.set_base(copy.base)
         base, sealer = copy.base, copy.sealer
     if base is None or sealer.current is None or _is_done(base, sealer.current):
-        return PushResult(updated=False)
+        return nothing_to_do(base)
     return carry_out(copy, lambda: _Rotation(copy, message, "rotate", chosen=lambda _: True))
 
 

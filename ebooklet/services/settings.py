@@ -25,5 +25,6 @@ class Settings:
     author: str = ""
     version: str = ""  # of the library, written into heads
     stays_at: bytes | None = None  # id of a commit; None follows the branch
+    stays_by: str | None = None  # the branch that named it; None: another version did
     keep: Keep | None = None  # how much of the branch pushes have retained; None: as it stands
     group_bytes: int = DEFAULT_GROUP_BYTES  # shown to older programs; has no effect

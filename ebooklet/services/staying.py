@@ -72,7 +72,8 @@ def at_version(request: Request, current: Snapshot | None) -> tuple[Request, Sna
     log_nodes = NodeReader(segments, request.db_key)
     log_nodes.params = log_params(head.params)
     ref = find_commit(log_nodes, head, version)
-    stays = replace(request, settings=replace(request.settings, stays_at=ref.id))
+    by = version if isinstance(version, str) and version in head.branches else None
+    stays = replace(request, settings=replace(request.settings, stays_at=ref.id, stays_by=by))
     if ref.id == current.head.branch.commit.id:
         return stays, current
     try:

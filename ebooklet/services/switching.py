@@ -7,6 +7,7 @@ otherwise nothing moves. What was fetched stays where both have it.
 from __future__ import annotations
 
 from ebooklet.core.entry import Entry
+from ebooklet.core.refnames import named
 from ebooklet.errors import (
     ConflictError,
     LocalFileError,
@@ -48,8 +49,8 @@ def settle_branch(copy: WorkingCopy, current: Snapshot | None, *, writes: bool) 
         if last is not None and last not in current.head.branches:
             raise UnknownVersionError(
                 f"{copy.local.location} is on branch {last!r}, which is gone; nothing was changed. "
-                f"There are {', '.join(map(repr, sorted(current.head.branches)))}: open it with "
-                f"one of them, or undelete({last!r}) with another local file",
+                f"There are {named(current.head.branches, last)}: open it with one of them, or "
+                f"undelete({last!r}) with another local file",
                 op="open",
                 key=copy.db_key,
             )

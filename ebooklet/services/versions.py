@@ -19,12 +19,14 @@ from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.commits import read_record
 from ebooklet.services.log import older_rows, row_of, rows_back
 from ebooklet.services.nodes import NodeReader
+from ebooklet.services.refs import in_trash
 
 VersionLike: TypeAlias = str | int | datetime
 """A tag, a branch, an id or the beginning of one, a seq, or a moment."""
 
 _ID: Final = re.compile(r"[0-9a-fA-F]{4,64}")
 _TOO_SHORT: Final = re.compile(r"[0-9a-fA-F]{1,3}")
+_NUMBER: Final = re.compile(r"[0-9]{1,15}")
 _LISTED: Final = 10  # ids in a message
 
 
@@ -90,13 +92,23 @@ def find_commit(log_nodes: NodeReader, head: Head, version: VersionLike) -> Comm
     other = ""
     if isinstance(version, int) and 0 < version <= head.seq:
         other = ", whose number a tag, a branch or gc has taken"
-    elif isinstance(version, str) and _TOO_SHORT.fullmatch(version) is not None:
-        other = ": of an id, give four digits at least"
+    elif isinstance(version, str):
+        other = _meant(head, version)
     raise UnknownVersionError(
         f"there is no version {_shown(version)}{other}; {_what_there_is(head, version)}",
         op="version",
         key=head.name,
     )
+
+
+def _meant(head: Head, text: str) -> str:
+    """What somebody may have meant by a str that names nothing."""
+    hints = [in_trash(head, "branch", text) or in_trash(head, "tag", text)]
+    if _NUMBER.fullmatch(text) is not None:
+        hints.append(f": a number is an int, version={int(text)}")
+    elif _TOO_SHORT.fullmatch(text) is not None:
+        hints.append(": of an id, give four digits at least")
+    return "".join(hints)
 
 
 def load_commit(

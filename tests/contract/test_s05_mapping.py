@@ -493,7 +493,8 @@ def test_clear_deletes_keys_and_keeps_metadata(counted: Counted) -> None:
         assert dict(db) == CONTENT
         db.clear()
         db["after"] = 1
-        assert db.push()
+        result = db.push()
+        assert (result.n_set, result.n_deleted) == (1, len(CONTENT))
         assert dict(db) == {"after": 1}
     with counted.open(flag="r") as other:
         assert dict(other) == {"after": 1}

@@ -195,6 +195,7 @@ def test_what_a_push_returns(counted: Counted) -> None:
         assert (created.updated, dict(created.failures), bool(created)) == (True, {}, True)
         nothing = db.changes().push()
         assert (nothing.updated, dict(nothing.failures), bool(nothing)) == (False, {}, False)
+        assert (nothing.seq, nothing.commit) == (created.seq, created.commit)
         head = counted.store.inner.get("db").body
         assert not db.push()
         db["k"] = 1

@@ -163,9 +163,10 @@ def test_fast_forward_is_said(opener: Opener) -> None:
     """Where nothing was committed here since, the branch moves to the other's tip, and is told so."""
     with opener() as db:
         db.update({"a": 1, "b": 1})
-        db.push()
+        first = db.push()
         db.branch("dev")
-        assert not db.merge("dev").updated
+        nothing = db.merge("dev")
+        assert (nothing.updated, nothing.seq, nothing.commit) == (False, 1, first.commit)
     with opener("a", "w", branch="dev") as db:
         db["a"] = 2
         tip = db.push()
@@ -173,6 +174,7 @@ def test_fast_forward_is_said(opener: Opener) -> None:
         assert db["a"] == 1  # a local copy that is stale after
         result = db.merge("dev")
         assert (result.updated, result.fast_forward, result.commit) == (True, True, tip.commit)
+        assert (result.n_set, result.n_deleted) == (1, 0)
         assert dict(db) == {"a": 2, "b": 1}
         assert {line.commit for line in db.branches().values()} == {tip.commit}
         db["c"] = 1
@@ -266,7 +268,7 @@ def test_what_is_refused_changes_nothing(opener: Opener) -> None:
             (
                 lambda: db.merge("of"),
                 UnknownVersionError,
-                "no branch 'of'; there are 'dev', 'main'",
+                "no branch 'of'; there are: 'dev', 'main'",
             ),
             (lambda: db.merge("main"), ValueError, "cannot merge 'main' into itself"),
             (lambda: db.merge(*["dev", "dev"]), TypeError, "one branch at a time"),

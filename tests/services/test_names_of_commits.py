@@ -136,6 +136,10 @@ def test_one_name_means_one_thing(opener: Opener) -> None:
                 make(name)
         with pytest.raises(UnknownVersionError, match="'v01' is a tag: branch"):
             db.merge("v01")
+        with pytest.raises(UnknownVersionError, match=r"a tag: delete_tag\('v01'\)"):
+            db.delete_branch("v01")
+        with pytest.raises(UnknownVersionError, match=r"a branch: delete_branch\('main'\)"):
+            db.delete_tag("main")
         for n in range(2, 15):
             db.tag(f"v{n:02}")
         with pytest.raises(UnknownVersionError, match=r": 'v14', .* and 4 more \["):
@@ -168,7 +172,7 @@ def test_what_readers_and_strangers_may_do(opener: Opener) -> None:
         for drop in (db.delete_tag, db.undelete):
             with pytest.raises(UnknownVersionError, match=r"'v'.* there are: none"):
                 drop("v")
-        with pytest.raises(UnknownVersionError, match="there are 'dev', 'main'"):
+        with pytest.raises(UnknownVersionError, match="there are: 'dev', 'main'"):
             db.delete_branch("v")
         with pytest.raises(ValueError, match="cannot delete 'main': it is the default branch"):
             db.delete_branch("main")

@@ -202,6 +202,7 @@ def test_with_tags_branches_and_collections() -> None:
         assert [commit.seq for commit in side.log()][1:] == [11, 10, 9]
         assert side.fsck(check_objects=True).ok
     with ebooklet.open(store, version="side") as then, ebooklet.open(store) as db:
+        assert (then.on_branch, db.on_branch) == ("side", "main")
         assert dict(then) == dict(db)
         assert then.fingerprint() == db.fingerprint()
         assert next(then.log()).message == "here as well"

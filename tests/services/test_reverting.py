@@ -53,9 +53,14 @@ def test_content_comes_back(encryption: Encryption | None, tmp_path: Path) -> No
     assert dict(reader) == STATES[2]
     with ebooklet.open(store, tmp_path / "a.blt", "w", **options) as db:
         prints = {n: ebooklet.open(store, version=n, **options).fingerprint() for n in (1, 2, 3)}
-        for version, message in ((1, "back"), (2, "forth"), (1, "and back")):
+        for version, message, n_deleted in (
+            (1, "back", 1),
+            (2, "forth", 100),
+            (1, "and back", 100),
+        ):
             result = db.revert(version, message)
             assert result
+            assert (result.n_set, result.n_deleted) == (300, n_deleted)
             assert result.bytes_up < 4096
             assert dict(db) == STATES[version - 1]
             assert len(db) == len(STATES[version - 1])
@@ -64,7 +69,8 @@ def test_content_comes_back(encryption: Encryption | None, tmp_path: Path) -> No
             assert (commit.op, commit.message, commit.id) == ("revert", message, result.commit)
         assert not db.changes()
         assert [commit.op for commit in db.log()] == ["revert"] * 3 + ["push"] * 3
-        assert not db.revert("main")
+        nothing = db.revert("main")
+        assert (bool(nothing), nothing.seq, nothing.commit) == (False, result.seq, result.commit)
         assert not db.revert(4)
         assert db.fsck(check_objects=True).ok
         db["more"] = 1

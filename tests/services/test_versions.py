@@ -114,6 +114,8 @@ def test_what_names_nothing(history: tuple[CountedStore, EBooklet[Any]]) -> None
         assert ("four digits at least" in str(told.value)) is (name == "abc")
     with pytest.raises(ValueError, match="time zone"):
         db.diff(datetime(2026, 1, 1))
+    with pytest.raises(UnknownVersionError, match="'1': a number is an int, version=1; branch"):
+        db.diff("1")
     for wrong in (True, 1.5, b"main"):
         with pytest.raises(TypeError, match="a version is"):
             db.diff(wrong)  # type: ignore[arg-type]

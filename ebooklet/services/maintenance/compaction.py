@@ -17,7 +17,7 @@ from ebooklet.core.entry import Entry, Place
 from ebooklet.core.names import sid_ms
 from ebooklet.core.tiers import is_bloated, is_worthwhile, victims
 from ebooklet.errors import EBookletError
-from ebooklet.services.attempts import Outcome, PushResult, Write, carry_out
+from ebooklet.services.attempts import Outcome, Write, carry_out, nothing_to_do
 from ebooklet.services.draft import Edit, Leave
 from ebooklet.services.explaining import explaining
 from ebooklet.services.guards import nothing_pushed, to_be_replaced
@@ -59,7 +59,7 @@ class Compaction(Write):
             raise to_be_replaced(self.op, copy.db_key)
         leave = None if base is None else self._found(base)
         if base is None or leave is None:
-            return Outcome({}, PushResult(updated=False), None)
+            return Outcome({}, nothing_to_do(base), None)
         uploader = self._uploader(base, large=True)
         try:
             draft = self._draft(base, base.root, uploader, placed={})

@@ -26,7 +26,7 @@ from ebooklet.errors import (
     StagedExpired,
     UUIDMismatchError,
 )
-from ebooklet.services.attempts import Outcome, PulledWrite, PushResult, carry_out
+from ebooklet.services.attempts import Outcome, PulledWrite, PushResult, carry_out, nothing_to_do
 from ebooklet.services.draft import Edit
 from ebooklet.services.explaining import explaining
 from ebooklet.services.guards import to_be_replaced
@@ -88,7 +88,7 @@ def commit_staged(
     for each in results:
         _check_fits(copy, each)
     if not any(each.n_set or each.n_deleted for each in results):
-        return PushResult(updated=False)
+        return nothing_to_do(copy.base)
     with telling_evictions(copy) as failures:
         result = carry_out(
             copy,
@@ -176,7 +176,7 @@ class StagedCommit(PulledWrite):
             edits = self._edits(base, meetings, answers, kept.keys(), uploader, counted)
             first = next(edits, None)
             if first is None:
-                return Outcome({}, PushResult(updated=False), None)
+                return Outcome({}, nothing_to_do(base), None)
             edits = chain((first,), edits)
             with explaining(copy):
                 root = build_compacting(copy, draft, edits, base, uploader)

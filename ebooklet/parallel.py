@@ -96,8 +96,10 @@ class ParallelCopy(MappedCopy[V], Generic[V]):
                 `merge(*…)` commits in one step.
 
         Raises:
-            TypeError: without an executor, for a function that cannot be pickled; or with `write`,
-                for a result that is no pair.
+            TypeError: for a function that cannot be pickled, where processes of this machine run
+                it; or with `write`, for a result that is no pair of a key and a value.
+            BrokenExecutor: a worker died. A note on it names keys that were under way; nothing was
+                changed, so that it is safe to run it again.
             BaseException: what `func` raised; what was not begun by then is not run.
 
         Example:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import ExitStack, contextmanager
 from itertools import chain
@@ -21,6 +22,7 @@ from ebooklet.core.batches import take_batch
 from ebooklet.core.keys import check_keys
 from ebooklet.core.numbers import check_whole
 from ebooklet.ports.serializer import Serializer
+from ebooklet.services.conflicts import describe
 from ebooklet.services.iterating import iter_keys
 from ebooklet.services.staging.writer import StagedWriter
 from ebooklet.services.streaming import stream
@@ -75,14 +77,17 @@ def map_items(
         writer: writes the results, pairs (key, value), in the worker; what it staged is yielded.
 
     Raises:
-        TypeError: there is no executor, and `func` cannot be sent to another process.
+        TypeError: `func` runs in other processes of this machine, and cannot be sent there; or
+            `executor` is none.
+        BrokenExecutor: a worker died; a note says which items were under way.
         BaseException: whatever `func` raised; what was not begun by then is not run.
     """
     copy.require_open()
     if n_workers is not None:
         check_whole("n_workers", n_workers)
     n_workers = n_workers or os.cpu_count() or 1
-    if executor is None:
+    _check_executor(executor)
+    if executor is None or _is_process_pool(executor):
         _check_can_travel(func=func, value_serializer=serializer, writer=writer)
     names = chain.from_iterable(iter_keys(copy)) if keys is None else check_keys(keys)
     values = stream(copy, names)
@@ -102,9 +107,9 @@ def _run(
     executor: Executor | None,
 ) -> Generator[Any, None, None]:
     done: SimpleQueue[Future[_Done]] = SimpleQueue()
-    under_way: set[Future[_Done]] = set()
+    under_way: dict[Future[_Done], list[str]] = {}  # with the keys of each, the oldest first
     limit = 1  # items of a batch; grows while batches are quick
-    with ExitStack() as stack:
+    with _naming(under_way), ExitStack() as stack:
         pool = stack.enter_context(_processes(n_workers)) if executor is None else executor
         stack.callback(_cancel, under_way)
         exhausted = False
@@ -113,14 +118,14 @@ def _run(
                 batch, exhausted = take_batch(items, limit, work.size.n_bytes)
                 if batch:
                     future = pool.submit(work.run, *work.given, batch)
-                    under_way.add(future)
+                    under_way[future] = [key for key, _ in batch]
                     future.add_done_callback(done.put)
             if not under_way:
                 return
             finished = done.get()
-            under_way.discard(finished)
             copy.require_open()
-            results, seconds = _result(finished)
+            results, seconds = finished.result()
+            del under_way[finished]
             if seconds < work.size.quick_s:
                 limit = min(2 * limit, work.size.n_items)
             yield from results
@@ -141,13 +146,17 @@ def _write(
 ) -> _Done:
     """What runs in the worker, where it writes."""
     began = time.perf_counter()
-    results, _ = _apply(func, serializer, batch)
-    for one in results:
-        if not isinstance(one, tuple) or len(one) != 2:
+    results = []
+    for key, raw in batch:
+        one = func(key, serializer.loads(raw))
+        if one is None:
+            continue
+        if not isinstance(one, tuple) or len(one) != 2 or not isinstance(one[0], str):
             raise TypeError(
-                "with write=True the function returns pairs (key, value), or None; not "
-                f"{type(one).__name__}"
+                "with write=True the function returns pairs (key, value), the key a str, or None; "
+                f"for {key!r} it returned {_kind(one)}"
             )
+        results.append(one)
     if not results:
         return _Done([], time.perf_counter() - began)
     with writer:
@@ -155,10 +164,27 @@ def _write(
     return _Done([writer.result], time.perf_counter() - began)
 
 
-def _result(finished: Future[_Done]) -> _Done:
+def _kind(one: object) -> str:
+    """What a result is, for a message: values may be large, or secret."""
+    if not isinstance(one, tuple):
+        return f"one {type(one).__name__}"
+    if len(one) != 2:
+        return f"a tuple of {len(one)}"
+    return f"a key of type {type(one[0]).__name__}"
+
+
+@contextmanager
+def _naming(under_way: Mapping[Future[_Done], list[str]]) -> Iterator[None]:
+    """Say what was under way when a worker died."""
     try:
-        return finished.result()
+        yield
     except BrokenExecutor as exc:
+        keys = list(chain.from_iterable(under_way.values()))
+        if keys:
+            exc.add_note(
+                f"Under way were {describe(keys)}: whatever a worker died of is among them. The "
+                "database is as it was, so that it is safe to run it again"
+            )
         exc.add_note(
             "A worker process ended at once, or was killed. Processes import the program anew: what "
             "starts them belongs under `if __name__ == '__main__':`, and the function in a module "
@@ -167,9 +193,23 @@ def _result(finished: Future[_Done]) -> _Done:
         raise
 
 
-def _cancel(under_way: set[Future[_Done]]) -> None:
+def _cancel(under_way: Iterable[Future[_Done]]) -> None:
     for future in under_way:
         future.cancel()
+
+
+def _check_executor(executor: object) -> None:
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise TypeError(
+            "executor must be one of concurrent.futures, or anything that submits as they do, not "
+            f"{type(executor).__name__}; how many processes there are is n_workers"
+        )
+
+
+def _is_process_pool(executor: Executor) -> bool:
+    """Whether it is one of Python's own, which pickles; others may have better ways."""
+    module = sys.modules.get("concurrent.futures.process")  # or else there is none of them
+    return module is not None and isinstance(executor, module.ProcessPoolExecutor)
 
 
 def _check_can_travel(**parts: object) -> None:

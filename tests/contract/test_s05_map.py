@@ -7,7 +7,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from pathlib import Path
 from typing import Any, Final
 
@@ -252,6 +258,30 @@ def test_an_error_cancels_the_rest(db: EBooklet[Any]) -> None:
     assert db["k0"] == 0
 
 
+class Dying(Inline):
+    """Its worker ends without a word at the second batch; then it takes no more."""
+
+    submitted = 0
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.submitted += 1
+        if self.submitted == 2:
+            future: Future[Any] = Future()
+            future.set_exception(BrokenExecutor("a process was terminated abruptly"))
+            return future
+        return super().submit(fn, *args, **kwargs)
+
+
+@WITHOUT_SERVER
+def test_a_worker_that_dies(db: EBooklet[Any]) -> None:
+    """Which items were under way is told, and that nothing was changed."""
+    with pytest.raises(BrokenExecutor) as told:
+        list(db.map(double, ["k0", "k2", "k4"], n_workers=1, executor=Dying()))
+    assert any(
+        "Under way were 'k2'" in note and "run it again" in note for note in told.value.__notes__
+    )
+
+
 @WITHOUT_SERVER
 def test_a_failed_fetch_raises(place: Place) -> None:
     """A value that cannot be fetched is no missing one."""
@@ -336,6 +366,10 @@ def test_what_map_refuses(db: EBooklet[Any]) -> None:
     for wrong, error in ((0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError)):
         with pytest.raises(error, match="n_workers"):
             db.map(double, n_workers=wrong)  # type: ignore[arg-type]  # wrong on purpose
+    with pytest.raises(TypeError, match=r"executor must be .* not int; .* n_workers"):
+        db.map(double, executor=5)  # type: ignore[call-overload]  # wrong on purpose
+    with processes() as pool, pytest.raises(TypeError, match="at the top of a module"):
+        db.map(lambda key, _: key, executor=pool)
     results = db.map(where, executor=Inline())
     next(results)
     db.close()

@@ -833,5 +833,10 @@ def test_map_that_writes(db: EBooklet[Any], opener: Opener) -> None:
         assert read(opener) == {"a": 1, "b": LONG, "c": 3}
         assert db.merge(*staged).n_set == 2
         assert read(opener) == {"a": 1, "b": LONG, "c": 3, "a!": 1, "b!": LONG}
-        with pytest.raises(TypeError, match="pairs"):
-            list(db.map(lambda key, _: key, executor=pool, write=True))  # type: ignore[call-overload]  # wrong on purpose
+        for wrong, told in (
+            ("a", "one str"),
+            (("a", 1, 2), "a tuple of 3"),
+            ((1, "a"), "a key of type int"),
+        ):
+            with pytest.raises(TypeError, match=f"pairs .*for 'b' it returned {told}"):
+                list(db.map(lambda *_, w=wrong: w, ["b"], executor=pool, write=True))

@@ -144,11 +144,14 @@ class Comparison:
         )
 
     def _measured(self, child: Child, step: Mapping[str, Any]) -> Sample | None:
+        child.run({"step": "pause" if step["step"] == "change" else "settle"})
         self._proxy.reset()
         answer = child.run(step)
         if answer is None:
             return None
-        counts, depth = self._proxy.counts(), self._proxy.depth()
+        depth = self._proxy.depth()  # of what was waited for
+        child.run({"step": "settle"})
+        counts = self._proxy.counts()
         seconds, parts = answer
         return Sample(
             seconds, counts.requests, counts.bytes_up, counts.bytes_down, depth, dict(parts)

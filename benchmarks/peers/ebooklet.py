@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
 from typing import Any, Literal
 
 import ebooklet
@@ -126,6 +128,10 @@ class Remote(peer.Remote):
         parts |= self.push(values)
         timed(parts, "close", self.pause)
         return parts
+
+    def settle(self) -> None:
+        with suppress(ModuleNotFoundError):  # the existing one has waited when it closed
+            import_module("ebooklet.services.departing").await_departures()
 
     def reader(self, *, keep: bool = False) -> Reader:
         return Reader(self.place, keep=keep)

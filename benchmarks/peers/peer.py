@@ -124,6 +124,9 @@ class Remote:
         """Come back, change values, leave again; durable when it returns."""
         raise NotOffered
 
+    def settle(self) -> None:
+        """Wait for what `change` left behind when it returned: counted with it, and not timed."""
+
     def reader(self, *, keep: bool = False) -> Reader:
         """Open the data as somebody who has never been here.
 

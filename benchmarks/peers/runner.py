@@ -73,8 +73,12 @@ class RemoteSteps:
             data.values.update(changed)
         elif name == "resume":
             peer.resume()
-        elif name == "change":
+        elif name == "pause":
             peer.pause()
+            peer.settle()
+        elif name == "settle":
+            peer.settle()
+        elif name == "change":
             changed = data.changed(n)
             parts = clock(lambda: peer.change(changed))
             data.values.update(changed)

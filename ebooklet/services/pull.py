@@ -123,7 +123,20 @@ def take_in(copy: WorkingCopy, current: Snapshot, settle: Settle = report_all) -
         return PullResult(updated=False, seq=current.commit.seq)
     with copy.local.exclusive(copy.lock_timeout):
         copy.reload()
+        current = _newest(copy, current)
         return advance_base(copy, current, settle)
+
+
+def _newest(copy: WorkingCopy, current: Snapshot) -> Snapshot:
+    """The head, read again where another process is ahead of it in the local half by now.
+
+    This one may have waited for that process since it was read.
+    """
+    base = copy.base
+    overtaken = base is not None and base.head.seq > current.head.seq
+    if overtaken and copy.asks_remote and copy.settings.stays_at is None:
+        return copy.heads.read() or current
+    return current
 
 
 def advance_base(

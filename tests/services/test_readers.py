@@ -6,11 +6,18 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ebooklet import Database, LocalHalf
+from ebooklet.adapters.clock import SystemClock
+from ebooklet.adapters.local.booklet import open_store
+from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.bootstrap import open as open_database
 from ebooklet.errors import LockTimeout
+from ebooklet.ports.local_store import LocalStore
+from ebooklet.serializers.json import JSON
 from ebooklet.testing.clock import ManualClock
 
 pytestmark = pytest.mark.usefixtures("lean_processes")
@@ -103,3 +110,21 @@ def test_a_second_writer_waits_and_names_the_first(tmp_path: Path) -> None:
         open_database(None, path, "w", lock_timeout=0.2)
     with open_database(url, path, "w") as db:
         assert db.writable
+
+
+def test_a_reader_that_waited_for_a_writer_sees_what_that_pushed(tmp_path: Path) -> None:
+    """A head read before the wait for the local file is no rewound remote after it."""
+    store, path, clock = MemoryRemoteStore("waiting"), tmp_path / "shared.blt", SystemClock()
+    with open_database(store, path, "c", value_serializer="json") as db:
+        db["k"] = 1
+        db.push()
+
+    def open_after_a_push(*place: Path, **options: Any) -> LocalStore:
+        with open_database(store, path, "w") as writer:
+            writer["k"] = 2
+            writer.push()
+        return open_store(*place, **options)
+
+    half = LocalHalf(open_store=open_after_a_push, path=path, clock=clock)
+    with Database[Any](local=half, remote=store, serializer=JSON, clock=clock, flag="r") as db:
+        assert db["k"] == 2

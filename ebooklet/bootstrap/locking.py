@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from ebooklet.adapters.probecache import ProbeCache
@@ -10,7 +11,7 @@ from ebooklet.adapters.remote.probe import prober
 from ebooklet.bootstrap.arguments import Lock
 from ebooklet.bootstrap.remotes import Remote
 from ebooklet.core.head import Proto
-from ebooklet.errors import UnknownNameError
+from ebooklet.errors import EBookletError, UnknownNameError
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.lock_service import ForesightedLockService, LockService
@@ -89,8 +90,9 @@ def look_ahead(locks: ChooseLock, remote: Remote | None) -> Callable[[], None] |
         return None
 
     def look() -> None:
-        service = locks(Proto("cas"))
-        if isinstance(service, ForesightedLockService):
-            service.look_ahead(remote.db_key)
+        with suppress(EBookletError):  # a service that cannot be had is said where it is needed
+            service = locks(Proto("cas"))
+            if isinstance(service, ForesightedLockService):
+                service.look_ahead(remote.db_key)
 
     return look

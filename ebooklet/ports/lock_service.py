@@ -125,7 +125,7 @@ class ForesightedLockService(LockService, Protocol):
     def look_ahead(self, name: str) -> None:
         """Read now what the next `acquire` of `name` would read first.
 
-        What is seen may be old by then: that costs requests, and lets nobody in. Never raises a
-        `StoreError`: `acquire` meets it again.
+        What is seen may be old by then: that costs requests, and lets nobody in. Never raises an
+        `EBookletError`: `acquire` meets it again.
         """
         ...

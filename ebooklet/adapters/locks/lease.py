@@ -26,6 +26,7 @@ from ebooklet.adapters.holding import (
 )
 from ebooklet.core.names import lock_key
 from ebooklet.errors import (
+    EBookletError,
     ObjectNotFound,
     OutcomeUnknown,
     PreconditionFailed,
@@ -178,7 +179,7 @@ class LeaseLockService:
     def look_ahead(self, name: str) -> None:
         """See `ForesightedLockService.look_ahead`; one request."""
         key, asked_at = lock_key(name), self._clock.monotonic()
-        with suppress(StoreError):
+        with suppress(EBookletError):  # `acquire` meets it again
             self._looks[key] = _Look(self._read(key), asked_at)
 
     def _last_look(self, key: str) -> _Look | None:

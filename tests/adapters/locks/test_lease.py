@@ -20,9 +20,11 @@ from ebooklet.adapters.locks.lease import LeaseLockService, LeaseTiming, open_se
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.core.names import lock_key
 from ebooklet.errors import (
+    EBookletError,
     LockLostError,
     LockTimeout,
     OutcomeUnknown,
+    RemoteIntegrityError,
     RemoteUnavailable,
     StoreError,
 )
@@ -125,6 +127,26 @@ def test_a_look_ahead_spares_the_first_read(store: LossyStore, clock: ManualCloc
     store.requests.clear()
     one.acquire("db", timeout=0).release()
     assert store.requests == ["get", "put", "put"]
+
+
+@pytest.mark.parametrize("trouble", [RemoteUnavailable, RemoteIntegrityError])
+def test_a_look_ahead_that_fails_is_none(
+    store: LossyStore,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: type[EBookletError],
+) -> None:
+    """The lock is then taken as if nobody had looked."""
+
+    def fail(*_: object, **__: object) -> StoredObject:
+        raise trouble("no answer", op="get")
+
+    one = service(store, clock)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "get", fail)
+        one.look_ahead("db")
+    one.acquire("db", timeout=0)
+    assert store.requests == ["get", "put"]
 
 
 def test_a_look_ahead_that_is_old_lets_nobody_in(store: LossyStore, clock: ManualClock) -> None:

@@ -109,6 +109,9 @@ class BranchedCopy(MappedCopy[V], Generic[V]):
     def delete_branch(self, name: str) -> None:
         """Drop a branch; `undelete` brings its tip back until the grace ends.
 
+        Commits before the tip that only this branch has are no longer retained from now on: `tag`
+        those that are to stay.
+
         Raises:
             ValueError: it is the default branch, or the one that is open here.
             UnknownVersionError: there is none of that name.
@@ -127,7 +130,8 @@ class BranchedCopy(MappedCopy[V], Generic[V]):
     def undelete(self, name: str, new_name: str | None = None) -> DroppedRef:
         """Bring back the branch or tag of that name that was dropped last.
 
-        A branch comes back with the commit at its tip, a tag without its message.
+        A branch comes back with the commit at its tip, and with those before it that something else
+        retains: `oldest_seq` of what is returned says how far. A tag comes without its message.
 
         Args:
             name: that it had.

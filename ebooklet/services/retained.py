@@ -86,6 +86,24 @@ class HistoryReader:
                 break
         return None
 
+    def line_of(self, ref: CommitRef) -> int:
+        """How far back a branch that is to stand at a retained commit finds all retained: a seq.
+
+        What this head retains may be named by the next one, and nothing else (FORMAT §9, I3). Reads
+        the records of what is newer than the commit's parents; all, if one of those is not retained.
+        """
+        floors: list[int] = []
+        left: set[bytes] | None = None  # parents that were not come to yet
+        for each, commit, floor in self._followed():
+            if each.id == ref.id:
+                left = set(commit.parents)
+            elif left is not None and each.id in left:
+                left.remove(each.id)
+                floors.append(floor)
+            if left is not None and not left:
+                break
+        return ref.seq if left or not floors else max(floors)
+
     def _followed(self) -> Iterator[tuple[CommitRef, Commit, int]]:
         history = RetainedCommits(self._head)
         refs = self._refs()

@@ -17,9 +17,10 @@ from ebooklet.core.refnames import (
 )
 from ebooklet.core.sealing import DatabaseSealer
 from ebooklet.core.timestamps import to_datetime
-from ebooklet.errors import UnknownVersionError
+from ebooklet.errors import ObjectNotFound, RemoteIntegrityError, UnknownVersionError
 from ebooklet.services.amending import amend
 from ebooklet.services.naming import shown
+from ebooklet.services.retained import HistoryReader
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -34,6 +35,8 @@ class DroppedRef:
         commit: id of the commit it names, 64 hexadecimal digits.
         seq: number of that commit.
         time: when it was dropped; aware, UTC.
+        oldest_seq: number of the oldest commit that comes back with it. `undelete` says it of a
+            branch as far as that goes: to its tip alone, where nothing else retains what led there.
     """
 
     name: str
@@ -41,6 +44,7 @@ class DroppedRef:
     commit: str
     seq: int
     time: datetime
+    oldest_seq: int
 
 
 def dropping(copy: WorkingCopy, head: Head, kind: RefKind, name: str) -> Mapping[str, object]:
@@ -67,7 +71,7 @@ def trash(copy: WorkingCopy) -> tuple[DroppedRef, ...]:
 def undelete(copy: WorkingCopy, name: str, new_name: str | None = None) -> DroppedRef:
     """Take the newest dropped branch or tag of that name out of the trash.
 
-    A branch comes back with its tip, and older commits as far as they are retained otherwise; a tag
+    A branch comes back with its tip, and older commits as far as something else retains them; a tag
     without its message.
 
     Args:
@@ -83,12 +87,11 @@ def undelete(copy: WorkingCopy, name: str, new_name: str | None = None) -> Dropp
         ValueError: the new name cannot be one, or is in use.
         EBookletError: see `amending.amend`.
     """
-    found: list[Trash] = []
+    found: list[DroppedRef] = []
 
     def amendment(current: Snapshot, _: DatabaseSealer) -> Mapping[str, object]:
         head = current.head
         row = _newest(head, name, copy.db_key)
-        found[:] = [row]
         kind = dropped_name(row.name).kind
         target = name if new_name is None else new_name
         check_ref_name(target, kind)
@@ -98,14 +101,21 @@ def undelete(copy: WorkingCopy, name: str, new_name: str | None = None) -> Dropp
                     f"cannot undelete {name!r}: there is a {other} {target!r}; pass another new_name"
                 )
         left = {"trash": tuple(other for other in head.trash if other is not row)}
+        found[:] = [_info(row)]
         if kind == "tag":
             restored = Tag(row.commit, copy.clock.now_us() // 1000)
             return {"tags": {**head.tags, target: restored}, **left}
-        line = replace(head.branch, commit=row.commit, oldest_seq=row.commit.seq)
+        history = HistoryReader(copy.reachable_remote(), copy.db_key, head)
+        oldest_seq = history.line_of(row.commit)
+        for problem in history.problems:
+            if not isinstance(problem, RemoteIntegrityError | ObjectNotFound):
+                raise problem  # what is damaged does not come back, what cannot be reached may
+        found[:] = [replace(found[0], oldest_seq=oldest_seq)]
+        line = replace(head.branch, commit=row.commit, oldest_seq=oldest_seq)
         return {"branches": {**head.branches, target: line}, **left}
 
     amend(copy, "undelete", amendment)
-    return _info(found[0])
+    return found[0]
 
 
 def _newest(head: Head, name: str, db_key: str) -> Trash:
@@ -128,4 +138,5 @@ def _info(row: Trash) -> DroppedRef:
         commit=row.commit.id.hex(),
         seq=row.commit.seq,
         time=to_datetime(row.ms * 1000),
+        oldest_seq=row.commit.seq,
     )

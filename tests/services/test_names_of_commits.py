@@ -227,6 +227,43 @@ def test_what_is_dropped_comes_back(opener: Opener, url: str) -> None:
     assert is_whole(store_of(url))
 
 
+def test_a_branch_comes_back_as_far_as_it_is_retained() -> None:
+    """With what other branches have of its line; of what it alone had, with the tip."""
+    store = MemoryRemoteStore()
+    with ebooklet.open(store, None, "c", "json", lock="optimistic") as db:
+
+        def there_and_back() -> tuple[int, list[int]]:
+            db.delete_branch("dev")
+            back = db.undelete("dev")
+            assert back.oldest_seq == db.branches()["dev"].oldest_seq
+            with ebooklet.open(store, branch="dev") as dev:
+                return back.oldest_seq, [commit.seq for commit in dev.log()]
+
+        for n in (1, 2):
+            db["a"] = n
+            db.push()
+        db.branch("dev")  # 3
+        assert there_and_back() == (1, [2, 1])
+        with ebooklet.open(store, None, "w", branch="dev", lock="optimistic") as dev:
+            dev["dev"] = 1
+            dev.push()  # 6
+            assert there_and_back() == (1, [6, 2, 1])
+            dev["dev"] = 2
+            dev.push()  # 9
+        db["a"] = 3
+        db.push()  # 10
+        db.merge("dev")  # 11
+        assert there_and_back() == (1, [9, 6, 2, 1])
+        with ebooklet.open(store, None, "w", branch="dev", lock="optimistic") as dev:
+            for n in (3, 4):
+                dev["dev"] = n
+                dev.push()  # 14, 15
+        assert there_and_back() == (15, [15])
+        with ebooklet.open(store, version=14) as then:
+            assert then["dev"] == 3
+    assert is_whole(store)
+
+
 def test_others_that_commit_meanwhile_are_no_obstacle() -> None:
     """A tag that loses the race for the head is put on top of the commit that won it."""
     store = WatchedStore()

@@ -2,7 +2,7 @@
 
 Where to look, by what is done or met:
 
-    open               request refusals opening claiming localhalf attaching founding settings
+    open               request refusals opening claiming localhalf afresh attaching founding settings
     another mode       reopening staying switching
     another place      misplacing lastplace mirrors unreachable
     close              closing departing forks

@@ -8,6 +8,7 @@ from ebooklet.core.callers import stacklevel
 from ebooklet.core.journal import ABSENT
 from ebooklet.errors import EncryptionError
 from ebooklet.ports.local_store import Condition
+from ebooklet.services.afresh import newest
 from ebooklet.services.confirming import settle_landed
 from ebooklet.services.founding import (
     have_sealed,
@@ -73,6 +74,7 @@ def _take_over(
     if baseless or condition in ("edited", "crashed"):
         with local.exclusive(copy.lock_timeout):
             copy.reload()
+            current = current and newest(copy, current)
             if baseless and current is not None:
                 check_advance(copy, current)
                 settle_landed(copy, current)

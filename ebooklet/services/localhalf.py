@@ -36,8 +36,12 @@ class OpenHalf(Protocol):
         """Whether there is a local half already."""
         ...
 
-    def __call__(self, plan: LocalPlan) -> LocalStore:
-        """Open it, or make it."""
+    def __call__(self, plan: LocalPlan, *, wait: bool = True) -> LocalStore:
+        """Open it, or make it.
+
+        Raises:
+            LockTimeout: another handle or process has it, at once where that is not to be waited for.
+        """
         ...
 
 
@@ -52,7 +56,7 @@ class BuiltHalf:
         """It does."""
         return True
 
-    def __call__(self, plan: LocalPlan) -> LocalStore:
+    def __call__(self, plan: LocalPlan, *, wait: bool = True) -> LocalStore:
         """It is open."""
         return self.store
 
@@ -84,7 +88,7 @@ class LocalHalf:
         """Whether there is something to open."""
         return self.path is not None and self.path.exists() and self.path.stat().st_size > 0
 
-    def __call__(self, plan: LocalPlan) -> LocalStore:
+    def __call__(self, plan: LocalPlan, *, wait: bool = True) -> LocalStore:
         """Open it."""
         return self.open_store(
             self.path,
@@ -96,6 +100,6 @@ class LocalHalf:
             value_serializer=plan.value_serializer or self.serializer,
             n_buckets=self.n_buckets,
             buffer_size=self.buffer_size,
-            lock_timeout=self.lock_timeout,
+            lock_timeout=self.lock_timeout if wait else 0.0,
             expected_keys=plan.expected_keys,
         )

@@ -81,7 +81,8 @@ def _warn(base: Snapshot, current: Snapshot, what: str) -> None:
     warnings.warn(
         f"the remote fell back from commit {base.head.seq} to {current.head.seq}: this server does "
         f"not honour conditional writes. {what}. If the older one was restored on purpose, remove the "
-        "folder .ebk beside each local file that has seen the newer one first",
+        "folder .ebk beside each local file that has seen the newer one first, which gives up the "
+        "record of what is pending in it",
         UserWarning,
         stacklevel=stacklevel(),
     )

@@ -12,6 +12,7 @@ from ebooklet.core.names import check_db_key
 from ebooklet.core.serializer_names import BOOKLET_NAMES, CUSTOM_NAME
 from ebooklet.errors import ReadOnlyError, RemoteUnavailable
 from ebooklet.ports.local_store import LocalStore
+from ebooklet.services.afresh import Seen, open_half, see_again
 from ebooklet.services.attaching import attach, attach_anew
 from ebooklet.services.claiming import Claim, claim_writing, read_both
 from ebooklet.services.founding import stored_type
@@ -103,9 +104,7 @@ def _open(request: Request, undo: ExitStack) -> WorkingCopy:
     group_bytes = settle_group_bytes(
         request.group_bytes, replacing=request.flag == "n" and current is not None
     )
-    local = request.open_half(_plan(request, current))
-    if request.owns_local:
-        undo.callback(local.close)
+    local, (current, shown) = _open_local(request, Seen(current, shown), undo)
     if writes and not local.writable:
         raise ReadOnlyError(
             f"{local.location} was opened for reading only, and is to be written to: open the "
@@ -114,9 +113,9 @@ def _open(request: Request, undo: ExitStack) -> WorkingCopy:
             key=request.db_key,
         )
     settings = replace(_settle_settings(request, local, current), group_bytes=group_bytes)
-    if request.flag != "n":
-        # A half of its own may be about to join the database that is there.
-        check_mirror(shown, current.head.uuid if current else local.uuid, request.db_key)
+    # A half of its own may be about to join the database that is there.
+    own = None if request.flag == "n" else local.uuid
+    check_mirror(shown, current.head.uuid if current else own, request.db_key)
     copy = WorkingCopy(
         local=local,
         remote=request.remote,
@@ -140,6 +139,21 @@ def _open(request: Request, undo: ExitStack) -> WorkingCopy:
         attach(copy, current, local.condition, writes=writes)
     local.guard(copy.check_place)
     return copy
+
+
+def _open_local(request: Request, seen: Seen, undo: ExitStack) -> tuple[LocalStore, Seen]:
+    """Open the local half, and see what stands in the remote once others move it no more."""
+    while True:
+        plan = _plan(request, seen.current)
+        local, waited = open_half(request, plan)
+        if request.owns_local:
+            undo.callback(local.close)
+        seen = see_again(request, local, seen, waited=waited)
+        again = _plan(request, seen.current)
+        named = (again.uuid, again.value_serializer) == (plan.uuid, plan.value_serializer)
+        if named or not (plan.replace and request.owns_local):
+            return local, seen
+        local.close()  # made anew for another database than the one that is to be replaced
 
 
 def _plan(request: Request, current: Snapshot | None) -> LocalPlan:

@@ -12,6 +12,7 @@ from ebooklet.core.callers import stacklevel
 from ebooklet.core.journal import UNKNOWN
 from ebooklet.errors import RemoteMissingError, RemoteRewound, UUIDMismatchError
 from ebooklet.ports.hooks import HookFailure
+from ebooklet.services.afresh import newest
 from ebooklet.services.confirming import confirm_writes, settle_landed
 from ebooklet.services.conflicts import describe, find_conflicts, standing_conflicts
 from ebooklet.services.dictionaries import take_dictionaries
@@ -123,20 +124,7 @@ def take_in(copy: WorkingCopy, current: Snapshot, settle: Settle = report_all) -
         return PullResult(updated=False, seq=current.commit.seq)
     with copy.local.exclusive(copy.lock_timeout):
         copy.reload()
-        current = _newest(copy, current)
-        return advance_base(copy, current, settle)
-
-
-def _newest(copy: WorkingCopy, current: Snapshot) -> Snapshot:
-    """The head, read again where another process is ahead of it in the local half by now.
-
-    This one may have waited for that process since it was read.
-    """
-    base = copy.base
-    overtaken = base is not None and base.head.seq > current.head.seq
-    if overtaken and copy.asks_remote and copy.settings.stays_at is None:
-        return copy.heads.read() or current
-    return current
+        return advance_base(copy, newest(copy, current), settle)
 
 
 def advance_base(
@@ -230,13 +218,9 @@ def check_advance(copy: WorkingCopy, current: Snapshot) -> None:
             op="pull",
             key=copy.db_key,
         )
-    seen = copy.base.head if copy.base else None
-    if seen is None:
+    if copy.base is None or not current.is_behind(copy.base):
         return
-    # Who owns the bucket can write any number into a head, but make no commit of an encrypted one.
-    turned_back = head.encrypted and head.tip.seq < seen.tip.seq
-    if not turned_back and (head.seq > seen.seq or head.write_id == seen.write_id):
-        return
+    seen = copy.base.head
     if head.proto.mode == "lock":
         # A delayed write can undo a later commit here; what was pushed is pending again by now.
         warnings.warn(
@@ -246,11 +230,15 @@ def check_advance(copy: WorkingCopy, current: Snapshot) -> None:
             stacklevel=stacklevel(),
         )
         return
+    shown, known = head.seq, seen.seq
+    if head.encrypted and head.tip.seq < seen.tip.seq:  # which nobody can make up
+        shown, known = head.tip.seq, seen.tip.seq
     raise RemoteRewound(
-        f"the remote shows commit {head.tip.seq if turned_back else head.seq}, but this copy has "
-        f"already seen {seen.tip.seq if turned_back else seen.seq}: a stale "
-        f"or restored head. If it was restored on purpose, remove {copy.local.location}.ebk to "
-        "accept it; nothing stored locally is lost",
+        f"the remote shows commit {shown}, but this copy has already seen {known}: a stale or "
+        "restored head; nothing was changed. Try again first, and if it stays so, look at the "
+        f"remote with fsck. Only if it was restored on purpose, remove {copy.local.location}.ebk "
+        "to accept it, which gives up the record of what is pending: deletions are forgotten, and "
+        "every value stored here that differs from the remote's counts as a change",
         op="pull",
         key=copy.db_key,
     )

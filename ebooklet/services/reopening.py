@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Final, Literal, TypeAlias, get_args
 
 from ebooklet.errors import RemoteUnavailable
+from ebooklet.services.afresh import Seen, become_writer, see_again
 from ebooklet.services.attaching import attach
 from ebooklet.services.claiming import claim_writing, read_both
 from ebooklet.services.closing import settle_writes
@@ -20,6 +21,7 @@ from ebooklet.services.mirrors import check_mirror
 from ebooklet.services.opening import warn_of_fallback
 from ebooklet.services.refusals import check_head, check_same, check_writable
 from ebooklet.services.request import Request, check_flag, offline
+from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
 
 Mode: TypeAlias = Literal["r", "w"]
@@ -105,9 +107,10 @@ def _begin_as(copy: WorkingCopy, request: Request) -> None:
         copy.sync()
         condition = copy.local.condition if writes and not copy.local.writable else "clean"
         if writes and not copy.local.writable:
-            copy.local.change_mode("write", timeout=request.lock_timeout)
+            waited = become_writer(copy.local, request.lock_timeout)
             undo.callback(_step_back, copy)
             condition = copy.local.condition
+            current = _still(copy, request, Seen(current, shown), waited=waited)
         if before.offline != request.settings.offline:
             _connect(copy, offline=request.settings.offline)
             undo.callback(_connect, copy, offline=before.offline)
@@ -116,6 +119,17 @@ def _begin_as(copy: WorkingCopy, request: Request) -> None:
         attach(copy, current, condition, writes=writes)
         undo.pop_all()
     copy.settings = replace(copy.settings, writable=writes)
+
+
+def _still(copy: WorkingCopy, request: Request, seen: Seen, *, waited: bool) -> Snapshot | None:
+    """The head that stands once others move the local half no more."""
+    again = see_again(request, copy.local, seen, waited=waited)
+    if again is not seen:
+        current, shown = again
+        check_mirror(shown, copy.uuid if current is None else current.head.uuid, request.db_key)
+        if current is not None:
+            check_same(request, copy.local, current)
+    return again.current
 
 
 def _connect(copy: WorkingCopy, *, offline: bool) -> None:

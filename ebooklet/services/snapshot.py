@@ -57,3 +57,12 @@ class Snapshot:
     def is_as(self, other: Snapshot) -> bool:
         """Whether it shows the same state: the head of the same write, from the same branch."""
         return self.head.write_id == other.head.write_id and self.branch == other.branch
+
+    def is_behind(self, seen: Snapshot) -> bool:
+        """Whether it is no later state of the same database than one that was seen before.
+
+        Who owns the bucket can write any number into a head, but make no commit of an encrypted one.
+        """
+        head, last = self.head, seen.head
+        turned_back = head.encrypted and head.tip.seq < last.tip.seq
+        return turned_back or (head.seq <= last.seq and head.write_id != last.write_id)

@@ -130,7 +130,7 @@ def _about() -> dict[str, str]:
         "what": f"EBooklet {ebooklet.__version__}" + (f", commit {commit}" if commit else ""),
         "where": f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()};"
         " SeaweedFS on loopback behind the counting proxy, all on the same machine",
-        "load average before": _load(),
+        report.LOAD_BEFORE: _load(),
     }
 
 

@@ -13,6 +13,8 @@ from benchmarks.targets import counted, moved, reached
 from benchmarks.words import size, span
 
 PICTURE: Final = "scaling.png"
+LOAD_BEFORE: Final = "load average before"
+BUSY: Final = 2.5
 SCALED: Final = (  # what is drawn: title, step, what of it
     ("full push: seconds", compare.WRITE_ALL, "seconds"),
     ("full push: bytes", compare.WRITE_ALL, "bytes"),
@@ -33,6 +35,11 @@ def _page(results: Measurements) -> Iterator[str]:
     yield "Written by `make bench`; nothing on this page is typed in. [README.md](README.md) says what is done.\n"
     yield from (f"- {name}: {said}" for name, said in results.about.items())
     yield ""
+    if float(results.about.get(LOAD_BEFORE, 0)) > BUSY:
+        yield (
+            "**Others were at work on this machine: requests and bytes hold, seconds and their "
+            "ratios say little.** A run that counts begins on a quiet one.\n"
+        )
     if results.missing:
         yield "**Not measured:**\n"
         yield from (f"- {peer}: {why}" for peer, why in results.missing.items())

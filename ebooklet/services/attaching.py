@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 from ebooklet.core.callers import stacklevel
 from ebooklet.core.journal import ABSENT
@@ -17,11 +18,12 @@ from ebooklet.services.founding import (
     make_founder,
     store_type,
 )
+from ebooklet.services.headless import find_headless, warn_headless
 from ebooklet.services.misplacing import look_around, settle_in
 from ebooklet.services.pull import check_advance, take_in
 from ebooklet.services.rebasing import rebase_unknown
 from ebooklet.services.reconcile import reconcile, verify
-from ebooklet.services.removal import let_go
+from ebooklet.services.removal import let_go, was_deleted_here
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.switching import settle_branch
 from ebooklet.services.working_copy import WorkingCopy
@@ -64,10 +66,15 @@ def _take_over(
     look_around(copy, current, writes=writes)
     if copy.elsewhere is not None:
         copy.proto = proto  # of the place that is asked; the base came from another
-    gone = current is None and copy.base is not None and copy.asks_remote
-    if gone and writes and copy.elsewhere is None:
-        _outlive_remote(copy, condition)
-        return
+    gone = current is None and copy.asks_remote and copy.elsewhere is None
+    if gone and (copy.base is not None or condition == "new"):
+        headless = None if was_deleted_here(copy) else find_headless(copy)
+        if headless is not None:
+            warn_headless(copy, headless, writes=writes)
+            _have_read_first(copy)
+        elif writes and copy.base is not None:
+            _outlive_remote(copy, condition)
+            return
     # Without a base nothing says that what is stored here is fresh, however orderly the end was;
     # but of a founder's half nothing can have been fetched.
     baseless = copy.base is None and current is not None and condition != "new" and not joined
@@ -162,6 +169,12 @@ def _finish_deletions(copy: WorkingCopy, condition: Condition) -> None:
         copy.journal.gone(left)
         copy.local.delete(left)
         copy.local.sync()
+
+
+def _have_read_first(copy: WorkingCopy) -> None:
+    """Have a push look at what stands by then, in place of the head that is known not to."""
+    if copy.base is not None:
+        copy.set_base(replace(copy.base, etag=""))
 
 
 def _outlive_remote(copy: WorkingCopy, condition: Condition) -> None:

@@ -21,11 +21,12 @@ from ebooklet.services.backoff import pause_after_race
 from ebooklet.services.clashes import clashes_named
 from ebooklet.services.committing import Attempt, compose_head, stored_metadata
 from ebooklet.services.confirming import settle_landed
+from ebooklet.services.creating import begin_anew
 from ebooklet.services.dictionaries import learn
 from ebooklet.services.draft import Draft
 from ebooklet.services.fencing import check_fence
 from ebooklet.services.founding import join
-from ebooklet.services.heads import HeadMoved, deleted_meanwhile
+from ebooklet.services.heads import HeadMoved
 from ebooklet.services.misplacing import begin_here
 from ebooklet.services.policy import ConflictPolicy
 from ebooklet.services.pull import Settle, advance_base, report_all, report_none
@@ -177,12 +178,10 @@ class Write(ABC):
     def _meet(self, current: Snapshot | None) -> None:
         """Take in a head that this working copy has not built on yet."""
         copy = self.copy
-        base = copy.base
         if current is None:
             if copy.elsewhere is not None:
                 begin_here(copy, force=self.force)
-            elif base is not None:
-                raise deleted_meanwhile(copy.db_key)
+            begin_anew(copy, force=self.force)
             return
         copy.stand_off(None)
         if join(copy, current):

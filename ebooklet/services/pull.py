@@ -17,6 +17,7 @@ from ebooklet.services.confirming import confirm_writes, settle_landed
 from ebooklet.services.conflicts import describe, find_conflicts, standing_conflicts
 from ebooklet.services.dictionaries import take_dictionaries
 from ebooklet.services.founding import join
+from ebooklet.services.headless import REMEDY, describe_headless, find_headless
 from ebooklet.services.hooking import check_reentry, telling_evictions
 from ebooklet.services.lostheads import is_lost, put_back
 from ebooklet.services.metadata import committed_metadata
@@ -93,14 +94,7 @@ def _pull(copy: WorkingCopy) -> PullResult:
         current = copy.heads.read()
         if current is None:
             if copy.base is not None:
-                raise RemoteMissingError(
-                    "the remote database is gone; local data are kept"
-                    if copy.elsewhere is None
-                    else f"there is no database at {copy.location}: this copy was last in step "
-                    f"with {copy.elsewhere}; open it with that",
-                    op="pull",
-                    key=copy.db_key,
-                )
+                raise RemoteMissingError(_why_missing(copy), op="pull", key=copy.db_key)
             return PullResult(updated=False)
         copy.stand_off(None)
         if copy.settings.writable:
@@ -110,6 +104,17 @@ def _pull(copy: WorkingCopy) -> PullResult:
         if result.updated:
             return result
         return replace(result, conflicts=tuple(sorted(standing_conflicts(copy))))
+
+
+def _why_missing(copy: WorkingCopy) -> str:
+    if copy.elsewhere is not None:
+        return (
+            f"there is no database at {copy.location}: this copy was last in step with "
+            f"{copy.elsewhere}; open it with that"
+        )
+    if (found := find_headless(copy)) is not None:
+        return f"{describe_headless(copy, found)}: {REMEDY}. Local data are kept"
+    return "the remote database is gone; local data are kept"
 
 
 def take_in(copy: WorkingCopy, current: Snapshot, settle: Settle = report_all) -> PullResult:

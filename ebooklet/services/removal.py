@@ -116,6 +116,12 @@ def let_go(copy: WorkingCopy, base: Snapshot) -> None:
         copy.local.sync()
 
 
+def was_deleted_here(copy: WorkingCopy) -> bool:
+    """Whether this copy has begun to delete the remote that it is in step with, whoever ended it."""
+    noted, base = copy.journal.read_former(), copy.base
+    return noted is not None and base is not None and noted.head.seq >= base.head.seq
+
+
 def _delete(copy: WorkingCopy, place: RemotePlace) -> None:
     if copy.lease is not None:
         copy.lease.check()

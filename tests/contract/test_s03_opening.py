@@ -391,7 +391,7 @@ def test_a_remote_that_was_deleted_is_created_anew(place: Place, flag: Flag) -> 
         db["mine"] = 4
         del db["b"]
     store, key = place.store()
-    store.delete([key, f"{key}.alt"])
+    store.delete([key, f"{key}.alt", *(meta.key for meta in store.list(f"{key}.d/"))])
     store.close()
     with place.open(flag="r") as db:
         assert db["a"] == 1  # reading changes nothing

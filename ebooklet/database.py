@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
+from types import FunctionType
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from ebooklet.core.closeable import Closeable
 from ebooklet.core.timestamps import Timestamp, to_microseconds
 from ebooklet.errors import EBookletError
 from ebooklet.maintained import MaintainedCopy
+from ebooklet.mapping import MappedCopy
 from ebooklet.parallel import ParallelCopy, WriterPlaces
 from ebooklet.ports.lock_service import Lease
 from ebooklet.ports.serializer import Serializer
@@ -106,7 +108,8 @@ class EBooklet(ParallelCopy[V], MaintainedCopy[V], Closeable, Generic[V]):
         Args:
             message: the commit's message, at most 4 KiB of UTF-8.
             force_push: commit even without changes, replace even a head that moved, and create the
-                database here although this copy was last in step with another place.
+                database here although this copy was last in step with another place, or segments of
+                one whose head was lost lie here.
             conflict: what to do with keys that changed on both sides, "error", "ours", "theirs",
                 or a function of key, base, ours and theirs (see `open`); None uses what `open` was
                 given.
@@ -114,7 +117,8 @@ class EBooklet(ParallelCopy[V], MaintainedCopy[V], Closeable, Generic[V]):
         Raises:
             ConflictError: keys changed on both sides; nothing was committed, all stay pending.
             ReplaceConflict: the database is to be replaced, but its head moved.
-            RemoteMissingError: there is no database here, and this copy was last in step elsewhere.
+            RemoteMissingError: there is no database here, and this copy was last in step elsewhere,
+                or segments of one whose head was lost are here: rescue that one by `ebooklet.fsck`.
             Exception: what a hook raised to refuse the push, or the function given as `conflict`;
                 nothing was committed.
             EBookletError: nothing is lost; what is pending stays so, and the next push finds out
@@ -340,3 +344,15 @@ class EBooklet(ParallelCopy[V], MaintainedCopy[V], Closeable, Generic[V]):
     def group_bytes(self) -> int:
         """Size of the groups that EBooklet 0.11 packed values into, in bytes; has no effect."""
         return self._copy.settings.group_bytes
+
+
+def _name_publicly() -> None:
+    """Have the `TypeError` of a wrong call name the class that callers hold, not a part of it."""
+    for part in EBooklet.__mro__:
+        if issubclass(part, MappedCopy):
+            for name, member in vars(part).items():
+                if isinstance(member, FunctionType) and not name.startswith("_"):
+                    member.__qualname__ = f"{EBooklet.__name__}.{name}"
+
+
+_name_publicly()

@@ -18,7 +18,7 @@ from ebooklet.core.encryption import EncryptionLike
 from ebooklet.core.numbers import age_ms, check_seconds
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
-from ebooklet.ports.serializer import TrainedSerializer
+from ebooklet.ports.serializer import Serializer, TrainedSerializer
 from ebooklet.services.fsck.examining import DEFAULT_MIN_AGE_MS, examine
 from ebooklet.services.fsck.repairing import repair as repair_database
 from ebooklet.services.fsck.report import FsckReport
@@ -147,11 +147,28 @@ def _described(
         return Described(uuid=uuid, version=version)
     name = serializer_name(value_serializer)
     serializer = serializer_of(value_serializer, name, registry)
-    tried = serializer.safe and not isinstance(serializer, TrainedSerializer)
+    reader = _without_code(serializer)
     return Described(
         value_serializer=name,
         type="group" if group else "database",
         uuid=uuid,
         version=version,
-        reads=serializer.loads if tried else None,
+        reads=None if reader is None else reader.loads,
+        only_form=reader is not serializer,
     )
+
+
+def _without_code(serializer: Serializer) -> Serializer | None:
+    """What tells, running no code, whether bytes are a value of this serializer; None: nothing."""
+    # Here, as an `open` imports this module too, and needs none of them.
+    from ebooklet.serializers.pickle import PickleSerializer
+    from ebooklet.serializers.pickleform import PICKLE_FORM
+    from ebooklet.serializers.zstd.plain import ZstdSerializer
+
+    if isinstance(serializer, PickleSerializer):
+        return PICKLE_FORM
+    if isinstance(serializer, ZstdSerializer) and isinstance(serializer.inner, PickleSerializer):
+        return ZstdSerializer(PICKLE_FORM)
+    if serializer.safe and not isinstance(serializer, TrainedSerializer):
+        return serializer
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from enum import IntEnum
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from ebooklet.cli.wording import in_options
-from ebooklet.errors import EBookletError, LockTimeout
+from ebooklet.errors import EBookletError, LockTimeout, UnknownNameError
 
 if TYPE_CHECKING:  # imported by the command itself: `--help` needs none of it
     from ebooklet.services.fsck.report import FsckReport
@@ -51,6 +52,10 @@ _SOUND: Final = {
     "index": "sound, as far as the index tells: values were not read (--check-objects reads them)",
     "bytes": "sound",
 }
+
+
+# As the errors end that others meet as well.
+_RUN_FSCK: Final = re.compile(r"(?:; run fsck\b|, or run fsck(?=, which can))(?! on\b)")
 
 
 def fsck(
@@ -113,18 +118,24 @@ def fsck(
             lock=lock,
             encryption=None if key_file is None else KeyFile(key_file),
         )
+    except UnknownNameError as exc:
+        raise typer.BadParameter(in_options(str(exc), _OPTIONS)) from exc
     except EBookletError as exc:
-        typer.echo(f"ebooklet: {_said(exc)}", err=True)
+        if as_json:
+            answer = {"ok": False, "exit": int(Exit.UNKNOWN), "error": _said(exc)}
+            typer.echo(json.dumps({**answer, "kind": type(exc).__name__}, indent=2))
+        else:
+            typer.echo(f"ebooklet: {_said(exc)}", err=True)
         raise typer.Exit(Exit.UNKNOWN) from exc
     except (ValueError, TypeError) as exc:
         raise typer.BadParameter(in_options(str(exc), _OPTIONS)) from exc
     status = exit_of(report)
     if as_json:
-        answer = {**asdict(report), "ok": report.ok, "exit": int(status)}
-        typer.echo(json.dumps(answer, indent=2))
+        sound = report.ok and report.db_object_exists
+        typer.echo(json.dumps({**asdict(report), "ok": sound, "exit": int(status)}, indent=2))
     else:
         for line in _told(report):
-            typer.echo(in_options(line, _OPTIONS))
+            typer.echo(_here(line))
     raise typer.Exit(status)
 
 
@@ -144,7 +155,12 @@ def _said(error: EBookletError) -> str:
             f"the database is locked by {error.holder}. Close it there, or raise --lock-timeout: the "
             "lock of a process that died is free within two minutes"
         )
-    return in_options(str(error), _OPTIONS)
+    return _here(str(error))
+
+
+def _here(text: str) -> str:
+    """What the library says, in options of this command, and without sending anybody to it."""
+    return in_options(_RUN_FSCK.sub("", text), _OPTIONS)
 
 
 def _told(report: FsckReport) -> Iterator[str]:
@@ -187,14 +203,21 @@ def _told(report: FsckReport) -> Iterator[str]:
     for what, why in (("repaired", report.not_repaired), ("deleted", report.not_swept)):
         if why:
             yield f"not {what}: {why}"
+    yield _sum(report)
+
+
+def _sum(report: FsckReport) -> str:
+    """The last line."""
     if not report.db_object_exists:
-        if report.orphans:
-            yield "there is no head, but segments are left: if nobody deleted it, try --rescue"
-        else:
-            yield "there is no database here"
-    elif report.ok:
-        yield _SOUND[report.depth]
-    elif report.not_repaired:
-        yield "not sound"
-    else:
-        yield "not sound (--repair puts right what the rest of the bucket tells)"
+        if not report.orphans:
+            return "there is no database here"
+        hint = "" if report.not_repaired else ": if nobody deleted it, try --rescue"
+        return f"there is no head, but segments are left{hint}"
+    if report.ok:
+        return _SOUND[report.depth]
+    if report.not_repaired:
+        return "not sound"
+    if not report.seq:
+        return "not sound (--rescue makes a new head of what the segments tell)"
+    option = "--repair --check-objects" if report.depth == "bytes" else "--repair"
+    return f"not sound ({option} puts right what the rest of the bucket tells)"

@@ -1,9 +1,9 @@
 """Places where no head is, and a database lies all the same: its head was lost, not deleted.
 
 A deletion removes the head first, then the segments. So a commit whose segments are all there tells
-of a head that went without one, or of a deletion that did not end. To create a database beside it
-would have everybody go on from that one, and a later collection delete the rest. So it is said, and
-a push has to be forced (decision 0051).
+of a head that went without one, or of a deletion or a copy that did not end. To create a database
+beside it would have everybody go on from that one, and a later collection delete the rest. So it is
+said, and a push has to be forced (decision 0051).
 """
 
 from __future__ import annotations
@@ -85,6 +85,6 @@ def describe_headless(copy: WorkingCopy, found: FoundCommit) -> str:
     """What was found, for messages."""
     return (
         f"there is no head at {copy.location}, but segments of a database are, commit "
-        f"{found.commit.seq} of {found.commit.count} keys among them: its head was lost, or its "
-        "deletion did not end"
+        f"{found.commit.seq} of {found.commit.count} keys among them: its head was lost, or a "
+        "deletion or a copy of it did not end"
     )

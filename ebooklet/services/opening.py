@@ -25,6 +25,7 @@ from ebooklet.services.refusals import (
     check_same,
     check_type,
     check_writable,
+    naming_rescue,
 )
 from ebooklet.services.request import Request, offline
 from ebooklet.services.settings import Settings
@@ -89,7 +90,8 @@ def _commits_go_by(mode: str | None) -> str:
 
 def _open(request: Request, undo: ExitStack) -> WorkingCopy:
     writes = request.flag != "r"
-    current, shown = read_both(request)
+    with naming_rescue(request):
+        current, shown = read_both(request)
     check_exists(request, current)
     check_head(request, current)
     if request.version is not None:

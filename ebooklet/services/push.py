@@ -39,13 +39,15 @@ def push(
         copy: the working copy, writable.
         message: the commit's message, at most 4 KiB of UTF-8.
         force: commit even without changes, replace even a head that moved, and create the
-            database here although the copy was last in step with another place.
+            database here although the copy was last in step with another place, or segments of one
+            without a head lie here.
         conflict: what to do with keys that changed on both sides; None uses the handle's own.
 
     Raises:
         ConflictError: keys changed on both sides; nothing was committed, all stay pending.
         ReplaceConflict: the database is to be replaced, but its head moved.
-        RemoteMissingError: there is none here, and the copy was last in step elsewhere.
+        RemoteMissingError: there is none here, and the copy was last in step elsewhere, or the
+            segments of one whose head was lost are here.
         OfflineError: the database was opened offline.
         PluginError: a hook of this very push called it.
         Exception: what a hook raised before the commit; nothing was committed, all stay pending.

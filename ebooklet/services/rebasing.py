@@ -7,7 +7,7 @@ from typing import Final
 
 from ebooklet.core.index.diff import Change, diff
 from ebooklet.core.journal import ABSENT, UNKNOWN, Base
-from ebooklet.errors import ObjectNotFound
+from ebooklet.errors import ObjectNotFound, RemoteIntegrityError
 from ebooklet.services.conflicts import UNRELATED
 from ebooklet.services.evictions import note_evicted
 from ebooklet.services.snapshot import Snapshot
@@ -46,8 +46,9 @@ def leave_base(copy: WorkingCopy, base: Snapshot | None, target: Snapshot) -> Mo
             n_changed += len(changes)
             reshaped |= any(change.old is None or change.new is None for change in changes)
             _apply(copy, changes)
-    except ObjectNotFound:
-        # The old base is no longer retained: lookups in the new one take the diff's place.
+    except (ObjectNotFound, RemoteIntegrityError):
+        # The old base is no longer retained, or damaged, as where a revert left it for that:
+        # lookups in the new one take the diff's place.
         n_changed += _compare_all(copy, target)
         rebase_unknown(copy, UNRELATED)
         reshaped = True

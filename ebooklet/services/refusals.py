@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from ebooklet.core.advance import FIRST_BRANCH
-from ebooklet.core.head import DatabaseType
+from ebooklet.core.head import MAGIC_BYTES, DatabaseType, looks_like_head
 from ebooklet.core.names import is_segment_key, segment_prefix
 from ebooklet.errors import (
     EBookletError,
@@ -11,6 +14,7 @@ from ebooklet.errors import (
     ReadOnlyError,
     RemoteMissingError,
     UnknownVersionError,
+    UnsupportedFormatError,
     UUIDMismatchError,
 )
 from ebooklet.ports.local_store import LocalStore
@@ -65,6 +69,36 @@ def check_exists(request: Request, current: Snapshot | None) -> None:
             op="open",
             key=request.db_key,
         )
+
+
+@contextmanager
+def naming_rescue(request: Request) -> Iterator[None]:
+    """Where what stands in the head's place is none, and segments lie beside it, say the remedy.
+
+    Raises:
+        UnsupportedFormatError: in place of the one that only says what the object is not.
+    """
+    try:
+        yield
+    except UnsupportedFormatError as exc:
+        remote, key = request.remote, request.db_key
+        if remote is None or not _is_foreign(remote, key) or not _has_segments(remote, key):
+            raise
+        raise UnsupportedFormatError(
+            f"what stands at {remote.location}/{key} is no head, and segments of a database lie "
+            "beside it. If something was written over the head, restore an older version of that "
+            "object. Where there is none, delete it, and run `ebooklet fsck URL --rescue`, which "
+            "makes a new head of what the segments tell",
+            op="open",
+            key=key,
+        ) from exc
+
+
+def _is_foreign(remote: RemoteStore, db_key: str) -> bool:
+    try:
+        return not looks_like_head(remote.get(db_key, stop=MAGIC_BYTES).body)
+    except EBookletError:
+        return False
 
 
 def _has_segments(remote: RemoteStore, db_key: str) -> bool:

@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner, Result
 
 import ebooklet
 from ebooklet.cli.app import app
 from ebooklet.core.head import decode_head, encode_head
+from ebooklet.errors import UnsupportedFormatError
 from tests.cli.test_command import run
 
 
@@ -47,7 +49,8 @@ def test_what_is_sound_and_what_is_not(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert f"missing: db.d/{largest.name}" in done.stdout
     assert "lost value: 'k3'" in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("not sound (--repair")
+    assert done.stdout.splitlines()[-1].startswith("not sound (--repair --check-objects")
+    assert "run fsck" not in done.stdout
     done = fsck(tmp_path, "--repair", "--json")
     answer: dict[str, Any] = json.loads(done.stdout)
     assert (done.exit_code, answer["exit"], answer["ok"]) == (1, 1, False)
@@ -59,10 +62,19 @@ def test_what_was_put_right(tmp_path: Path) -> None:
     """3 where there were problems and none is left, with what was done; then it is sound."""
     path = fill(tmp_path)
     path.write_bytes(path.read_bytes()[:-1])
-    assert fsck(tmp_path).exit_code == 1
+    done = fsck(tmp_path)
+    assert done.exit_code == 1
+    assert done.stdout.splitlines()[-1].startswith("not sound (--rescue")
+    assert "run fsck" not in done.stdout
+    path.unlink()
+    done = fsck(tmp_path, "--rescue", "--value-serializer", "pickle")
+    assert done.stdout.splitlines()[-1] == "there is no head, but segments are left"
+    answer = json.loads(fsck(tmp_path, "--json").stdout)
+    assert (answer["ok"], answer["exit"]) == (False, 1)
     done = fsck(tmp_path, "--rescue", "--value-serializer", "json")
     assert done.exit_code == 3
     assert "repaired: a head was made" in done.stdout
+    assert "values can be read with the serializer 'json'" in done.stdout
     assert "not known: tags" in done.stdout
     assert fsck(tmp_path, "--check-objects").exit_code == 0
     with ebooklet.open(f"file://{tmp_path}/db") as db:
@@ -85,11 +97,14 @@ def test_a_mistake_in_the_command(tmp_path: Path) -> None:
     assert "--value-serializer" in done.stderr
     assert "--group" in done.stderr
     assert "value_serializer" not in done.stderr
+    assert "pickle" not in done.stderr
+    assert fsck(tmp_path, "--rescue", "--value-serializer", "jsn").exit_code == 2
 
 
 def test_what_cannot_be_looked_at(tmp_path: Path) -> None:
     """4 where there is no database, it cannot be listed, or this version may not write it."""
-    assert fsck(tmp_path).exit_code == 4
+    done = fsck(tmp_path, "--json")
+    assert (done.exit_code, json.loads(done.stdout)["ok"]) == (4, False)
     path = fill(tmp_path)
     path.write_bytes(
         encode_head(replace(decode_head(path.read_bytes(), key="db"), required_bits=4))
@@ -99,6 +114,11 @@ def test_what_cannot_be_looked_at(tmp_path: Path) -> None:
     assert done.exit_code == 4
     assert "upgrade" in done.stderr
     path.write_bytes(b"written over")
+    answer = json.loads(fsck(tmp_path, "--json").stdout)
+    assert answer["kind"] == "UnsupportedFormatError"
+    assert answer["error"].startswith("what stands at")
+    with pytest.raises(UnsupportedFormatError, match="fsck URL --rescue"):
+        ebooklet.open(f"file://{tmp_path}/db")
     done = fsck(tmp_path)
     assert done.exit_code == 4
     assert "delete it, and run fsck with --rescue" in " ".join(done.stderr.split())

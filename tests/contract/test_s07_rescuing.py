@@ -307,10 +307,15 @@ def test_what_has_to_be_said(place: Place) -> None:
     assert report.repaired == ()
     assert "msgpack" in report.not_repaired
     assert "db" not in place.objects()
+    for name in ("pickle", "pickle_zstd"):
+        assert "no" in rescued(place, value_serializer=name).not_repaired
+        assert "db" not in place.objects()
 
-    with place.open("db", None) as db:
+    with pytest.warns(UserWarning, match="rescue"):
+        db = place.open("db", None)
+    with db:
         db["other"] = 1
-        db.push()
+        db.push(force_push=True)
     other = head_of(place).uuid
     put(place, {"db": None})
     report = rescued(place)

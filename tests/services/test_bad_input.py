@@ -12,7 +12,7 @@ import pytest
 import ebooklet
 from ebooklet.adapters.local.memory import open_store as open_in_memory
 from ebooklet.bootstrap import open as open_database
-from ebooklet.core.head import MAX_HEAD_BYTES
+from ebooklet.core.head import MAGIC_BYTES, MAX_HEAD_BYTES
 from ebooklet.errors import (
     EBookletError,
     InvalidKeyError,
@@ -293,7 +293,7 @@ def test_what_is_damaged_everywhere_is_said_to_be(opener: Opener, url: str) -> N
 
 
 def test_an_object_that_is_no_head_is_not_fetched_whole(moto: S3Server, tmp_path: Path) -> None:
-    """A hostile object in the head's place costs no more than the largest head."""
+    """A hostile object in the head's place costs no more than the largest head, and a short look."""
     bucket = moto.new_bucket()
     body = b"EBKHEAD1" + bytes(20 << 20)
     moto.client().put_object(Bucket=bucket, Key="db", Body=body)
@@ -301,7 +301,7 @@ def test_an_object_that_is_no_head_is_not_fetched_whole(moto: S3Server, tmp_path
         with pytest.raises(UnsupportedFormatError):
             ebooklet.open(moto.at(proxy.url).connection(bucket, "db"), tmp_path / "a.blt")
         counts = proxy.counts()
-    assert (counts.requests, counts.body_down) == (1, MAX_HEAD_BYTES + 1)
+    assert (counts.requests, counts.body_down) == (2, MAX_HEAD_BYTES + 1 + MAGIC_BYTES)
     assert files(tmp_path) == set()
 
 

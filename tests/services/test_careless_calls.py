@@ -65,3 +65,11 @@ def test_a_public_url_without_a_database(tmp_path: Path) -> None:
         ebooklet.open(f"{url}/nothing")
     assert "check the URL" in str(caught.value)
     assert "//nothing" not in str(caught.value)
+
+
+def test_an_argument_that_there_is_not() -> None:
+    """The error names the method as callers know it, whichever class it stands in."""
+    with ebooklet.open("memory://careless-arguments", None, "c", "json") as db:
+        for method in ("fsck", "log", "keys", "map", "push"):
+            with pytest.raises(TypeError, match=rf"EBooklet\.{method}\(\)"):
+                getattr(db, method)(no_such=True)

@@ -176,9 +176,11 @@ def test_a_target_that_appears_meanwhile_stays() -> None:
         store = FaultyRemoteStore(inner)
 
         def create(inner: RemoteStore = inner) -> None:
-            with open_database(inner, flag="c", value_serializer="json", lock="optimistic") as db:
+            with pytest.warns(UserWarning, match="copy of it did not end"):
+                db = open_database(inner, flag="c", value_serializer="json", lock="optimistic")
+            with db:
                 db["theirs"] = 1
-                db.push()
+                db.push(force_push=True)
 
         op, key = ("cas", "db") if mode == "cas" else ("list", "db.d/")
         store.add(StoreRule(StoreFault.DELAY, op=op, key=key, amount=0, then=create))

@@ -184,7 +184,16 @@ def _why_not(report: FsckReport) -> str:
         return ""
     if report.not_checked:
         return "the database is encrypted, and without its key nothing can be counted"
-    return (
+    nowhere = (
         "what is missing or damaged is in no other place of the bucket: restore the objects, where "
-        "the bucket keeps versions, or set the lost keys anew, or delete them, and push"
+        "the bucket keeps versions"
     )
+    if report.lost_ranges:
+        return (
+            f"{nowhere}. Where index nodes are gone, lost keys cannot be named: go back to an older "
+            "commit that is whole (db.log() lists them) by db.revert(version), and set anew what "
+            "came after it"
+        )
+    if report.lost:
+        return f"{nowhere}, or set the lost keys anew, or delete them, and push"
+    return f"{nowhere}. No key of the newest commit is known to be lost"

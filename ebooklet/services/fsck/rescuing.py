@@ -79,12 +79,14 @@ class Described:
         type: whether it is a connection group.
         uuid: which one is meant where segments of several lie; None if there is one.
         version: of the library.
-        reads: raises `SerializationError` for what is no value of that serializer; None does not
-            try, as where reading may run code.
+        reads: raises `SerializationError` for what is no value of that serializer, running no code;
+            None: nothing tells.
+        only_form: `reads` makes no value, and looks at the form only.
     """
 
     value_serializer: str = ""
     reads: Callable[[bytes], object] | None = None
+    only_form: bool = False
     type: DatabaseType = "database"
     uuid: UUID | None = None
     version: str = ""
@@ -117,8 +119,9 @@ def rescue(
         return _untouched(place, found, min_age_ms)
     if not described.value_serializer:
         raise ValueError(
-            "rescue needs value_serializer, which only the head knew: the name that the database "
-            "was created with ('pickle' if none was given), or remote_conn_group=True"
+            "rescue needs value_serializer, which only the head knew: the one that open() was given "
+            "where the database was created, or remote_conn_group=True. A wrong one makes all "
+            "values useless: look it up there, or in the program that reads them"
         )
     proto = _proto(place)
     now_ms = place.store.server_time_ms() or place.clock.now_us() // 1000
@@ -178,11 +181,11 @@ class _Rescue:
             why = mine
         elif (tip := self._tip(mine)) is None:
             why = "no commit is whole; see `not_known`"
-        elif unread := self._unread(tip):
-            why = unread
+        elif isinstance(tried := self._tried(tip), str):
+            why = tried
         else:
             try:
-                done = self._write(tip, mine)
+                done = [*self._write(tip, mine), *tried]
             except HeadMoved:
                 why = "a whole head came meanwhile"
         report = judge(self._place, look(self._place), min_age_ms, walk=True, read=False).report
@@ -229,19 +232,34 @@ class _Rescue:
                 )
         return None
 
-    def _unread(self, tip: FoundCommit) -> str:
-        """Try a few values: a head that names another serializer would make all of them useless."""
-        reads = self._described.reads
-        if reads is not None:
-            for key, value in sample(self._place, tip.commit.root):
-                try:
-                    reads(value)
-                except SerializationError as exc:
-                    return (
-                        f"the value of {key!r} is none of the serializer "
-                        f"{self._described.value_serializer!r}: {exc.args[0]}"
-                    )
-        return ""
+    def _tried(self, tip: FoundCommit) -> list[str] | str:
+        """Try a few values: a head that names another serializer would make all of them useless.
+
+        Returns:
+            A list of what was found so, or why it cannot be that serializer.
+        """
+        reads, name = self._described.reads, self._described.value_serializer
+        if reads is None:
+            self._not_known.append(
+                f"whether values are of the serializer {name!r}: none was tried, as that may run "
+                "code, or needs a dictionary"
+            )
+            return []
+        n_tried = 0
+        for key, value in sample(self._place, tip.commit.root):
+            try:
+                reads(value)
+            except SerializationError as exc:
+                return f"the value of {key!r} is none of the serializer {name!r}: {exc.args[0]}"
+            n_tried += 1
+        if not n_tried:
+            self._not_known.append(f"whether values are of the serializer {name!r}: none was found")
+            return []
+        how = "have the form of" if self._described.only_form else "can be read with"
+        unloaded = "; none was loaded, as that may run code" if self._described.only_form else ""
+        return [
+            f"the first {n_tried} values {how} the serializer {name!r}, which is noted{unloaded}"
+        ]
 
     def _write(self, tip: FoundCommit, mine: dict[bytes, FoundCommit]) -> list[str]:
         place = self._place

@@ -64,7 +64,8 @@ def find_headless(copy: WorkingCopy) -> FoundCommit | None:
         commits = find_records(place, batch).commits.values()
         telling = max(filter(tells, commits), key=lambda found: found.age, default=None)
         if telling is not None:
-            return telling
+            # A founder, and others after it, may have come since the head was looked for.
+            return telling if copy.heads.copies.read().best is None else None
     return None
 
 

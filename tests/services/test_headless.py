@@ -130,3 +130,25 @@ def test_founders_are_let_be(opener: Opener, url: str) -> None:
             second["mine"] = 1
             assert second.push().seq == 2
             assert len(second) == 51
+
+
+def test_a_database_that_comes_meanwhile_is_joined(url: str) -> None:
+    """Founded, and pushed to again, between the look for a head and the list: nobody is warned.
+
+    Fails without: the second look for a head.
+    """
+    store = FaultyRemoteStore(store_of(url))
+
+    def found() -> None:
+        with ebooklet.open(store_of(url), None, "c", "json", lock="optimistic") as db:
+            for number in range(2):
+                db["theirs"] = number
+                db.push()
+
+    rule = StoreRule(StoreFault.DELAY, op="list", key="db.d/", amount=0, then=found)
+    store.add(rule)
+    with ebooklet.open(store, None, "c", "json", lock="optimistic") as db:
+        db["mine"] = 1
+        assert rule.struck
+        assert db.push().seq == 3
+        assert dict(db) == {"mine": 1, "theirs": 1}

@@ -16,7 +16,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test large mutants torture fuzz servers demo lint types format bench millions transport year clean
+.PHONY: help test compiled large mutants torture fuzz servers demo lint types format bench millions transport year clean
 
 help:
 	@echo "make test    format check, lint, types, layers, then every test"
@@ -54,8 +54,12 @@ $(PEER): $(READY) ebooklet/testing/peer.py
 	@touch $@
 
 test: $(READY)
-	@$(MAKE) --no-print-directory -j 3 lint types $(PEER)
+	@$(MAKE) --no-print-directory -j 4 types lint compiled $(PEER)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# What the tests import, compiled once: each of their processes would compile it again otherwise.
+compiled: $(READY)
+	@$(BIN)/python -m pytest --collect-only -q >/dev/null 2>&1 || true
 
 large: $(READY)
 	$(BIN)/python -m pytest -m large -s

@@ -21,6 +21,7 @@ from ebooklet.errors import (
     RemoteMissingError,
     UnsupportedOperation,
 )
+from ebooklet.services.departing import await_departures
 from ebooklet.testing.servers import S3Server
 from tests.matrix import homes
 from tests.matrix.homes import DRIVERS, Home
@@ -207,7 +208,8 @@ def test_a_full_life(home: Home, tmp_path: Path) -> None:
 
 
 def segments_and_heads(home: Home, place: str, key: str) -> set[str]:
-    """What is there of one database."""
+    """What is there of one database, once nobody here is on the way out of it."""
+    await_departures()
     found = {name for name in home.objects(place) if name.startswith(key)}
     return found - {lock_key(key)}
 

@@ -28,6 +28,7 @@ class TestOnMoto(Boto3Contract):
 
 class TestOnMinistack(Boto3Contract):
     server_name = "ministack"
+    representative = False
 
 
 class TestOnRclone(Boto3Contract):

@@ -8,8 +8,8 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PEER   := .venv-0.11/.ready
 TYPED  := ebooklet tests benchmarks
-# Half of the time goes into waiting, for servers, locks and disks: two workers for each of two cores.
-PYTEST_ARGS ?= -n 4 --dist loadgroup
+# Much of the time goes into waiting, for servers, locks and disks: five workers for two cores.
+PYTEST_ARGS ?= -n 5 --dist loadgroup
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore

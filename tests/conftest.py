@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 
 SERVERS = ("seaweedfs", "moto", "rclone")
 EVERY_SERVER = (*SERVERS, "ministack", "juicefs")
+_STARTED_ONCE = ("moto", "ministack", "juicefs")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one process run the tests of a server that is slow to start, rather than start many."""
+    for item in items:
+        for name in _STARTED_ONCE:
+            if name in item.nodeid.lower() and item.get_closest_marker("xdist_group") is None:
+                item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="session", autouse=True)

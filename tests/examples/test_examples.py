@@ -15,6 +15,8 @@ import pytest
 
 from ebooklet.testing.servers import S3Server
 
+pytestmark = pytest.mark.usefixtures("lean_processes")
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

@@ -15,6 +15,10 @@ import pytest
 import ebooklet
 from ebooklet.plugins.extras import EXTRAS
 
+pytestmark = pytest.mark.xdist_group("installed")  # one process asks, and all look at its answers
+
+LEAN = Path(__file__).parents[1] / "lean"
+
 LAZY = """
 import sys
 import ebooklet
@@ -54,8 +58,15 @@ print(json.dumps({f"{k} {v}": said for o, said in zip(asked, answers) for k, v i
 
 
 def run(site: Path, *command: str, prefer: str = "") -> subprocess.CompletedProcess[str]:
-    """Run Python with the packages in `site` installed."""
-    own = {"PYTHONPATH": str(site), "COLUMNS": "250", "NO_COLOR": "1", "EBOOKLET_PREFER": prefer}
+    """Run Python with the packages in `site`, and without those for frames where none is listed."""
+    lists_extras = command[0] != "-c" or command[1] == WITHOUT_MSGPACK
+    paths = [str(site), *([] if lists_extras else [str(LEAN)])]
+    own = {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "COLUMNS": "250",
+        "NO_COLOR": "1",
+        "EBOOKLET_PREFER": prefer,
+    }
     return subprocess.run(
         [sys.executable, *command],
         env={**os.environ, **own},

@@ -27,6 +27,8 @@ from ebooklet.services.dictionaries import learn
 from ebooklet.testing.faulty import FaultyRemoteStore, StoreFault, StoreRule
 from tests.services.conftest import Opener, store_of
 
+pytestmark = pytest.mark.usefixtures("lean_processes")
+
 NAME = "json+zstd:dict"
 WORDS = ("alpha", "beta", "gamma", "delta", "epsilon")
 

@@ -103,7 +103,7 @@ class OnServer(LockServiceContract):
     """A service over a bucket of a real server."""
 
     contenders: ClassVar[int] = 6
-    processes: ClassVar[int] = 8  # sixteen contend in a folder, at a fraction of the cost
+    processes: ClassVar[int] = 5  # sixteen contend in a folder, at a fraction of the cost
     server_name: ClassVar[str]
     service: ClassVar[type[LeaseLockService] | type[TicketLockService]]
     brisk: ClassVar[object]  # timing

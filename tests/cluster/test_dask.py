@@ -15,6 +15,7 @@ from ebooklet.testing.servers import S3Server
 
 PROGRAM = Path(__file__).parent / "dask_program.py"
 EXAMPLES = Path(__file__).parents[2] / "examples"
+LEAN = Path(__file__).parents[1] / "lean"
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_a_worker_is_killed_and_nothing_is_lost_or_double(
         [sys.executable, PROGRAM, str(n_keys), fifo],
         env={
             **os.environ,
-            "PYTHONPATH": str(EXAMPLES),
+            "PYTHONPATH": os.pathsep.join((str(EXAMPLES), str(LEAN))),
             "S3_ENDPOINT_URL": seaweedfs.endpoint_url,
             "S3_BUCKET": bucket,
             "S3_ACCESS_KEY_ID": seaweedfs.access_key_id,

@@ -69,7 +69,7 @@ mutants: $(READY)
 
 TORTURE ?= 25
 torture: $(READY)
-	EBOOKLET_TORTURE=$(TORTURE) $(BIN)/python -m pytest tests/hostile --timeout 3600
+	EBOOKLET_TORTURE=$(TORTURE) $(BIN)/python -m pytest tests/hostile tests/services/test_crashes.py --timeout 3600
 
 SECONDS ?= 60
 fuzz: $(READY)

@@ -19,7 +19,7 @@ LEAN = Path(__file__).parents[1] / "lean"
 
 
 @pytest.mark.parametrize(
-    "n_keys", [10_000, pytest.param(200_000, marks=[pytest.mark.large, pytest.mark.timeout(600)])]
+    "n_keys", [2_000, pytest.param(200_000, marks=[pytest.mark.large, pytest.mark.timeout(600)])]
 )
 def test_a_worker_is_killed_and_nothing_is_lost_or_double(
     seaweedfs: S3Server, tmp_path: Path, n_keys: int

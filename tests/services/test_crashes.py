@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import random
 import signal
@@ -16,6 +17,7 @@ import ebooklet
 from ebooklet.bootstrap import open as open_database
 from ebooklet.testing.servers import S3Server
 
+SEEDS = range(2 * int(os.environ.get("EBOOKLET_TORTURE", "1")))
 pytestmark = pytest.mark.usefixtures("lean_processes")
 
 # Writes rounds of keys; each line on stdout is a promise that the parent holds it to. The system
@@ -77,7 +79,7 @@ def url(tmp_path: Path) -> str:
     return url
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_what_was_synced_survives(url: str, tmp_path: Path, seed: int) -> None:
     """After `sync` returned, a kill in the middle of later sets loses nothing of it."""
     path = tmp_path / "a.blt"
@@ -107,7 +109,7 @@ def test_what_was_synced_survives(url: str, tmp_path: Path, seed: int) -> None:
         assert dict(db.items()) == content
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_push_happens_whole_or_not_at_all(url: str, tmp_path: Path, seed: int) -> None:
     """Killed inside a push, the remote is the old or the new database; the next push heals."""
     path = tmp_path / "a.blt"

@@ -8,7 +8,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 from uuid import UUID
 
 from ebooklet.adapters.localfiles.finding import is_there
@@ -22,6 +22,7 @@ from ebooklet.ports.local_store import Condition, Mode
 
 H = TypeVar("H", bound=OpenFile)
 C = TypeVar("C")
+Read: TypeAlias = Callable[[str], bytes | None]
 _OPEN: Final = weakref.WeakSet["SharedFile[Any, Any]"]()
 
 
@@ -57,6 +58,9 @@ class SharedFile(ABC, Generic[H, C]):
         self._borrows = 0  # nested `exclusive` blocks of a reader
         self._guard: Callable[[], object] = _unguarded
         self._handle: H | None = None
+        self._read: Read | None = None  # by which the open file is read, while it is
+        self._write: Callable[..., None] | None = None  # likewise, once the mark was taken away
+        self._deletions = 0  # grows whenever keys go, so that snapshots look again
         self._session = session
         self._nodes = NodeCache(session.sidecar.folder / "nodes")
         waiting = Waiting(clock, lock_timeout)
@@ -76,23 +80,26 @@ class SharedFile(ABC, Generic[H, C]):
             self._condition = created or self._condition
         self._told = session.generation
 
-    # What is peculiar to a kind of file. All of it is called with the lock held, but `_lapse`.
+    # What is peculiar to a kind of file.
+
+    @abstractmethod
+    def contains(self, key: str) -> bool:
+        """Whether the key is there."""
 
     @abstractmethod
     def _adopt(self) -> H:
         """Work with the handle that the session has opened or put in place, and return it."""
 
-    @abstractmethod
-    def _drop(self) -> None:
-        """Forget the handle, and all that leads to it."""
+    # The hot path.
 
-    @abstractmethod
-    def _lapse(self) -> None:
-        """Have whoever holds the lock now, or next, renew the lease at the next call."""
-
-    @abstractmethod
-    def _rest(self) -> None:
-        """Have the next write take the mark away: it was left just now."""
+    def get(self, key: str) -> bytes | None:
+        """The value, or None when the key is absent."""
+        # Bound methods: `with` on a lock takes twice as long, and this is the hottest path.
+        self._acquire()
+        try:
+            return (self._read or self._reader())(key)
+        finally:
+            self._release()
 
     # Facts.
 
@@ -237,7 +244,7 @@ class SharedFile(ABC, Generic[H, C]):
                 # What a reader was not told of at its open is for the next open to tell.
                 told = self._mode == "write" or self._session.generation == self._told
                 self._session.settle(told=told)
-                self._rest()
+                self._write = None  # the next one takes the mark away, which was left just now
 
     def close(self) -> None:
         """Make everything durable and release the file; idempotent."""
@@ -271,7 +278,8 @@ class SharedFile(ABC, Generic[H, C]):
             finally:
                 self._lock.release()
             return True
-        self._lapse()
+        # Whoever holds the lock now, or next, renews the lease at the next call.
+        self._handle = self._read = None
         return False
 
     def _use_lock(self, lock: threading.RLock) -> None:
@@ -280,6 +288,20 @@ class SharedFile(ABC, Generic[H, C]):
         self._release = lock.release
 
     # Behind it. All of it is called with the lock held.
+
+    def _drop(self) -> None:
+        """Forget the handle, and all that leads to it."""
+        self._handle = self._read = self._write = None
+
+    def _reader(self) -> Read:
+        while True:
+            self._opened()
+            read = self._read
+            if read is not None:  # else the lease ended just now
+                return read
+
+    def _is_still_there(self, key: str, deletions: int) -> bool:
+        return self._deletions == deletions or self.contains(key)
 
     def _check(self) -> None:
         if self._session.forked:

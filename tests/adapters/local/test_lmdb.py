@@ -154,7 +154,7 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes | str) -> None:
     cut=st.booleans(),
 )
 def test_damaged_files(base: Path, tmp_path: Path, at: float, with_: bytes, cut: bool) -> None:
-    """A damaged file is refused with an error of ours, or opened with values that are whole."""
+    """A damaged file is refused with an error of ours, or can be read to its end."""
     path = copy_of(base, tmp_path / "damaged")
     data = bytearray(path.read_bytes())
     start = int(at * len(data))

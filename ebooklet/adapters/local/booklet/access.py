@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from ebooklet.adapters.local.booklet.handles import Handle
 from ebooklet.adapters.local.booklet.layout import MAX_BUCKETS
-from ebooklet.adapters.local.booklet.lookup import Read, direct_read, mapped_read
+from ebooklet.adapters.local.booklet.lookup import direct_read, mapped_read
 from ebooklet.adapters.local.booklet.rebuild import buckets_for
 from ebooklet.adapters.local.booklet.session import Creation, Session
 from ebooklet.adapters.localfiles.shared import SharedFile
@@ -40,9 +40,6 @@ class BookletFileAccess(SharedFile[Handle, Creation]):
         lock_timeout: float,
         clock: Clock,
     ) -> None:
-        self._deletions = 0
-        self._read: Read | None = None
-        self._write: _Write | None = None
         self._room = sys.maxsize  # sets until the index may be full; exact when it was computed
         super().__init__(
             Session(location, clock=clock, buffer_size=buffer_size),
@@ -54,15 +51,6 @@ class BookletFileAccess(SharedFile[Handle, Creation]):
         )
 
     # The hot path.
-
-    def get(self, key: str) -> bytes | None:
-        """The value, or None when the key is absent."""
-        # Bound methods: `with` on a lock takes twice as long, and this is the hottest path.
-        self._acquire()
-        try:
-            return (self._read or self._reader())(key)
-        finally:
-            self._release()
 
     def set(self, key: str, value: bytes, timestamp: int) -> None:
         """Write one value; with the system at the latest after the next `sync`."""
@@ -106,21 +94,8 @@ class BookletFileAccess(SharedFile[Handle, Creation]):
         return handle
 
     def _drop(self) -> None:
-        self._handle = self._read = self._write = None
+        super()._drop()
         self._room = sys.maxsize
-
-    def _lapse(self) -> None:
-        self._handle = self._read = None
-
-    def _rest(self) -> None:
-        self._write = None
-
-    def _reader(self) -> Read:
-        while True:
-            self._opened()
-            read = self._read
-            if read is not None:  # else the lease ended just now
-                return read
 
     def _writer(self) -> _Write:
         """Booklet's set, after the mark was taken away; for a reader, one that borrows."""

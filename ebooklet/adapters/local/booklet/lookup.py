@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable
 from hashlib import blake2s
-from typing import Final, TypeAlias
+from typing import Final
 
 from ebooklet.adapters.local.booklet.handles import Handle
 from ebooklet.adapters.local.booklet.layout import (
@@ -21,8 +20,7 @@ from ebooklet.adapters.local.booklet.layout import (
     TIMESTAMP_BYTES,
     Header,
 )
-
-Read: TypeAlias = Callable[[str], bytes | None]
+from ebooklet.adapters.localfiles.shared import Read
 
 _POINTER_END: Final = HASH_BYTES + POINTER_BYTES  # of the next block in the chain; 0 dead, 1 last
 _KEY_LENGTH_END: Final = _POINTER_END + 2  # the length of the value follows, up to the timestamp

@@ -175,9 +175,6 @@ class BookletLocalStore(BookletFileAccess):
         handle.file.sync()
         return handle.fd, self._session.header()
 
-    def _is_still_there(self, key: str, deletions: int) -> bool:
-        return self._deletions == deletions or self.contains(key)
-
     def _stream(self, keys: Sequence[str]) -> Iterator[tuple[str, LocalValue]]:
         plan: _Plan | None = None
         position = 0

@@ -17,7 +17,6 @@ from ebooklet.errors import UnsupportedOperation
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.local_store import LocalValue, Mode
 
-_Read: TypeAlias = Callable[[str], bytes | None]
 _Write: TypeAlias = Callable[[str, bytes, int], None]
 
 _MAX_VALUE: Final = (4 << 30) - (1 << 20)  # LMDB's limit less a key and what goes with it
@@ -43,9 +42,6 @@ class LmdbLocalStore(SharedFile[LmdbFile, Creation]):
         lock_timeout: float,
         clock: Clock,
     ) -> None:
-        self._deletions = 0
-        self._read: _Read | None = None
-        self._write: _Write | None = None
         super().__init__(
             Session(location, clock=clock, buffer_size=buffer_size),
             mode=mode,
@@ -56,15 +52,6 @@ class LmdbLocalStore(SharedFile[LmdbFile, Creation]):
         )
 
     # Single values.
-
-    def get(self, key: str) -> bytes | None:
-        """The value, or None when the key is absent."""
-        # Bound methods: `with` on a lock takes twice as long, and this is the hottest path.
-        self._acquire()
-        try:
-            return (self._read or self._reader())(key)
-        finally:
-            self._release()
 
     def set(self, key: str, value: bytes, timestamp: int) -> None:
         """Write one value; in the file at the latest after the next `sync`."""
@@ -169,7 +156,7 @@ class LmdbLocalStore(SharedFile[LmdbFile, Creation]):
         """Have another uuid in the file, in one transaction."""
         with self._writing():
             self._session.adopt_uuid(uuid)
-            self._rest()
+            self._write = None
 
     # Metadata.
 
@@ -194,22 +181,6 @@ class LmdbLocalStore(SharedFile[LmdbFile, Creation]):
         self._write = None
         return handle
 
-    def _drop(self) -> None:
-        self._handle = self._read = self._write = None
-
-    def _lapse(self) -> None:
-        self._handle = self._read = None
-
-    def _rest(self) -> None:
-        self._write = None
-
-    def _reader(self) -> _Read:
-        while True:
-            self._opened()
-            read = self._read
-            if read is not None:  # else the lease ended just now
-                return read
-
     def _writer(self) -> _Write:
         """The file's own `set`, after the mark was taken away; for a reader, one that borrows."""
         self._check()
@@ -222,9 +193,6 @@ class LmdbLocalStore(SharedFile[LmdbFile, Creation]):
     def _set_as_reader(self, key: str, value: bytes, timestamp: int) -> None:
         with self._writing():
             self.set(key, value, timestamp)
-
-    def _is_still_there(self, key: str, deletions: int) -> bool:
-        return self._deletions == deletions or self.contains(key)
 
     def _stream(self, keys: Sequence[str]) -> Iterator[tuple[str, LocalValue]]:
         position = 0

@@ -211,9 +211,21 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
         return ((key, default if one is None else self._loads(one.value)) for key, one in found)
 
     def update(self, other: Any = (), /, **kwargs: V) -> None:
-        """Set many keys, from a mapping, pairs or keywords; what is set before an error stays."""
+        """Set many keys, from a mapping, pairs or keywords; what is set before an error stays.
+
+        A dict, a list or a tuple is written thousands of items at a time, at less than half the
+        cost of as many single sets. Anything else is set item by item, as it may look at what it
+        has just given.
+        """
         self._copy.require_writable("update")
-        super().update(other, **kwargs)
+        if type(other) is dict:
+            self._set_all(other.items())
+        elif type(other) is list or type(other) is tuple:
+            self._set_all(other)
+        else:
+            super().update(other)
+        if kwargs:
+            self._set_all(kwargs.items())
 
     def clear(self) -> None:
         """Delete every key; user metadata stay. The remote follows at the next push, at once."""
@@ -305,6 +317,22 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
         return metadata.get_metadata(self._copy, include_timestamp=include_timestamp)
 
     # Inside
+
+    def _set_all(self, pairs: Iterable[tuple[str, V]]) -> None:
+        writing.set_many(self._copy, self._encoded(pairs))
+
+    def _encoded(self, pairs: Iterable[tuple[str, V]]) -> Iterator[tuple[str, bytes]]:
+        dumps = self._dumps
+        for key, value in pairs:
+            if type(key) is not str or not key.isascii() or len(key) > 1000 or key in RESERVED_KEYS:
+                check_key(key)
+                key = str.__str__(key)  # of a subclass, the text alone
+            try:
+                raw = dumps(value)
+            except SerializationError as exc:
+                exc.key = key
+                raise
+            yield key, raw
 
     def _abandon_in_child(self) -> None:
         self._local_get = self._local_set = self._acquire = _inherited

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from ebooklet.core.keys import check_keys, is_key
 from ebooklet.services import reading
@@ -18,6 +18,40 @@ from ebooklet.services.metadata import committed_metadata
 from ebooklet.services.working_copy import WorkingCopy
 
 T = TypeVar("T")
+
+_BATCH_KEYS: Final = 4096
+_BATCH_BYTES: Final = 8 << 20
+
+
+def set_many(copy: WorkingCopy, items: Iterable[tuple[str, bytes]]) -> None:
+    """Write valid keys and their values, many at a time.
+
+    Args:
+        copy: the working copy.
+        items: nothing that looks at the copy, as it is ahead of what is written. What came before
+            an error of it is written.
+    """
+    moment, size = copy.clock.now_us(), 0
+    batch: list[tuple[str, bytes, int]] = []
+    try:
+        for key, value in items:
+            batch.append((key, value, moment))
+            size += len(value)
+            if len(batch) >= _BATCH_KEYS or size >= _BATCH_BYTES:
+                full, batch = batch, []
+                _set_batch(copy, full)
+                moment, size = copy.clock.now_us(), 0
+    finally:
+        if batch:
+            _set_batch(copy, batch)
+
+
+def _set_batch(copy: WorkingCopy, batch: Sequence[tuple[str, bytes, int]]) -> None:
+    with copy.lock:
+        copy.require_writable("set")
+        # Marked first: an interrupt between the two leaves marks too many, not too few.
+        copy.pending.touched.update(dict.fromkeys([key for key, _, _ in batch]))
+        copy.local.set_many(batch)
 
 
 def delete(copy: WorkingCopy, key: object) -> bool:

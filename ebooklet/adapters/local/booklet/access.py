@@ -65,8 +65,7 @@ class BookletFileAccess(SharedFile[Handle, Creation]):
             write = self._write or self._writer()
             if self._room < 1:
                 write = self._make_room()
-            else:
-                self._room -= 1
+            self._room -= 1
             write(key, value, timestamp, False)
         finally:
             self._release()
@@ -122,7 +121,6 @@ class BookletFileAccess(SharedFile[Handle, Creation]):
             handle = self._opened()
         else:
             self._room = buckets - count
-        self._room -= 1
         self._session.soil()
         self._write = handle.file.set
         return self._write

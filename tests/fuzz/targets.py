@@ -14,7 +14,6 @@ import json
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -38,6 +37,7 @@ from ebooklet.adapters.localfiles.nodecache import NodeCache
 from ebooklet.adapters.localfiles.sidecar import Mark
 from ebooklet.adapters.locks.file import lockfile
 from ebooklet.adapters.probecache import ProbeCache
+from ebooklet.adapters.remote.http import open_store as open_public
 from ebooklet.adapters.serverclock import ServerClock
 from ebooklet.bootstrap.remotes import connection_of
 from ebooklet.connection import RemoteAddress, S3Connection
@@ -47,6 +47,7 @@ from ebooklet.core.digest import digest32
 from ebooklet.core.entry import Entry, Place
 from ebooklet.core.frames import read_frames
 from ebooklet.core.head import decode_head, decode_log_row, encode_head, encode_log_row
+from ebooklet.core.headtypes import ENCRYPTION_BIT
 from ebooklet.core.index.codec import decode_node, encode_inner, encode_leaf
 from ebooklet.core.index.columns import compress, decompress
 from ebooklet.core.journal import (
@@ -95,9 +96,9 @@ from ebooklet.ports.serializer import Dictionary
 from ebooklet.services.metadata import decode_metadata
 from ebooklet.testing.clock import ManualClock
 from ebooklet.testing.records import example_block, example_commit, example_head, fixed
+from tests.fuzz.machine import BOMB, machine
+from tests.fuzz.target import KIB, MIB, Damage, Target, in_file, plain, text
 
-KIB: Final = 1 << 10
-MIB: Final = 1 << 20
 _UUID: Final = UUID(int=7)
 _SID: Final = fixed(16, 3)
 _WRITE_ID: Final = fixed(16, 4)
@@ -109,47 +110,16 @@ _SEGMENT_TRAILER: Final = struct.Struct(">QIIQ16s")
 _JOURNAL_FRAME: Final = struct.Struct(">II")
 _NODE_HEADER: Final = struct.Struct(">BBHHI")
 
-Damage: Final = (RemoteIntegrityError, UnsupportedFormatError)
-
-
-@dataclass(frozen=True)
-class Target:
-    """A decoder.
-
-    Attributes:
-        name: of the row.
-        decode: given the bytes, and a folder of its own for what has to be a file.
-        seeds: valid bytes, which mutations start from.
-        errors: what it may raise.
-        room: bytes of memory that it may take for any input.
-        factor: bytes of memory that it may take for each byte of input, beside that.
-        is_slow: it waits for the disk, and is tried with fewer inputs.
-    """
-
-    name: str
-    decode: Callable[[bytes, Path], object]
-    seeds: tuple[bytes, ...]
-    errors: tuple[type[Exception], ...] = ()
-    room: int = MIB
-    factor: int = 64
-    is_slow: bool = False
-
-
-def _plain(decode: Callable[[bytes], object]) -> Callable[[bytes, Path], object]:
-    return lambda data, _: decode(data)
-
-
-def _text(decode: Callable[[str], object]) -> Callable[[bytes, Path], object]:
-    """A decoder of text: what is no UTF-8 stands for lone surrogates, which a str may hold."""
-    return lambda data, _: decode(data.decode("utf-8", "surrogateescape"))
-
-
 # The objects of the bucket (FORMAT §2 to §4).
 
 
+def _sealed(body: bytes, required: int = 0) -> bytes:
+    framed = _HEAD_FRAME.pack(b"EBKHEAD1", 1, 0, required, 0, len(body)) + body
+    return framed + digest32(b"ebk-head", framed)
+
+
 def _sealed_head(body: bytes) -> object:
-    framed = _HEAD_FRAME.pack(b"EBKHEAD1", 1, 0, 0, 0, len(body)) + body
-    return decode_head(framed + digest32(b"ebk-head", framed), key="db")
+    return decode_head(_sealed(body), key="db")
 
 
 def _segment(kind: SegmentKind = SegmentKind.MIXED) -> bytes:
@@ -277,20 +247,6 @@ def _framed(payload: bytes) -> bytes:
     return _JOURNAL_FRAME.pack(len(payload), crc32(payload)) + payload
 
 
-def _in_file(name: str, read: Callable[[Path], object]) -> Callable[[bytes, Path], object]:
-    """A decoder of a file, which is put into the target's folder first."""
-
-    def decode(data: bytes, folder: Path) -> object:
-        path = folder / name
-        path.write_bytes(data)
-        try:
-            return read(path)
-        finally:
-            path.unlink(missing_ok=True)
-
-    return decode
-
-
 def _probe(path: Path) -> object:
     return ProbeCache(path).get("http://server", _CLOCK)
 
@@ -318,15 +274,22 @@ def _node_cache(folder: Path) -> bytes:
     return data
 
 
-def _booklet(entries: dict[str, bytes]) -> bytes:
+def _booklet(entries: dict[str, bytes], metadata: object = None) -> bytes:
     buffer = io.BytesIO()
     with booklet.VariableLengthValue(
         buffer, "n", key_serializer="str", value_serializer="bytes", n_buckets=11
     ) as file:
+        if metadata is not None:
+            file.set_metadata(metadata)
         for key, value in entries.items():
             file[key] = value
         file.sync()
         return buffer.getvalue()
+
+
+def _crashed(whole: bytes) -> tuple[bytes, ...]:
+    """A file as it is, and with its last value cut short."""
+    return whole, whole[:-5]
 
 
 def _local_file(path: Path) -> object:
@@ -356,7 +319,9 @@ def _addressed(url: str) -> object:
 
 
 def _by_url(url: str) -> object:
-    return S3Connection(db_url=url).address()
+    store, key = open_public(S3Connection(db_url=url).address())
+    store.close()
+    return key
 
 
 def _entry(data: bytes) -> object:
@@ -444,6 +409,7 @@ _ANSWERS: Final = (
     b"\x01Content-Range: bytes 2-8/20\nLast-Modified: Fri, 13 Dec 2024 07:28:00 GMT\n\nllo wor",
     b"\x00Content-Length: 11\nx-amz-meta-a: b\n\nhello world",
     b"\x00Content-Encoding: gzip\n\n\x1f\x8b",
+    b"\x00Content-Encoding: gzip\n\n" + BOMB,
     b"\x02Content-Range: bytes */1\n\n",
 )
 
@@ -498,7 +464,7 @@ _SAMPLES: Final[dict[str, object]] = {
     "orjson": _JSON,
     "cbor": _JSON,
     "msgpack": _JSON,
-    "wkb": shapely.GeometryCollection([shapely.Point(1, 2).buffer(1), shapely.Point(3, 4)]),
+    "wkb": shapely.GeometryCollection([shapely.Point(1, 2).buffer(1)] * 9 + [shapely.Point(3, 4)]),
     "pd_zstd": pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", None], "c": [1.5, 2.5, 3.5]}),
     "gpd_zstd": gpd.GeoDataFrame({"a": [1, 2]}, geometry=gpd.points_from_xy([1, 2], [3, 4])),
     "numpy": np.arange(24, dtype="f4").reshape(2, 3, 4),
@@ -512,12 +478,12 @@ def _serializers() -> Iterator[Target]:
     if missing := registered - _SAMPLES.keys():
         raise AssertionError(f"no sample of what {sorted(missing)} stores: add one to the table")
     for name, sample in _SAMPLES.items():
-        plain = _REGISTRY.serializer(name)
-        assert plain.safe, name
+        serializer = _REGISTRY.serializer(name)
+        assert serializer.safe, name
         yield Target(
             f"serializer {name}",
-            _plain(plain.loads),
-            (plain.dumps(sample),),
+            plain(serializer.loads),
+            (serializer.dumps(sample),),
             (SerializationError,),
             room=FREE_INFLATION if "zstd" in name else MIB,
             factor=1000,
@@ -527,7 +493,7 @@ def _serializers() -> Iterator[Target]:
         sample = _SAMPLES[name.partition("+")[0].removesuffix("_zstd").replace("zstd", "bytes")]
         yield Target(
             f"serializer {name}",
-            _plain(packed.loads),
+            plain(packed.loads),
             (packed.dumps(sample),),
             (SerializationError,),
             room=2 * FREE_INFLATION + MIB,
@@ -543,25 +509,25 @@ def targets(folder: Path) -> dict[str, Target]:
     """
     head = encode_head(example_head())
     bucket = [
-        Target("head", _plain(partial(decode_head, key="db")), (head,), Damage),
-        Target("head sealed", _plain(_sealed_head), (head[_HEAD_FRAME.size : -32],), Damage),
+        Target("head", plain(partial(decode_head, key="db")), (head,), Damage),
+        Target("head sealed", plain(_sealed_head), (head[_HEAD_FRAME.size : -32],), Damage),
         Target(
-            "log row", _plain(decode_log_row), (encode_log_row(example_head().recent[0]),), Damage
+            "log row", plain(decode_log_row), (encode_log_row(example_head().recent[0]),), Damage
         ),
-        Target("commit", _plain(decode_commit), (encode_commit(example_commit()),), Damage),
+        Target("commit", plain(decode_commit), (encode_commit(example_commit()),), Damage),
         Target(
-            "segment", _plain(_segment_of), tuple(_segment(kind) for kind in SegmentKind), Damage
+            "segment", plain(_segment_of), tuple(_segment(kind) for kind in SegmentKind), Damage
         ),
-        Target("segment sealed", _plain(_sealed_segment), (_footer(_segment()),), Damage),
-        Target("segment ids", _plain(split_sids), (b"".join(map(bytes, [[1] * 16])),), Damage),
-        Target("leaf", _plain(_node(0, _LEAF_DIGEST, 20)), (_LEAF,), Damage),
-        Target("leaf sealed", _plain(_sealed_node(0)), (_parts(_LEAF, 0),), Damage, 8 * MIB),
-        Target("inner node", _plain(_node(1, _INNER_DIGEST, 78)), (_INNER,), Damage),
-        Target("inner sealed", _plain(_sealed_node(1)), (_parts(_INNER, 1),), Damage, 8 * MIB),
-        Target("metadata", _plain(decode_metadata), (b'{"a": [1, 2]}', b"null"), Damage),
+        Target("segment sealed", plain(_sealed_segment), (_footer(_segment()),), Damage),
+        Target("segment ids", plain(split_sids), (b"".join(map(bytes, [[1] * 16])),), Damage),
+        Target("leaf", plain(_node(0, _LEAF_DIGEST, 20)), (_LEAF,), Damage),
+        Target("leaf sealed", plain(_sealed_node(0)), (_parts(_LEAF, 0),), Damage, 8 * MIB),
+        Target("inner node", plain(_node(1, _INNER_DIGEST, 78)), (_INNER,), Damage),
+        Target("inner sealed", plain(_sealed_node(1)), (_parts(_INNER, 1),), Damage, 8 * MIB),
+        Target("metadata", plain(decode_metadata), (b'{"a": [1, 2]}', b"null"), Damage),
         Target(
             "sealed block",
-            _plain(_unsealed),
+            plain(_unsealed),
             (
                 bytes(_SEALER.seal(Content.VALUE, b"hi")),
                 bytes(_SEALER.seal(Content.VALUE, b"hi" * 99)),
@@ -570,7 +536,7 @@ def targets(folder: Path) -> dict[str, Target]:
         ),
         Target(
             "lock object",
-            _plain(decode_record),
+            plain(decode_record),
             (
                 encode_record(
                     HolderRecord(3, "me", "host", 7, "write", "held", 60_000, 2, bytes(16))
@@ -579,28 +545,28 @@ def targets(folder: Path) -> dict[str, Target]:
         ),
     ]
     beside = [
-        Target("journal", _plain(replay), (_JOURNAL,)),
-        Target("journal sealed", _plain(lambda data: replay(_framed(data))), _payloads(_JOURNAL)),
-        Target("resident log", _plain(replay_resident), (_RESIDENT,)),
+        Target("journal", plain(replay), (_JOURNAL,)),
+        Target("journal sealed", plain(lambda data: replay(_framed(data))), _payloads(_JOURNAL)),
+        Target("resident log", plain(replay_resident), (_RESIDENT,)),
         Target(
             "resident sealed",
-            _plain(lambda data: replay_resident(_framed(data))),
+            plain(lambda data: replay_resident(_framed(data))),
             _payloads(_RESIDENT),
         ),
         Target(
             "dictionaries",
-            _plain(decode_dictionaries),
+            plain(decode_dictionaries),
             (encode_dictionaries([Dictionary(7, b"abc"), Dictionary(8, b"d" * 99)]),),
             Damage,
         ),
-        Target("mark", _plain(Mark.decode), (Mark(200, 5, _UUID, "edited").encode(),)),
-        Target("probe cache", _in_file("probes.json", _probe), (_probes(),)),
-        Target("node cache", _in_file("nodes", _cached_nodes), (_node_cache(folder),)),
-        Target("lock file", _plain(lockfile.parse_record), (_file_lock(),)),
+        Target("mark", plain(Mark.decode), (Mark(200, 5, _UUID, "edited").encode(),)),
+        Target("probe cache", in_file("probes.json", _probe), (_probes(),)),
+        Target("node cache", in_file("nodes", _cached_nodes), (_node_cache(folder),)),
+        Target("lock file", plain(lockfile.parse_record), (_file_lock(),)),
         Target(
             "local file",
-            _in_file("sent.blt", _local_file),
-            (_booklet({f"key/{n}": b"v" * n for n in range(20)}),),
+            in_file("sent.blt", _local_file),
+            _crashed(_booklet({f"key/{n}": b"v" * n for n in range(20)}, metadata={"a": 1})),
             (LocalFileError, FileNotFoundError),  # zero bytes count as absent
             room=8 * MIB,
             is_slow=True,
@@ -619,37 +585,37 @@ def targets(folder: Path) -> dict[str, Target]:
     named = [
         Target(
             "url",
-            _text(_addressed),
+            text(_addressed),
             (b"s3://bucket/a/db?region=eu", b"file:///data/a%20b", b"https://h:8/x?y=1"),
             (InvalidURLError,),
         ),
-        Target("db_url", _text(_by_url), (b"https://server:443/a/db",), (ValueError,)),
+        Target("db_url", text(_by_url), (b"https://server:443/a/db",), (ValueError,)),
         Target(
             "endpoint_url",
-            _text(lambda url: S3Connection("i", "k", "db", "b", url)),
+            text(lambda url: S3Connection("i", "k", "db", "b", url)),
             (b"http://[::1]:9000", b"https://server"),
             (InvalidURLError,),
         ),
         Target(
-            "group entry", _plain(_entry), (json.dumps(entry).encode(),), (TypeError, ValueError)
+            "group entry", plain(_entry), (json.dumps(entry).encode(),), (TypeError, ValueError)
         ),
-        Target("object names", _text(_names), (b"a/b", b"db.d/" + b"0" * 26, b"a//../b.lock")),
+        Target("object names", text(_names), (b"a/b", b"db.d/" + b"0" * 26, b"a//../b.lock")),
         Target(
             "serializer name",
-            _text(_serializer_name),
+            text(_serializer_name),
             (b"json", b"pickle_zstd", b"json+zstd"),
             (UnknownNameError,),
             room=8 * MIB,
         ),
     ]
     answers = [
-        Target("http part", _plain(_http_part), _ANSWERS, (*_CUT_ANSWER, RemoteUnavailable)),
-        Target("http whole", _plain(_http_whole), _ANSWERS, _CUT_ANSWER, 4 * MIB),
-        Target("s3 part", _text(_s3_part), (b"bytes 2-8/20|1234567",), (RemoteIntegrityError,)),
-        Target("s3 refusal", _plain(_refusal), (b"<Error><Code>NoSuchKey</Code></Error>",)),
+        Target("http part", plain(_http_part), _ANSWERS, (*_CUT_ANSWER, RemoteUnavailable)),
+        Target("http whole", plain(_http_whole), _ANSWERS, _CUT_ANSWER, 4 * MIB),
+        Target("s3 part", text(_s3_part), (b"bytes 2-8/20|1234567",), (RemoteIntegrityError,)),
+        Target("s3 refusal", plain(_refusal), (b"<Error><Code>NoSuchKey</Code></Error>",)),
         Target(
             "date",
-            _text(_date),
+            text(_date),
             (
                 b"Fri, 13 Dec 2024 07:28:00 GMT",
                 b"Sun Nov  6 08:49:37 1994",
@@ -660,40 +626,41 @@ def targets(folder: Path) -> dict[str, Target]:
     frame = FRAME.pack(MAGIC, 2, 0, 2, 0, 100)
     value = IndexEntry(5, 0, 0, 3)
     old = [
-        Target("0.11 frame", _plain(lambda data: read_frame(data, 142, "db")), (frame,), Damage),
+        Target("0.11 frame", plain(lambda data: read_frame(data, 142, "db")), (frame,), Damage),
         Target(
             "0.11 manifest",
-            _plain(partial(read_manifest, key="db")),
+            plain(partial(read_manifest, key="db")),
             (b'{"0": "0123456789abc", "17": "fedcba9876543"}',),
             Damage,
         ),
         Target(
             "0.11 metadata",
-            _plain(partial(read_metadata, key="db")),
+            plain(partial(read_metadata, key="db")),
             (b'{"timestamp": 5, "data": {"a": 1}}',),
             Damage,
         ),
-        Target("0.11 description", _plain(_described), _descriptions(), Damage),
-        Target("0.11 index", _plain(_indexed), (_legacy_index(),), Damage),
+        Target("0.11 description", plain(_described), _descriptions(), Damage),
+        Target("0.11 index", plain(_indexed), (_legacy_index(),), Damage),
         Target(
             "0.11 group",
-            _plain(_grouped),
+            plain(_grouped),
             (struct.pack(">I", 2) + 2 * (member_head(b"key", value) + b"abc"),),
         ),
         Target(
             "0.11 journal",
-            _plain(partial(read_journal, location="f")),
+            plain(partial(read_journal, location="f")),
             (b'{"v": 2, "written": ["a"], "deletes": [], "meta_pending": true}',),
             (LocalFileError, UnsupportedFormatError),
         ),
         Target(
             "0.11 state",
-            _plain(partial(read_remote_timestamp, location="f")),
+            plain(partial(read_remote_timestamp, location="f")),
             (b'{"v": 1, "remote_ts": 17}',),
             (LocalFileError, UnsupportedFormatError),
         ),
     ]
-    rows = [*bucket, *beside, *named, *answers, *old, *_serializers()]
+    here = machine(folder, partial(_sealed, required=ENCRYPTION_BIT), slice(_HEAD_FRAME.size, -32))
+    rows = [*bucket, *beside, *named, *answers, *old, *here, *_serializers()]
     return {row.name: row for row in rows}
 
 

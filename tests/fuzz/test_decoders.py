@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tests.fuzz.guard import measured, watched
 from tests.fuzz.mutations import hostile
-from tests.fuzz.targets import Target, targets, warm
+from tests.fuzz.target import Target
+from tests.fuzz.targets import targets, warm
 
 EXAMPLES: Final = int(os.environ.get("EBOOKLET_FUZZ_EXAMPLES", "30"))
 FOUND: Final = Path(__file__).parent / "found"

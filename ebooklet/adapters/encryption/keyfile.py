@@ -131,7 +131,7 @@ class KeyFile:
             )
         try:
             return _decoded(data)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             # Not chained: what those say may quote the content.
             raise EncryptionError(
                 f"{self.path} is no key file: make one with KeyFile.generate", op="open"

@@ -118,7 +118,7 @@ class Gate:
             note = json.loads(read_file(self._path, 1000) or b"")
             pid, host = int(note["pid"]), str(note["host"])[:100]
             held = max(0, self._clock.now_us() - int(note["since_us"])) // 1_000_000
-        except (ValueError, KeyError, TypeError, OSError):
+        except (ValueError, KeyError, TypeError, OSError, OverflowError, RecursionError):
             return "another program"
         here = pid == os.getpid() and host == socket.gethostname()
         process = f"process {pid} on {host}"

@@ -59,7 +59,12 @@ class Boto3Requests:
 
     def get(self, key: str, start: int, stop: int | None) -> StoredObject:
         """GetObject."""
-        with self._translated("get", key, Effect.READ):
+        where = self._where()
+        with translated("get", key, where, Effect.READ):
+            reads = self._client.reads
+            found = None if reads is None else reads.get(key, start, stop, where)
+            if found is not None:
+                return found
             client = self._client.s3
             if start == 0 and stop is None:
                 return part_of(key, client.get_object(Bucket=self._bucket, Key=key), 0, None)

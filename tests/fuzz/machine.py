@@ -42,6 +42,7 @@ from ebooklet.errors import (
     LocalFileError,
     SerializationError,
     UnknownNameError,
+    UnknownVersionError,
 )
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.serializer import TrainedSerializer
@@ -271,7 +272,7 @@ def machine(folder: Path, reseal: Callable[[bytes], bytes], body: slice) -> list
             "base",
             plain(lambda data: decode_base(data, "db")),
             _bases(),
-            (*Damage, Malformed),
+            (*Damage, Malformed, UnknownVersionError),
         ),
         Target(
             "migration slot",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from typing import TypeVar
+from typing import Final, TypeVar
 
-__all__ = ["ordered_map"]
+from ebooklet.ports.remote_store import ByteRange
+
+__all__ = ["held_at_once", "ordered_map"]
+
+_HELD_BYTES: Final = 96 * 1024 * 1024
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -46,3 +50,14 @@ def ordered_map(
         for future in waiting:
             if not future.cancelled():
                 future.exception()
+
+
+def held_at_once(ranges: Sequence[ByteRange], threads: int) -> int:
+    """How many of some bodies to have here or under way: few of large ones, or memory has no bound.
+
+    Args:
+        ranges: at least one.
+        threads: that fetch them.
+    """
+    longest = max(part.stop - part.start for part in ranges)
+    return min(threads, max(2, _HELD_BYTES // max(1, longest)))

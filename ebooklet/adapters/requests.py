@@ -15,7 +15,7 @@ from ebooklet.adapters.deleting import delete_all
 from ebooklet.adapters.listing import asked_prefix, is_wanted, start_after
 from ebooklet.adapters.objects import check_key, check_span, no_copy, read_part
 from ebooklet.adapters.outgoing import Outgoing, check_condition, stored_whole
-from ebooklet.adapters.parallel import ordered_map
+from ebooklet.adapters.parallel import held_at_once, ordered_map
 from ebooklet.adapters.place import Place, PlacedStore
 from ebooklet.adapters.pools import Pools
 from ebooklet.adapters.retry import Retry
@@ -146,7 +146,8 @@ class RequestingStore(PlacedStore):
         read = partial(read_part, self)
         if len(ranges) < 2:
             return map(read, ranges)
-        return ordered_map(self._pools["get"], read, ranges, ahead=self._pools.threads)
+        ahead = held_at_once(ranges, self._pools.threads)
+        return ordered_map(self._pools["get"], read, ranges, ahead=ahead)
 
     def head(self, key: str) -> ObjectMeta:
         """See `RemoteStore.head`."""

@@ -8,13 +8,25 @@ from typing import Final, NamedTuple
 
 from ebooklet.core.pace import Pace
 
-__all__ = ["MAX_GAP", "MAX_SIZE", "RangePlan", "coalesce", "plan_ranges", "worth_bridging"]
+__all__ = [
+    "MAX_GAP",
+    "MAX_SIZE",
+    "RangePlan",
+    "coalesce",
+    "plan_bulk",
+    "plan_ranges",
+    "worth_bridging",
+]
 
 # Whatever the endpoint: index nodes are 3 to 10 KB, and bridging two or three is always worth it.
 MAX_GAP: Final = 16 * 1024
 MAX_SIZE: Final = 8 * 1024 * 1024  # what one transfer thread holds in memory
 # One connection is often slower than the line: what is much is shared out among all of them.
 _SHARE: Final = 2 * 1024 * 1024
+# Of a bulk read, a few connections bring more than this process takes in meanwhile.
+_BULK_PARALLEL: Final = 4
+_BULK_SHARE: Final = 4 * 1024 * 1024
+_BULK_SIZE: Final = 17 * 1024 * 1024  # a quarter of the largest segment, and a piece too many
 
 
 class RangePlan(NamedTuple):
@@ -109,8 +121,30 @@ def plan_ranges(
     pieces = sorted(wanted)
     if pace is None:
         return _joined(pieces, max_gap, max_size)
-    share = sum(length for _, _, length in pieces) // pace.parallel
-    share = min(max_size, max(share, _SHARE))
+    share = max(_SHARE, _total(pieces) // pace.parallel)
+    return _shared(pieces, max_gap, min(share, max_size), max_size, pace)
+
+
+def plan_bulk(wanted: Iterable[tuple[bytes, int, int]], *, pace: Pace) -> list[RangePlan]:
+    """Join wanted pieces into fewer and larger requests, for who uses what comes bit by bit.
+
+    Args:
+        wanted: see `plan_ranges`.
+        pace: of the endpoint.
+    """
+    pieces = sorted(wanted)
+    share = max(_BULK_SHARE, _total(pieces) // min(pace.parallel, _BULK_PARALLEL))
+    return _shared(pieces, MAX_GAP, min(share, _BULK_SIZE), _BULK_SIZE, pace)
+
+
+def _total(pieces: Iterable[tuple[bytes, int, int]]) -> int:
+    return sum(length for _, _, length in pieces)
+
+
+def _shared(
+    pieces: Iterable[tuple[bytes, int, int]], max_gap: int, share: int, max_size: int, pace: Pace
+) -> list[RangePlan]:
+    """The requests for sorted pieces: of about `share` bytes, or `max_size` if they are fewer rounds."""
     plans = _joined(pieces, max_gap, share)
     gaps = [
         later.start - one.stop

@@ -140,7 +140,7 @@ class RemoteStore(Protocol):
         """Read many parts of many objects, in parallel, and yield them in the order asked.
 
         The caller has already joined neighbours (`core.plan.coalesce`). At most as many bodies
-        as there are transfer threads are held at once. A part that fails yields its error in
+        as there are transfer threads are held at once, and fewer where they are large. A part that fails yields its error in
         place of its body, and the others still come. A part that reaches past the object's end
         is a failure (`RemoteIntegrityError`): these ranges come from an index.
 

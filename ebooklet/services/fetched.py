@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Collection, Iterator
+from operator import itemgetter
+from typing import Final, TypeAlias
 
 from ebooklet.ports.local_store import LocalValue
 
-MAX_FETCHED_BYTES: Final = 4 * 1024 * 1024  # held back before they are stored
+FetchedItem: TypeAlias = tuple[str, bytes, int]  # key, value, timestamp in µs
+
+# Held back before they are stored: to store them, a reader is the writer for a moment, which takes
+# half a dozen waits for the disk however little it is.
+MAX_FETCHED_BYTES: Final = 32 * 1024 * 1024
+_key: Final = itemgetter(0)
 
 
 class FetchedValues:
@@ -17,7 +23,7 @@ class FetchedValues:
     """
 
     def __init__(self) -> None:
-        self._values: dict[str, LocalValue] = {}
+        self._values: dict[str, FetchedItem] = {}
         self._added = 0  # bytes since they were taken last
 
     def __len__(self) -> int:
@@ -31,20 +37,23 @@ class FetchedValues:
 
     def get(self, key: str) -> LocalValue | None:
         """One of them, if it is here."""
-        return self._values.get(key)
+        return _valued(self._values.get(key))
 
     def pop(self, key: str) -> LocalValue | None:
         """The same, and have it here no longer."""
-        return self._values.pop(key, None)
+        return _valued(self._values.pop(key, None))
 
-    def add(self, values: Iterable[tuple[str, LocalValue]]) -> bool:
+    def add(self, items: Collection[FetchedItem]) -> bool:
         """Hold back some more, and tell whether these are enough to be stored."""
-        for key, value in values:
-            self._values[key] = value
-            self._added += len(value.value) + len(key)
+        self._values.update(zip(map(_key, items), items, strict=True))
+        self._added += sum([len(key) + len(value) for key, value, _ in items])
         return self._added > MAX_FETCHED_BYTES
 
-    def take(self) -> dict[str, LocalValue]:
+    def take(self) -> list[FetchedItem]:
         """All of them, of which none is left here."""
         values, self._values, self._added = self._values, {}, 0
-        return values
+        return list(values.values())
+
+
+def _valued(item: FetchedItem | None) -> LocalValue | None:
+    return None if item is None else LocalValue(item[2], item[1])

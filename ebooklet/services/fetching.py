@@ -98,9 +98,12 @@ def _opened(entry: Entry, stored: bytes, sealer: Sealer) -> bytes | EBookletErro
 
 def _verified(entry: Entry, value: bytes, sealer: Sealer) -> bytes | EBookletError:
     if len(value) != entry.length or sealer.digest(value) != entry.digest:
-        return RemoteIntegrityError(
-            "the stored value does not match its digest; it was not returned",
-            op="get",
-            key=entry.key,
-        )
+        return mismatch(entry.key)
     return value
+
+
+def mismatch(key: str) -> RemoteIntegrityError:
+    """What to say of a value that is not what the index says of it."""
+    return RemoteIntegrityError(
+        "the stored value does not match its digest; it was not returned", op="get", key=key
+    )

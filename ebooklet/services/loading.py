@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from ebooklet.core.entry import Entry
+from ebooklet.core.index.lookup import MAX_WINDOW, scan_leaves
 from ebooklet.core.keys import check_keys, is_key
 from ebooklet.errors import EBookletError
-from ebooklet.ports.local_store import LocalValue
-from ebooklet.services.entries import entries_of, iter_entries
+from ebooklet.services.bulkreads import MAX_KEYS, Fetched, fetch_leaves, grouped, without
+from ebooklet.services.entries import entries_of
+from ebooklet.services.explaining import explaining
 from ebooklet.services.fetching import fetch_values
 from ebooklet.services.working_copy import WorkingCopy
 
-_BATCH_BYTES: Final = 64 * 1024 * 1024  # values planned at once
-_BATCH_KEYS: Final = 80_000
+_PLANNED_BYTES: Final = 4 << 30  # of values that requests are planned for at once
+_BATCH_BYTES: Final = 8 << 20  # of values that were asked for by their keys
 _LISTED_KEYS: Final = 500_000
 
 
@@ -23,43 +24,40 @@ def load(copy: WorkingCopy, keys: Iterable[str] | None = None) -> dict[str, EBoo
     copy.require_open()
     base = copy.base
     failures: dict[str, EBookletError] = {}
-    for batch in _missing_batches(copy, keys):
-        values: list[tuple[str, LocalValue]] = []
-        size = 0
-        for entry, value in fetch_values(copy, batch):
-            if isinstance(value, EBookletError):
-                failures[entry.key] = value
-                continue
-            values.append((entry.key, LocalValue(entry.timestamp, value)))
-            size += len(value)
-            if size > _BATCH_BYTES // 8:
-                copy.keep_fetched(base, values)
-                values, size = [], 0
-        copy.keep_fetched(base, values)
+    for found in _fetched(copy) if keys is None else _fetched_of(copy, keys):
+        failures.update(found.failures)
+        copy.keep_fetched(base, found.items)
     copy.sync()
     return failures
 
 
-def _missing_batches(copy: WorkingCopy, keys: Iterable[str] | None) -> Iterator[list[Entry]]:
-    """Entries whose values are not here, in lists of bounded size."""
-    is_here = _presence(copy) if keys is None else _slow_presence(copy)
-    if keys is None:
-        pages: Iterable[Iterable[Entry]] = iter_entries(copy)
-    else:
-        pages = (entries_of(copy, filter(is_key, check_keys(keys))).values(),)
-    batch: list[Entry] = []
+def _fetched(copy: WorkingCopy) -> Iterator[Fetched]:
+    """All that is not here."""
+    root = copy.view_root
+    if root is None:
+        return
+    with explaining(copy):
+        missing = without(copy.nodes.scan(scan_leaves(root, first=MAX_WINDOW)), _presence(copy))
+        for group in grouped(missing, MAX_KEYS, _PLANNED_BYTES):
+            yield from fetch_leaves(copy, group)
+
+
+def _fetched_of(copy: WorkingCopy, keys: Iterable[str]) -> Iterator[Fetched]:
+    """What is not here of some keys."""
+    found = Fetched([], {})
     size = 0
-    for page in pages:
-        for entry in page:
-            if is_here(entry.key):
-                continue
-            batch.append(entry)
-            size += entry.length
-            if size >= _BATCH_BYTES or len(batch) >= _BATCH_KEYS:
-                yield batch
-                batch, size = [], 0
-    if batch:
-        yield batch
+    is_here = _slow_presence(copy)
+    entries = entries_of(copy, filter(is_key, check_keys(keys))).values()
+    for entry, value in fetch_values(copy, (one for one in entries if not is_here(one.key))):
+        if isinstance(value, EBookletError):
+            found.failures[entry.key] = value
+            continue
+        found.items.append((entry.key, value, entry.timestamp))
+        size += len(value)
+        if size > _BATCH_BYTES:
+            yield found
+            found, size = Fetched([], {}), 0
+    yield found
 
 
 def _presence(copy: WorkingCopy) -> Callable[[str], bool]:

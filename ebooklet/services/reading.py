@@ -10,6 +10,7 @@ from ebooklet.errors import EBookletError, RemoteIntegrityError, SnapshotExpired
 from ebooklet.ports.local_store import LocalValue
 from ebooklet.services.entries import entries_of
 from ebooklet.services.explaining import explaining
+from ebooklet.services.fetched import FetchedItem
 from ebooklet.services.fetching import fetch_values
 from ebooklet.services.readahead import with_neighbours
 from ebooklet.services.snapshot import Snapshot
@@ -85,11 +86,12 @@ def read_missing(copy: WorkingCopy, key: object) -> LocalValue | None:
 
 def _fetched_first(copy: WorkingCopy, base: Snapshot, wanted: Sequence[Entry]) -> LocalValue:
     """Fetch values and keep them; the first is returned or fails, the others need not be good."""
-    good: dict[str, LocalValue] = {}
+    good: dict[str, FetchedItem] = {}
     for entry, value in fetch_values(copy, wanted):
         if not isinstance(value, EBookletError):
-            good[entry.key] = LocalValue(entry.timestamp, value)
+            good[entry.key] = (entry.key, value, entry.timestamp)
         elif entry is wanted[0]:
             raise value
-    copy.keep_fetched(base, list(good.items()))
-    return good[wanted[0].key]
+    copy.keep_fetched(base, list(good.values()))
+    _, found, timestamp = good[wanted[0].key]
+    return LocalValue(timestamp, found)

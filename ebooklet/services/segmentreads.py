@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from ebooklet.core.names import segment_key
 from ebooklet.core.pace import PaceMeter
-from ebooklet.core.plan import RangePlan, plan_ranges
+from ebooklet.core.plan import RangePlan, plan_bulk, plan_ranges
 from ebooklet.errors import EBookletError
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.remote_store import ByteRange, RemoteStore
@@ -43,14 +43,16 @@ class SegmentReads:
         self._meter = meter_of(remote) if meter is None else meter
 
     def read(
-        self, wanted: Iterable[tuple[bytes, int, int]]
+        self, wanted: Iterable[tuple[bytes, int, int]], *, bulk: bool = False
     ) -> Iterator[tuple[RangePlan, ByteRange, bytes | EBookletError]]:
         """Yield what holds the wanted pieces, many requests at once: plan, range and answer.
 
         Args:
             wanted: (sid, offset, length) of each piece, in any order; see `plan_ranges`.
+            bulk: it is much, and used as it comes: fewer and larger requests.
         """
-        plans = plan_ranges(wanted, pace=self._meter.pace)
+        pace = self._meter.pace
+        plans = plan_bulk(wanted, pace=pace) if bulk else plan_ranges(wanted, pace=pace)
         ranges = [ByteRange(segment_key(self._db_key, p.sid), p.start, p.stop) for p in plans]
         bodies = self.remote.get_ranges(ranges)
         n_bytes, waited_s = 0, 0.0

@@ -118,5 +118,5 @@ def _fetched(
         if isinstance(value, EBookletError):
             raise value
         fetched[entry.key] = LocalValue(entry.timestamp, value)
-    copy.keep_fetched(base, list(fetched.items()))
+    copy.keep_fetched(base, [(key, found.value, found.timestamp) for key, found in fetched.items()])
     return fetched

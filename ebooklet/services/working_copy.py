@@ -26,11 +26,11 @@ from ebooklet.errors import (
 )
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.hooks import DatabaseHooks
-from ebooklet.ports.local_store import LocalStore, LocalValue
+from ebooklet.ports.local_store import LocalStore
 from ebooklet.ports.lock_service import Lease
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.ports.serializer import Serializer, TrainedSerializer
-from ebooklet.services.fetched import FetchedValues
+from ebooklet.services.fetched import FetchedItem, FetchedValues
 from ebooklet.services.guards import Guards, being_pushed
 from ebooklet.services.heads import HeadStore
 from ebooklet.services.journal import Journal
@@ -307,18 +307,19 @@ class WorkingCopy(Guards):
 
     # The local store
 
-    def keep_fetched(self, base: Snapshot | None, values: Sequence[tuple[str, LocalValue]]) -> None:
+    def keep_fetched(self, base: Snapshot | None, items: Sequence[FetchedItem]) -> None:
         """Store values fetched from `base`, unless the key or the base changed meanwhile."""
         with self.lock:
             if self.base is not base or self._moving or self.closed:
                 return
             self.pending.absorb()
-            fresh = [(key, value) for key, value in values if key not in self.pending]
+            if self.pending:
+                items = [item for item in items if item[0] not in self.pending]
             if self.local.writable:
-                self.journal.stored(key for key, _ in fresh)
-                self.local.set_many((key, v.value, v.timestamp) for key, v in fresh)
+                self.journal.stored(key for key, _, _ in items)
+                self.local.set_many(items)
                 return
-            full = self.fetched.add(fresh)
+            full = self.fetched.add(items)
         if full:
             self.flush_fetched()
 
@@ -335,12 +336,12 @@ class WorkingCopy(Guards):
         try:
             # The store first, then our own lock: the order of everything that borrows.
             with self.local.exclusive(BORROW_TIMEOUT_S), self.lock:
-                values = self.fetched.take()
+                items = self.fetched.take()
                 if self.local.changed_elsewhere:
                     return  # another process may have changed these very keys meanwhile
                 if self.base is not None and self.journal.base_is(self.base):
-                    self.journal.stored(values)
-                    self.local.set_many((k, v.value, v.timestamp) for k, v in values.items())
+                    self.journal.stored(key for key, _, _ in items)
+                    self.local.set_many(items)
                     self.journal.flush(self.pending)
                     self.local.sync()
         except LockTimeout:

@@ -164,6 +164,20 @@ def test_a_prefix(there: Travelled) -> None:
         assert len(list(db.keys(key(5_000)[:-3]))) == 1_000
 
 
+def test_everything_into_the_local_file(there: Travelled, tmp_path: Path) -> None:
+    """The head, the index, and the values in large parts side by side."""
+    with there.trips(in_a_row=3, requests=6), there.open("r", tmp_path / "all.blt") as db:
+        assert not db.load_items()
+    with there.trips(in_a_row=1, requests=1), there.open("r", tmp_path / "all.blt") as db:
+        assert set(db.values()) == {VALUE}
+
+
+def test_all_keys(there: Travelled) -> None:
+    """The head and the index, a little of which comes first."""
+    with there.trips(in_a_row=3, requests=3), there.open() as db:
+        assert len(list(db)) == N
+
+
 def test_a_slow_line_is_learned(there: Travelled) -> None:
     """Where bytes take long, those between keys are left out; where answers do, they are read."""
     wanted = [[key(n) for n in range(first, N, 100)] for first in range(3)]

@@ -15,10 +15,9 @@ from ebooklet.core.refs import NodeRef
 Out = TypeVar("Out")
 
 _LOOKUP_NODES: Final = 1024  # most nodes asked for at once: what bounds memory
-_FIRST_WINDOW: Final = 8  # leaves; a reader that stops soon has fetched little
+_FIRST_WINDOW: Final = 32  # leaves, ~100 KB; a reader that stops soon has fetched little
 _FEW_LEAVES: Final = 16  # about what a thousand keys take
-_WINDOW: Final = 256  # leaves, ~37,000 keys
-_KEYS_PER_LEAF: Final = 145  # what the cut rule gives on average
+MAX_WINDOW: Final = 1024  # leaves, ~148,000 keys and 3 MB
 
 
 def lookup(root: NodeRef | None, keys: Iterable[str]) -> TreeOp[dict[str, Entry]]:
@@ -84,7 +83,7 @@ def scan(
     start: str | None = None,
     stop: str | None = None,
     *,
-    window: int = _WINDOW,
+    window: int = MAX_WINDOW,
 ) -> TreeScan[list[Entry], None]:
     """Yield the entries of start <= key < stop in key order, a list per leaf.
 
@@ -102,7 +101,7 @@ def scan_keys(
     start: str | None = None,
     stop: str | None = None,
     *,
-    window: int = _WINDOW,
+    window: int = MAX_WINDOW,
 ) -> TreeScan[tuple[str, ...], None]:
     """Like `scan`, of the keys only: makes no entries."""
     return _scan(root, start, stop, window, _keys)
@@ -113,10 +112,19 @@ def scan_leaves(
     start: str | None = None,
     stop: str | None = None,
     *,
-    window: int = _WINDOW,
+    window: int = MAX_WINDOW,
+    first: int = _FIRST_WINDOW,
 ) -> TreeScan[LeafSlice, None]:
-    """Like `scan`, of leaves and the part of each that is in range: for reading single columns."""
-    return _scan(root, start, stop, window, LeafSlice)
+    """Like `scan`, of leaves and the part of each that is in range: for reading single columns.
+
+    Args:
+        root: see `scan`.
+        start: see `scan`.
+        stop: see `scan`.
+        window: see `scan`.
+        first: most leaves asked for at first.
+    """
+    return _scan(root, start, stop, window, LeafSlice, first)
 
 
 def count(root: NodeRef | None, start: str | None = None, stop: str | None = None) -> TreeOp[int]:
@@ -177,11 +185,12 @@ def _scan(
     stop: str | None,
     window: int,
     view: Callable[[LeafNode, int, int], Out],
+    first: int = _FIRST_WINDOW,
 ) -> TreeScan[Out, None]:
     if root is None or (start is not None and stop is not None and start >= stop):
         return
     ahead = [Span(root, None, None)]  # in reverse key order: the next span is the last
-    size = min(_FIRST_WINDOW, window)
+    size = min(first, window)
     while ahead:
         batch = _next_batch(ahead, size)
         nodes = sent((yield need([span.ref for span in batch])))
@@ -196,22 +205,23 @@ def _scan(
             if lo < hi:
                 yield view(node, lo, hi)
         if batch[0].ref.level == 0:
-            size = min(2 * size, window)
+            size = window
         ahead += reversed(expanded)
 
 
 def _next_batch(ahead: list[Span], size: int) -> list[Span]:
-    """Take the next leaves off `ahead`, and the inner nodes that follow if there is room.
+    """Take the next nodes off `ahead`: leaves, and the inner nodes that follow if there is room.
 
     Nothing after an inner node is taken except more inner nodes, as its leaves come first; so a
-    batch is consumed at once and its order is the order of keys.
+    batch is consumed at once and its order is the order of keys. An inner node counts as one leaf:
+    it is hardly larger, and to have those of a level at once saves a round trip for each.
     """
     batch: list[Span] = []
     while ahead and size > 0:
         span = ahead[-1]
         if batch and batch[-1].ref.level > span.ref.level:
             break
-        size -= 1 if span.ref.level == 0 else 1 + span.ref.count // _KEYS_PER_LEAF
+        size -= 1
         batch.append(ahead.pop())
     return batch
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from hashlib import blake2s
+from itertools import chain, islice
 from typing import Final, Self, TypeAlias
 
 from ebooklet.adapters.local.booklet.handles import Handle, unforked
 from ebooklet.adapters.local.booklet.layout import (
+    BLOCK_BYTES,
     BLOCK_HEADER,
     HASH_BYTES,
     POINTER_BYTES,
@@ -33,6 +35,7 @@ _MAX_VALUE: Final = 1 << 20  # larger ones gain nothing
 _MAX_TIMESTAMP: Final = (1 << 8 * TIMESTAMP_BYTES) - 1
 _LAST: Final = (1).to_bytes(POINTER_BYTES, "little")
 _HEAD_BYTES: Final = HASH_BYTES + POINTER_BYTES
+_JOINED: Final = 3 * 1024  # parts of blocks in one write; a block has three
 
 
 def append_new(handle: Handle, header: Header, items: Iterable[Item]) -> list[Item]:
@@ -58,10 +61,9 @@ def append_new(handle: Handle, header: Header, items: Iterable[Item]) -> list[It
     # A map has a descriptor of its own, by which a forked child would keep the file locked.
     with unforked(), _Index(fd, header) as index:
         chains = _Chains(fd, size, index)
-        left = [item for item in items if not chains.add(item)]
+        left = chains.add(items)
         if chains.added:
-            os.lseek(fd, 0, os.SEEK_END)
-            write_all(fd, b"".join(chains.blocks()))
+            chains.write()
             chains.link()
             handle.count_in(chains.added)
     return left
@@ -106,69 +108,99 @@ class _Chains:
 
     def __init__(self, fd: int, size: int, index: _Index) -> None:
         self._fd = fd
-        self._size = self._end = size
+        self._size = size
         self._index = index
-        self._hashes: set[bytes] = set()
-        self._new: list[tuple[bytes, bytes, Item]] = []  # hash, encoded key, item
-        self._following: list[bytes] = []  # for each of them, the pointer to the next of its chain
-        self._newest: dict[int, int] = {}  # bucket -> which of them ends its chain
+        # The new blocks, in columns: their parts, which go to the file as they are.
+        self._hashes: list[bytes] = []
+        self._following: list[bytes] = []  # the pointer to the next block of the chain
+        self._keys: list[bytes] = []  # encoded
+        self._values: list[bytes] = []
+        self._stamps: list[bytes] = []
         self._firsts: list[tuple[int, bytes]] = []  # bucket -> pointer to one of them
         self._links: list[tuple[int, bytes]] = []  # the same, by where a chain of the file ended
 
     @property
     def added(self) -> int:
         """Number of new blocks."""
-        return len(self._new)
+        return len(self._hashes)
 
-    def add(self, item: Item) -> bool:
-        """Put an item at the end of its chain; False if Booklet itself must see to it."""
-        key, value, timestamp = item
+    def add(self, items: Iterable[Item]) -> list[Item]:
+        """Put items at the ends of their chains; return those that Booklet itself must see to.
+
+        A tight loop, as it is what most of a load or a bulk write takes.
+        """
+        left: list[Item] = []
+        added: set[bytes] = set()
+        newest: dict[int, int] = {}  # bucket -> which of the new blocks ends its chain
+        index, n_buckets, number = self._index, self._index.n_buckets, int.from_bytes
+        hashes, following = self._hashes, self._following
+        add_key, add_value, add_stamp = self._keys.append, self._values.append, self._stamps.append
+        end = self._size
+        for item in items:
+            key, value, timestamp = item
+            try:
+                raw = key.encode()
+            except UnicodeEncodeError:
+                left.append(item)
+                continue
+            hashed = blake2s(raw, digest_size=HASH_BYTES).digest()
+            bucket = number(hashed, "little") % n_buckets
+            first = index[bucket]
+            last = self._last_without(hashed, first) if first > 1 else 0
+            if (
+                last is None
+                or hashed in added
+                or len(value) > _MAX_VALUE
+                or len(raw) > _MAX_KEY
+                or not 0 <= timestamp <= _MAX_TIMESTAMP
+            ):
+                left.append(item)
+                continue
+            pointer = end.to_bytes(POINTER_BYTES, "little")
+            before = newest.get(bucket)
+            if before is not None:
+                following[before] = pointer
+            elif last:
+                self._links.append((last + HASH_BYTES, pointer))
+            else:
+                self._firsts.append((bucket, pointer))
+            newest[bucket] = len(hashes)
+            added.add(hashed)
+            hashes.append(hashed)
+            following.append(_LAST)
+            add_key(raw)
+            add_value(value)
+            add_stamp(timestamp.to_bytes(TIMESTAMP_BYTES, "little"))
+            end += BLOCK_BYTES + len(raw) + len(value)
+        return left
+
+    def write(self) -> None:
+        """Write the new blocks, to which nothing leads yet, or none of them.
+
+        Raises:
+            OSError: as when the disk is full; the file is as it was.
+        """
+        keys, values = self._keys, self._values
+        heads = map(
+            BLOCK_HEADER.pack,
+            *(self._hashes, self._following, map(len, keys), map(len, values), self._stamps),
+        )
+        parts = chain.from_iterable(zip(heads, keys, values, strict=True))
+        os.lseek(self._fd, self._size, os.SEEK_SET)
         try:
-            raw = key.encode()
-        except UnicodeEncodeError:
-            return False
-        hashed = blake2s(raw, digest_size=HASH_BYTES).digest()
-        if (
-            hashed in self._hashes
-            or len(value) > _MAX_VALUE
-            or len(raw) > _MAX_KEY
-            or not 0 <= timestamp <= _MAX_TIMESTAMP
-        ):
-            return False
-        bucket = int.from_bytes(hashed, "little") % self._index.n_buckets
-        first = self._index[bucket]
-        last = self._last_without(hashed, first) if first > 1 else 0
-        if last is None:
-            return False
-        pointer = self._end.to_bytes(POINTER_BYTES, "little")
-        if bucket in self._newest:
-            self._following[self._newest[bucket]] = pointer
-        elif last:
-            self._links.append((last + HASH_BYTES, pointer))
-        else:
-            self._firsts.append((bucket, pointer))
-        self._newest[bucket] = len(self._new)
-        self._hashes.add(hashed)
-        self._new.append((hashed, raw, item))
-        self._following.append(_LAST)
-        self._end += BLOCK_HEADER.size + len(raw) + len(value)
-        return True
-
-    def blocks(self) -> Iterator[bytes]:
-        """The bytes of the new blocks, in their order."""
-        pack = BLOCK_HEADER.pack
-        for (hashed, raw, (_, value, at)), pointer in zip(self._new, self._following, strict=True):
-            stamp = at.to_bytes(TIMESTAMP_BYTES, "little")
-            yield pack(hashed, pointer, len(raw), len(value), stamp)
-            yield raw
-            yield value
+            while data := b"".join(islice(parts, _JOINED)):
+                write_all(self._fd, data)
+        except OSError:
+            os.ftruncate(self._fd, self._size)
+            raise
 
     def link(self) -> None:
         """Lead to the new blocks, which are in the file by now."""
+        fd, index = self._fd, self._index
         for at, pointer in self._links:
-            os.pwrite(self._fd, pointer, at)  # in place, so that no room is wanted
+            os.pwrite(fd, pointer, at)  # in place, so that no room is wanted
         for bucket, pointer in self._firsts:
-            self._index[bucket] = pointer
+            index[bucket] = pointer
 
     def _last_without(self, hashed: bytes, position: int) -> int | None:
         """Where a chain's last block lies; None if one has this hash, or it is not as it should be."""

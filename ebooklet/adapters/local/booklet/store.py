@@ -28,8 +28,8 @@ from ebooklet.ports.local_store import LocalValue
 _BATCH_KEYS: Final = 256
 _BATCH_BYTES: Final = 4 << 20
 _PLANNED_KEYS: Final = 500_000  # places of so many keys are in memory at a time
-_WRITTEN_KEYS: Final = 4096
-_WRITTEN_BYTES: Final = 16 << 20
+_WRITTEN_KEYS: Final = 32_768
+_WRITTEN_BYTES: Final = 32 << 20
 _SAMPLE: Final = 8
 _METADATA: Final = METADATA_KEY.decode()
 _new = tuple.__new__  # a NamedTuple's own is written in Python, which shows where each value passes

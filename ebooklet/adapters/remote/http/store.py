@@ -14,7 +14,7 @@ from urllib3.response import BaseHTTPResponse
 
 from ebooklet.adapters.httpanswers import UNKNOWN_SIZE, described, part_of
 from ebooklet.adapters.objects import check_key, check_span, read_part, whole_part
-from ebooklet.adapters.parallel import ordered_map
+from ebooklet.adapters.parallel import held_at_once, ordered_map
 from ebooklet.adapters.remote.http.client import NO_HEAD, Client
 from ebooklet.adapters.remote.http.whole import MAX_KEPT_BYTES, WholeObjects
 from ebooklet.connection import DEFAULT_THREADS, RemoteAddress
@@ -181,8 +181,9 @@ class HttpRemoteStore:
         if len(ranges) - done < 2:
             yield from map(self._part, ranges[done:])
         else:
-            pool = self._client.pool
-            yield from ordered_map(pool, self._part, ranges[done:], ahead=self._threads)
+            left = ranges[done:]
+            ahead = held_at_once(left, self._threads)
+            yield from ordered_map(self._client.pool, self._part, left, ahead=ahead)
 
     def head(self, key: str) -> ObjectMeta:
         """See `RemoteStore.head`; by a GET of one byte from servers that refuse HEAD."""

@@ -1,0 +1,158 @@
+"""Bulk reads: the values of whole index leaves, in large requests, each value verified.
+
+What is read of many keys that follow one another needs no object for each: requests are planned by
+runs of values that lie back to back, and an answer is cut by the columns of the leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Final, NamedTuple, TypeAlias
+
+from ebooklet.core.entry import Place
+from ebooklet.core.index.lookup import LeafSlice
+from ebooklet.core.index.node import LeafNode
+from ebooklet.core.index.runs import Run, are_fetchable, runs
+from ebooklet.core.sealing import Content, Sealer
+from ebooklet.errors import EBookletError, ObjectNotFound
+from ebooklet.services.explaining import explaining
+from ebooklet.services.fetching import fetch_values, mismatch
+from ebooklet.services.parts import read_again
+from ebooklet.services.working_copy import WorkingCopy
+
+__all__ = ["MAX_KEYS", "Fetched", "fetch_leaves", "grouped", "without"]
+
+Item: TypeAlias = tuple[str, bytes, int]  # key, value, timestamp in µs
+
+MAX_KEYS: Final = 131_072  # whose places are sorted at once
+_SINGLE: Final = 256  # entries that are fetched one by one, at a time
+
+
+class Fetched(NamedTuple):
+    """What came of some entries."""
+
+    items: list[Item]
+    failures: dict[str, EBookletError]  # by key
+
+
+def fetch_leaves(copy: WorkingCopy, slices: Iterable[LeafSlice]) -> Iterator[Fetched]:
+    """Fetch and verify the values of all entries of `slices`: large requests, many in parallel.
+
+    Yields each entry once, in the order of their places: of what was pushed at once that is the
+    order of keys.
+    """
+    sealer = copy.sealer
+    placed: list[tuple[Place, Run]] = []
+    single: list[LeafSlice] = []
+    for one in slices:
+        if are_fetchable(*one, sealer):
+            placed += [(run.place, run) for run in runs(*one)]
+        else:
+            single.append(one)
+    yield from _one_by_one(copy, single)
+    if not placed:
+        return
+    placed.sort(key=_place)
+    at = 0
+    for plan, part, body in copy.reads.read((place for place, _ in placed), bulk=True):
+        if isinstance(body, ObjectNotFound):
+            with explaining(copy):
+                raise body
+        mine = [run for _, run in placed[at : at + len(plan.pieces)]]
+        at += len(plan.pieces)
+        found = _cut(mine, plan.start, body, sealer)
+        if found.failures and isinstance(body, bytes):
+            found = _cut(mine, plan.start, read_again(copy.segments, part), sealer)
+        yield found
+
+
+def grouped(
+    slices: Iterable[LeafSlice], max_keys: int, max_bytes: int
+) -> Iterator[list[LeafSlice]]:
+    """Share slices out among groups of so many keys and bytes of values, or a leaf more."""
+    group: list[LeafSlice] = []
+    n_keys = n_bytes = 0
+    for one in slices:
+        group.append(one)
+        n_keys += one.hi - one.lo
+        n_bytes += sum(one.node.lengths[one.lo : one.hi])
+        if n_keys >= max_keys or n_bytes >= max_bytes:
+            yield group
+            group, n_keys, n_bytes = [], 0, 0
+    if group:
+        yield group
+
+
+def without(slices: Iterable[LeafSlice], is_here: Callable[[str], bool]) -> Iterator[LeafSlice]:
+    """What is left of slices, keys that are here left out."""
+    for one in slices:
+        leaf, lo, hi = one
+        here = list(map(is_here, leaf.keys[lo:hi]))
+        if True not in here:
+            yield one
+            continue
+        begin = None
+        for i, is_in in enumerate(chain(here, (True,)), lo):
+            if not is_in and begin is None:
+                begin = i
+            elif is_in and begin is not None:
+                yield LeafSlice(leaf, begin, i)
+                begin = None
+
+
+def _place(placed: tuple[Place, Run]) -> Place:
+    return placed[0]
+
+
+def _one_by_one(copy: WorkingCopy, slices: Iterable[LeafSlice]) -> Iterator[Fetched]:
+    """The same, of entries that have their values in the index, or claim what cannot be."""
+    for group in grouped(slices, _SINGLE, 1 << 20):
+        found = Fetched([], {})
+        entries = chain.from_iterable(leaf.slice(lo, hi) for leaf, lo, hi in group)
+        for entry, value in fetch_values(copy, entries):
+            if isinstance(value, EBookletError):
+                found.failures[entry.key] = value
+            else:
+                found.items.append((entry.key, value, entry.timestamp))
+        yield found
+
+
+def _cut(runs: Iterable[Run], start: int, body: bytes | EBookletError, sealer: Sealer) -> Fetched:
+    """The values in the bytes from `start` of a segment, each verified; or why there are none."""
+    found = Fetched([], {})
+    for leaf, lo, hi in runs:
+        if isinstance(body, EBookletError):
+            found.failures.update(dict.fromkeys(leaf.keys[lo:hi], body))
+        else:
+            _cut_run(leaf, lo, hi, start, body, sealer, found)
+    return found
+
+
+def _cut_run(
+    leaf: LeafNode, lo: int, hi: int, start: int, body: bytes, sealer: Sealer, found: Fetched
+) -> None:
+    """Add the values of one run; a tight loop, through which every value of a bulk read passes."""
+    size, digests = leaf.digest_size, leaf.digests
+    digest, seals = sealer.digest, sealer.seals
+    add = found.items.append
+    stop = leaf.offsets[lo] - start
+    columns = zip(
+        *(column[lo:hi] for column in (leaf.keys, leaf.lengths, leaf.stored, leaf.timestamps)),
+        range(lo * size, hi * size, size),
+        strict=True,
+    )
+    for key, length, stored, timestamp, mark in columns:
+        at, stop = stop, stop + stored
+        value = body[at:stop]
+        if seals:
+            try:
+                value = bytes(sealer.open(Content.VALUE, value))
+            except EBookletError as exc:
+                exc.op, exc.key = "get", key
+                found.failures[key] = exc
+                continue
+        if digest(value) == digests[mark : mark + size] and len(value) == length:
+            add((key, value, timestamp))
+        else:
+            found.failures[key] = mismatch(key)

@@ -13,6 +13,11 @@ __all__ = ["Pace", "PaceMeter"]
 _DISTANT: Final = (0.02, 0.001)  # seconds: latency, and a request's own
 _NEAR: Final = (0.0, 0.0)
 _BYTES_PER_S: Final = 100e6
+# Answers as quick as this come from near by, over a fast line: a request takes as long as 400 KB
+# do, whatever the latency, of the processors at both ends.
+_NEARBY_S: Final = 0.008
+_NEARBY_BYTES_PER_S: Final = 400e6
+_LEAST_REQUEST_S: Final = 0.0005  # of one processor, by the leanest driver in Python
 
 _SMALL_BYTES: Final = 64 * 1024  # nearly all that they take is latency
 _LARGE_BYTES: Final = 1 << 20  # of fewer, chance decides what they take
@@ -59,6 +64,8 @@ class PaceMeter:
 
     def __init__(self, parallel: int, *, distant: bool = True) -> None:
         self._lock = threading.Lock()
+        self._distant = distant
+        self._line_measured = False
         self._latencies_s: deque[float] = deque(maxlen=_REMEMBERED)
         self._pace = Pace(*(_DISTANT if distant else _NEAR), _BYTES_PER_S, parallel)
 
@@ -81,8 +88,10 @@ class PaceMeter:
             if n_requests == 1 and n_bytes <= _SMALL_BYTES:
                 self._latencies_s.append(seconds)
                 latency_s = min(self._latencies_s)
-            pace = pace._replace(latency_s=min(latency_s, seconds / pace.rounds(n_requests)))
+            waited_s = max(seconds - (n_requests - 1) * pace.request_s, 0.0)
+            pace = pace._replace(latency_s=min(latency_s, waited_s / pace.rounds(n_requests)))
             if n_bytes >= _LARGE_BYTES:
+                self._line_measured = True
                 # At least a tenth of the time went by for the bytes: what was waited is a guess.
                 moved_s = max(seconds - pace.seconds(n_requests, 0), seconds / 10)
                 each_s = _mixed(1 / pace.bytes_per_s, moved_s / n_bytes)
@@ -90,7 +99,10 @@ class PaceMeter:
             elif n_requests > pace.parallel:
                 left_s = seconds - pace._replace(request_s=0.0).seconds(n_requests, n_bytes)
                 each_s = _mixed(pace.request_s, max(left_s, 0.0) / n_requests)
-                pace = pace._replace(request_s=each_s)
+                least_s = _LEAST_REQUEST_S if self._distant else 0.0
+                pace = pace._replace(request_s=max(each_s, least_s))
+            if self._distant and not self._line_measured and pace.latency_s <= _NEARBY_S:
+                pace = pace._replace(bytes_per_s=_NEARBY_BYTES_PER_S)
             self._pace = pace
 
 

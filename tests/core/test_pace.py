@@ -73,6 +73,21 @@ def test_the_meter_learns_each_part_of_the_pace() -> None:
     assert meter.pace.latency_s == 0.001
 
 
+def test_near_by_a_request_is_dearer_than_many_bytes() -> None:
+    """Quick answers stand for a fast line until one has been measured, and requests are never free."""
+    meter = PaceMeter(parallel=16)
+    meter.note(3, 200_000, 0.004)
+    wanted = [(b"A", 64 + n * 1000, 1000) for n in Random(1).sample(range(10_000), 100)]
+    assert len(plan_ranges(wanted, pace=meter.pace)) <= 10
+    for _ in range(20):
+        meter.note(3, 10_000_000, 1.0)
+    assert meter.pace.bytes_per_s < 12e6
+    assert len(plan_ranges(wanted, pace=meter.pace)) > 70
+    for _ in range(20):
+        meter.note(40, 40_000, 0.0)
+    assert meter.pace.request_s > 0
+
+
 def test_time_that_stands_still_makes_nothing_of_it() -> None:
     """On clocks that do not move, and near by, no hole is worth a byte, and nothing is divided by 0."""
     for meter in (PaceMeter(16), PaceMeter(1, distant=False)):

@@ -158,6 +158,13 @@ def test_many_keys(there: Travelled, keys: Sequence[int], requests: int) -> None
     assert there.clock.monotonic() - began <= 0.25
 
 
+def test_near_by(there: Travelled) -> None:
+    """Where answers come at once, requests cost both ends more than the bytes between them."""
+    there.store.latency_s, there.store.bytes_per_s = 0.001, 500e6
+    with there.trips(in_a_row=3, requests=12), there.open() as db:
+        assert len(dict(db.get_items([key(n) for n in range(0, N, 100)]))) == 100
+
+
 def test_a_prefix(there: Travelled) -> None:
     """A thousand keys of one prefix: what they share out of the index, in one round trip."""
     with there.trips(in_a_row=2, requests=2), there.open() as db:

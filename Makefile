@@ -16,13 +16,14 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test compiled large mutants torture fuzz servers demo lint types format bench millions transport year clean
+.PHONY: help test compiled large mutants torture powercuts fuzz servers demo lint types format bench millions transport year clean
 
 help:
 	@echo "make test    format check, lint, types, layers, then every test"
 	@echo "make large   the tests that move gigabytes, and take minutes"
 	@echo "make mutants takes away each rule that tests say they fail without, to see them fail: ONLY=race"
 	@echo "make torture TORTURE=25 times as many random lives on servers that fail in every way"
+	@echo "make powercuts  what a power cut may leave of a local file, for SECONDS=60 and each kind of file"
 	@echo "make fuzz    hostile bytes for every decoder, guided by coverage: SECONDS=60, and ten for the start of each"
 	@echo "make servers every adapter on every server, with a table at the end"
 	@echo "make demo    run examples/demo.py against a real S3 server on this machine"
@@ -70,6 +71,11 @@ mutants: $(READY)
 TORTURE ?= 25
 torture: $(READY)
 	EBOOKLET_TORTURE=$(TORTURE) $(BIN)/python -m pytest tests/hostile tests/services/test_crashes.py --timeout 3600
+	@$(MAKE) --no-print-directory powercuts
+
+# The power fails at moments of many lives; of what was not flushed, any part is lost.
+powercuts: $(READY)
+	$(BIN)/python -m tests.powercut --seconds $(SECONDS)
 
 SECONDS ?= 60
 fuzz: $(READY)

@@ -17,6 +17,7 @@ from typing import Final, Generic, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from ebooklet.adapters.localfiles.finding import Finding, Signature, is_there, require, signature
+from ebooklet.adapters.localfiles.flushed import Flushed
 from ebooklet.adapters.localfiles.gate import Gate, Waiting
 from ebooklet.adapters.localfiles.sidecar import Carried, Mark, Sidecar
 from ebooklet.errors import ReadOnlyError
@@ -95,6 +96,11 @@ class FileSession(ABC, Generic[H, C, D]):
     @abstractmethod
     def _identify(self, header: D) -> None:
         """Learn whose file it is: `uuid` and `serializer`."""
+
+    def _flushed(self, found: os.stat_result) -> Flushed | None:
+        """What a power cut leaves of the file, which is flushed now; None if whole transactions."""
+        del found
+        return None
 
     # Opening and closing.
 
@@ -234,8 +240,6 @@ class FileSession(ABC, Generic[H, C, D]):
         if handle is None or self.uuid is None:
             return
         handle.flush()
-        os.fsync(handle.fd)
-        self.sidecar.sync_logs()
         # The system's own times may repeat within a tick of 4 ms, so that an edit just after this
         # would not show; this one is never given by the system.
         wanted = self._clock.now_us() * 1000 + int.from_bytes(self._clock.token_bytes(2)) % 1000
@@ -244,7 +248,10 @@ class FileSession(ABC, Generic[H, C, D]):
         if found.st_mtime_ns != wanted:
             os.utime(handle.fd, ns=(wanted, wanted - _COARSE_NS))
             found = os.fstat(handle.fd)
-        self.sidecar.finish(Mark(found.st_size, found.st_mtime_ns, self.uuid, carried))
+        os.fsync(handle.fd)  # the time too, or it would fit no mark after a power cut
+        self.sidecar.sync_logs()
+        flushed = self._flushed(found)
+        self.sidecar.finish(Mark(found.st_size, found.st_mtime_ns, self.uuid, carried, flushed))
         self._carried = carried
         self._signature = signature(found)
         self.soiled = False

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 from uuid import UUID
 
+from ebooklet.adapters.localfiles.boot import boot_id
 from ebooklet.adapters.localfiles.files import (
     TEMPORARY,
     read_file,
@@ -20,6 +21,14 @@ from ebooklet.adapters.localfiles.files import (
     sync_folder,
     write_all,
 )
+from ebooklet.adapters.localfiles.flushed import (
+    POSITION,
+    Flushed,
+    checked_state,
+    decode_positions,
+    decode_states,
+    encode_states,
+)
 from ebooklet.errors import LocalFileError, ReadOnlyError
 
 Carried: TypeAlias = Literal["edited", "crashed"] | None
@@ -27,9 +36,15 @@ Carried: TypeAlias = Literal["edited", "crashed"] | None
 _MARK: Final = "mark"
 _UNFINISHED: Final = "mark.unfinished"
 _SERIALIZER: Final = "serializer"
+_BOOT: Final = "boot"
+_FLUSHED: Final = "flushed"
+_DEAD: Final = "dead"
+_OF_THE_FILE: Final = (_SERIALIZER, _BOOT, _FLUSHED, _DEAD)
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _MAX_MARK: Final = 4096
+_MAX_FLUSHED: Final = 1 << 22
 _MAX_STATE: Final = 1 << 31
+_CREATE_OR_CUT: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -41,6 +56,7 @@ class Mark:
     mtime_ns: int
     uuid: UUID
     carried: Carried = None  # a finding that no writer has dealt with yet
+    flushed: Flushed | None = None  # None where that tells nothing: a file in whole transactions
 
     def fits(self, stat: os.stat_result) -> bool:
         """Whether the file is still as it was."""
@@ -55,6 +71,7 @@ class Mark:
                 "mtime_ns": self.mtime_ns,
                 "uuid": self.uuid.hex,
                 "carried": self.carried,
+                "flushed": self.flushed,
             }
         ).encode()
 
@@ -68,7 +85,9 @@ class Mark:
                 return None
             if not (isinstance(size, int) and isinstance(mtime_ns, int)):
                 return None
-            return cls(size, mtime_ns, UUID(hex=found["uuid"]), carried)
+            state = found.get("flushed")  # missing in marks of earlier versions
+            flushed = checked_state(state) if state is not None else None
+            return cls(size, mtime_ns, UUID(hex=found["uuid"]), carried, flushed)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
@@ -85,6 +104,7 @@ class Sidecar:
         self._location = location
         self._logs: dict[str, int] = {}  # descriptors of logs appended to
         self._unsynced: set[str] = set()
+        self._start_noted = False
 
     def ensure(self) -> None:
         """Create the folder where it is missing.
@@ -126,10 +146,7 @@ class Sidecar:
 
     def _marked(self, name: str) -> bytes | None:
         """A mark's bytes; one that cannot be read is no proof of anything."""
-        try:
-            return read_file(self.folder / name, _MAX_MARK)
-        except LocalFileError:
-            return None
+        return self._small(name)
 
     def begin(self) -> None:
         """Note that the file is about to change; no matter whether that was noted already.
@@ -138,6 +155,7 @@ class Sidecar:
         """
         try:
             (self.folder / _MARK).rename(self.folder / _UNFINISHED)
+            self.note_start()
             sync_folder(self.folder)
         except FileNotFoundError:
             if not (self.folder / _UNFINISHED).exists():
@@ -152,11 +170,98 @@ class Sidecar:
         replace_file(self.folder / _MARK, mark.encode(), self.folder)
         (self.folder / _UNFINISHED).unlink(missing_ok=True)
 
+    # What was flushed.
+
+    def note_start(self) -> None:
+        """Note that what is not flushed was written since this start of the system.
+
+        To be called only where nothing from before it is left. Not durable, as it need not outlive it.
+        """
+        if not self._start_noted:
+            fd = os.open(self.folder / _BOOT, _CREATE_OR_CUT, 0o666)
+            try:
+                write_all(fd, boot_id().encode())
+            finally:
+                os.close(fd)
+            self._start_noted = True
+
+    def lost_power(self) -> bool:
+        """Whether the system was started anew since a writer began; False where none can tell."""
+        now = boot_id()
+        return bool(now) and self._small(_BOOT) != now.encode()
+
+    def flushed(self, inode: int) -> Flushed | None:
+        """The newest state of a file that was flushed; None when none is known."""
+        known = self._states()
+        return max((state for state in known if state.inode == inode), default=None)
+
+    def next_serial(self) -> int:
+        """A number greater than those of all states so far."""
+        return 1 + max((state.serial for state in self._states()), default=0)
+
+    def will_publish(self, state: Flushed) -> None:
+        """Note the state of a file that will take the place of the present one; durable."""
+        states = sorted([*decode_states(self._small(_FLUSHED, _MAX_FLUSHED)), state])[-2:]
+        replace_file(self.folder / _FLUSHED, encode_states(states), self.folder)
+
+    def dead_list(self) -> tuple[int, int]:
+        """Which list of dead blocks is there, and its bytes; zeros if none."""
+        head = self._small(_DEAD, _MAX_STATE) or b""
+        if len(head) < POSITION.size:
+            return 0, 0
+        return POSITION.unpack_from(head)[0], len(head) - POSITION.size
+
+    def append_dead(self, data: bytes) -> tuple[int, int]:
+        """Append to the list of dead blocks, durably; return what `dead_list` would."""
+        path = self.folder / _DEAD
+        if not path.exists():
+            self.replace_dead(b"", self.next_serial())
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if data:
+                write_all(fd, data)
+                os.fsync(fd)
+            (number,) = POSITION.unpack(os.pread(fd, POSITION.size, 0))
+            return number, os.fstat(fd).st_size - POSITION.size
+        finally:
+            os.close(fd)
+
+    def replace_dead(self, data: bytes, number: int) -> None:
+        """Put another list of dead blocks in place, durably; states of the old one know none."""
+        replace_file(self.folder / _DEAD, POSITION.pack(number) + data, self.folder)
+
+    def dead_of(self, state: Flushed) -> frozenset[int] | None:
+        """Positions of the blocks that were dead in a state; None when they are not known."""
+        if not state.dead:
+            return frozenset(state.more)
+        data = self._small(_DEAD, _MAX_STATE) or b""
+        listed = data[POSITION.size :]
+        if data[: POSITION.size] != POSITION.pack(state.listed) or len(listed) < state.dead:
+            return None
+        try:
+            return decode_positions(listed[: state.dead]).union(state.more)
+        except ValueError:
+            return None
+
+    def _states(self) -> list[Flushed]:
+        states = decode_states(self._small(_FLUSHED, _MAX_FLUSHED))
+        for mark in (self.mark(), self.unfinished()[1]):
+            if mark is not None and mark.flushed is not None:
+                states.append(mark.flushed)
+        return states
+
+    def _small(self, name: str, limit: int = _MAX_MARK) -> bytes | None:
+        try:
+            return read_file(self.folder / name, limit)
+        except LocalFileError:
+            return None
+
     def purge(self) -> None:
         """Forget slots, logs and marks: they belong to another database."""
         self.close()
+        self._start_noted = False
         for path in self.folder.iterdir():
-            if path.name.startswith(("slot.", "log.", TEMPORARY)) or path.name == _SERIALIZER:
+            if path.name.startswith(("slot.", "log.", TEMPORARY)) or path.name in _OF_THE_FILE:
                 path.unlink(missing_ok=True)
         # Last: as long as a mark is there, its uuid makes the next open repeat the purge.
         for name in (_MARK, _UNFINISHED):

@@ -77,6 +77,8 @@ class BookletFileAccess(SharedFile[Handle, Creation]):
         session = self._session
         handle = session.handle
         assert handle is not None  # noqa: S101  # the session just opened it
+        handle.check()
+        handle.tell(self._drop)
         self._handle = handle
         header = session.header()
         self._write = None

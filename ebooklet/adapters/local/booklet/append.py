@@ -64,8 +64,12 @@ def append_new(handle: Handle, header: Header, items: Iterable[Item]) -> list[It
         left = chains.add(items)
         if chains.added:
             chains.write()
-            chains.link()
-            handle.count_in(chains.added)
+            try:
+                chains.link()
+                handle.count_in(chains.added)
+            except OSError as exc:
+                handle.fail(exc)  # blocks that nothing leads to would be gone for good
+                raise
     return left
 
 

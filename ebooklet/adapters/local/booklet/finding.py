@@ -91,12 +91,18 @@ def examine(fd: int, location: Path, sidecar: Sidecar) -> Finding[Header]:
     mark = sidecar.mark()
     begun, before = sidecar.unfinished()
     condition: Literal["edited", "crashed"] = "edited"
-    foreign = any(known is not None and known.uuid != header.uuid for known in (mark, before))
+    foreign = any(one is not None and one.uuid != header.uuid for one in (mark, before))
     if not foreign:
         if mark is not None and mark.fits(found):
             return Finding(header, mark.carried or "clean", True, False, signature(found))
         if mark is None and begun:
             condition = "crashed"
+            if sidecar.lost_power():
+                known = sidecar.flushed(found.st_ino)
+                # Nothing but whole deletions can have come behind what was flushed and be sound.
+                same = known is None or known.size == found.st_size
+                sound = same and is_sound(fd, header, found.st_size)
+                return Finding(header, condition, sound, False, signature(found))
             if before is not None and before.fits(found):  # it died before its first write
                 return Finding(header, condition, True, False, signature(found))
     sound = is_sound(fd, header, found.st_size)

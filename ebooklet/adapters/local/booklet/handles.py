@@ -11,16 +11,18 @@ import io
 import mmap
 import os
 import threading
-from collections.abc import Iterator
+from array import array
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, Literal, Protocol, cast
-from weakref import WeakSet, finalize
+from weakref import WeakMethod, WeakSet, finalize
 
 import booklet
 
-from ebooklet.adapters.local.booklet.layout import COUNT_AT
+from ebooklet.adapters.local.booklet.layout import COUNT_AT, DEAD, HASH_BYTES, POINTER_BYTES
 from ebooklet.adapters.localfiles.files import write_rest
+from ebooklet.errors import LocalFileError
 
 # Held over a fork, so that no handle is half known; reentrant, as collecting garbage closes handles.
 _FORKING: Final = threading.RLock()
@@ -80,10 +82,10 @@ class BookletFile(Protocol):
 class Handle:
     """An open Booklet and the descriptor of its file."""
 
-    __slots__ = ("__weakref__", "fd", "file")
+    __slots__ = ("__weakref__", "_writes", "fd", "file")
 
     def __init__(self, file: BookletFile) -> None:
-        _have_all_written(file)
+        self._writes = _have_all_written(file)
         self.file = file
         self.fd = next(_descriptors(file))
 
@@ -103,8 +105,32 @@ class Handle:
         found = vars(self.file).get(_BUFFERED)
         return found if isinstance(found, set) else None
 
+    @property
+    def killed(self) -> array[int] | None:
+        """Positions of the blocks marked dead since the list was cleared; None if nobody knows."""
+        return None if self._writes is None else self._writes.killed
+
+    def fail(self, exc: OSError) -> None:
+        """Have nothing be read or written any more: a change in place came but in part.
+
+        Booklet would begin again with the first of its changes, and take the new blocks for old ones.
+        """
+        if self._writes is not None:
+            self._writes.fail(exc)
+
+    def tell(self, failed: Callable[[], object]) -> None:
+        """Call this, which is kept alive by others, when a change in place fails."""
+        if self._writes is not None:
+            self._writes.told = WeakMethod(failed)
+
+    def check(self) -> None:
+        """Raise `LocalFileError` if a change in place has failed."""
+        if self._writes is not None:
+            self._writes.check()
+
     def flush(self) -> None:
         """Hand what is buffered to the system."""
+        self.check()
         self.file.sync()
 
     def close(self) -> None:
@@ -115,6 +141,7 @@ class Handle:
                 the header says that it was not closed in order.
         """
         try:
+            self.check()
             self.file.sync()
         except BaseException:
             # Booklet's own would try again, fail again, and keep the file and its lock.
@@ -211,6 +238,10 @@ class _WholeWrites(io.FileIO):
 
     def __init__(self, file: io.FileIO) -> None:
         super().__init__(file.fileno(), "r+b", closefd=False)
+        self.killed = array("Q")  # positions of blocks marked dead
+        self.told: WeakMethod[Callable[[], object]] | None = None
+        self._failed: OSError | None = None  # of a write in place
+        self._location = str(file.name)
         self._owner = file  # Booklet's finalizer knows it, and it closes the descriptor
         self._fd = file.fileno()
         self._at = file.tell()
@@ -237,12 +268,35 @@ class _WholeWrites(io.FileIO):
         return data
 
     def write(self, data: bytes | bytearray) -> int:  # type: ignore[override]  # what it is given
-        done = os.pwrite(self._fd, data, self._at)
-        if done < len(data):
-            super().seek(self._at + done)
-            write_rest(self._fd, data, done)
+        if self._failed is not None:
+            self.check()
+        if data == DEAD:
+            self.killed.append(self._at - HASH_BYTES)
+        try:
+            done = os.pwrite(self._fd, data, self._at)
+            if done < len(data):
+                super().seek(self._at + done)
+                write_rest(self._fd, data, done)
+        except OSError as exc:
+            if len(data) <= POINTER_BYTES:  # blocks are longer, and are appended
+                self.fail(exc)
+            raise
         self._at += len(data)
         return len(data)
+
+    def fail(self, exc: OSError) -> None:
+        self._failed = exc
+        tell = None if self.told is None else self.told()
+        if tell is not None:
+            tell()
+
+    def check(self) -> None:
+        if self._failed is not None:
+            raise LocalFileError(
+                f"{self._location} could not be changed in place ({self._failed.strerror}): close it "
+                "and open it again, which repairs it",
+                op="sync",
+            )
 
     def truncate(self, size: int | None = None) -> int:
         return super().truncate(self._at if size is None else size)
@@ -253,11 +307,14 @@ class _WholeWrites(io.FileIO):
         self._owner.close()
 
 
-def _have_all_written(file: BookletFile) -> None:
+def _have_all_written(file: BookletFile) -> _WholeWrites | None:
     """Put `_WholeWrites` under a Booklet that writes, whatever it calls its file."""
+    writes = None
     for name, value in list(vars(file).items()):
         if isinstance(value, io.FileIO):
-            setattr(file, name, _WholeWrites(value))
+            writes = _WholeWrites(value)
+            setattr(file, name, writes)
+    return writes
 
 
 def _finalizers(file: BookletFile) -> list[finalize[..., object]]:

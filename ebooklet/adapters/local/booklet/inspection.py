@@ -167,6 +167,20 @@ def is_sound(fd: int, header: Header, size: int) -> bool:
     return links == link_sum == link_squares == 0 and live == header.n_keys
 
 
+def dead_blocks(fd: int, header: Header) -> Iterator[int]:
+    """Positions of the dead blocks of a sound file, fillers among them."""
+    window = _Window(fd)
+    for start, end in header.regions(os.fstat(fd).st_size):
+        position = start
+        while position < end:
+            _, following, key_bytes, value_bytes, _ = BLOCK_HEADER.unpack(
+                window.read(position, BLOCK_BYTES)
+            )
+            if following == DEAD:
+                yield position
+            position += BLOCK_BYTES + key_bytes + value_bytes
+
+
 @dataclass(slots=True)
 class Salvage:
     """Finds the whole live blocks of a damaged Booklet, in file order.
@@ -174,11 +188,15 @@ class Salvage:
     Of two live blocks of one key the later one counts. After damage the search goes on at the
     next block that a chain of an undamaged part leads to; only where none does is the file looked
     through byte by byte, since a value may contain what looks like a block.
+
+    After a power cut `size` is what was flushed, and `dead` what was dead by then: blocks before that
+    are whole, and one that is marked dead may have been killed for another that never came.
     """
 
     fd: int
     header: Header
     size: int
+    dead: frozenset[int] | None = None  # positions of dead blocks, whatever they themselves say
     skipped: int = field(default=0, init=False)  # bytes in which no block was found
     _forward: array[int] = field(default_factory=lambda: array("Q"), init=False)
     _known: tuple[int, list[int]] | None = field(default=None, init=False)
@@ -211,7 +229,8 @@ class Salvage:
             if held is not None:
                 yield held
                 held = None
-            if seen.following:
+            alive = seen.following if self.dead is None else position not in self.dead
+            if alive:
                 held, held_at = seen.block, position
                 if seen.following > position:
                     self._forward.append(seen.following)

@@ -26,6 +26,8 @@ from ebooklet.adapters.local.booklet.layout import (
     value_at,
 )
 from ebooklet.adapters.localfiles.files import sync_folder, temporary_path
+from ebooklet.adapters.localfiles.flushed import Flushed
+from ebooklet.adapters.localfiles.sidecar import Sidecar
 from ebooklet.errors import LocalFileError
 
 DEFAULT_BUCKETS: Final = 12_007
@@ -112,15 +114,22 @@ class Replacement:
             if kept is not None:
                 self.handle.file.set_reserved(slot, *kept)
 
-    def publish(self, location: Path) -> Handle:
+    def publish(self, location: Path, sidecar: Sidecar) -> Handle:
         """Put the file in the place of the old one, durably; it stays open."""
         self.handle.file.sync()
         with contextlib.suppress(FileNotFoundError):
             os.fchmod(self.handle.fd, location.stat().st_mode & 0o777)
         os.fsync(self.handle.fd)
+        killed = self.handle.killed
+        if killed is not None:
+            found = os.fstat(self.handle.fd)
+            serial = sidecar.next_serial()
+            sidecar.will_publish(Flushed(serial, found.st_ino, found.st_size, 0, 0, tuple(killed)))
         self._path.replace(location)
         self._published = True
         sync_folder(location.parent)
+        sidecar.replace_dead(b"", sidecar.next_serial())
+        sidecar.note_start()  # nothing is left of what an earlier one may have lost
         return self.handle
 
 

@@ -24,7 +24,7 @@ from ebooklet.adapters.local.booklet.handles import (
     serializer_name,
     serializer_number,
 )
-from ebooklet.adapters.local.booklet.inspection import Salvage
+from ebooklet.adapters.local.booklet.inspection import Salvage, dead_blocks
 from ebooklet.adapters.local.booklet.layout import (
     HEADER_BYTES,
     MAX_BUCKETS,
@@ -36,6 +36,7 @@ from ebooklet.adapters.local.booklet.layout import (
 )
 from ebooklet.adapters.local.booklet.rebuild import Replacement, buckets_for
 from ebooklet.adapters.localfiles.finding import Finding, is_there, signature
+from ebooklet.adapters.localfiles.flushed import Flushed, encode_positions
 from ebooklet.adapters.localfiles.gate import Waiting
 from ebooklet.adapters.localfiles.session import FileSession, carried_by
 from ebooklet.errors import LocalFileError
@@ -96,7 +97,7 @@ class Session(FileSession[Handle, Creation, Header]):
             if not clear:
                 left_out = new.copy(old.fd, live_blocks(old.fd, header), skip)
             new.copy_reserved(old)
-            self.handle = new.publish(self.location)
+            self.handle = new.publish(self.location, self.sidecar)
         self.rebuilds += 1
         old.close()
         return left_out
@@ -118,6 +119,14 @@ class Session(FileSession[Handle, Creation, Header]):
         if self.handle is None:
             raise LocalFileError(f"{self.location} is not open", op="read")
         return parse_header(os.pread(self.handle.fd, HEADER_BYTES, 0), str(self.location))
+
+    def _flushed(self, found: os.stat_result) -> Flushed | None:
+        killed = None if self.handle is None else self.handle.killed
+        if killed is None:
+            return None
+        listed = self.sidecar.append_dead(encode_positions(killed))
+        del killed[:]
+        return Flushed(self.sidecar.next_serial(), found.st_ino, found.st_size, *listed)
 
     # How a file is found.
 
@@ -147,7 +156,7 @@ class Session(FileSession[Handle, Creation, Header]):
             self.soil()
             buckets = creation.n_buckets
             with Replacement(self.sidecar.folder, header, buckets, self._buffer_size) as new:
-                self.handle = new.publish(self.location)
+                self.handle = new.publish(self.location, self.sidecar)
         self._identify(self.header())
 
     def _take(self, waiting: Waiting) -> Finding[Header]:
@@ -169,13 +178,42 @@ class Session(FileSession[Handle, Creation, Header]):
         self.handle = handle
         self._note(finding)
         header = finding.header
+        self._know_dead(finding)
         if header.n_keys > header.n_buckets and header.n_buckets < MAX_BUCKETS:
             self.rebuild(n_buckets=buckets_for(header.n_keys))  # Booklet would, in place
         return finding
 
+    def _know_dead(self, finding: Finding[Header]) -> None:
+        """Have the list of dead blocks say what the file does, where that is not certain."""
+        inode, size, _ = finding.signature
+        known = self.sidecar.flushed(inode)
+        if (
+            finding.condition == "clean"
+            and known is not None
+            and not known.more
+            and (known.size, known.listed, known.dead) == (size, *self.sidecar.dead_list())
+        ):
+            return
+        handle = self.handle
+        if handle is None or handle.killed is None:
+            return
+        self.soil()
+        os.fsync(handle.fd)
+        serial = self.sidecar.next_serial()
+        dead = encode_positions(dead_blocks(handle.fd, finding.header))
+        self.sidecar.replace_dead(dead, serial)
+        self.sidecar.will_publish(Flushed(serial + 1, inode, size, serial, len(dead)))
+        self.sidecar.note_start()
+
     def _salvage(self, fd: int, header: Header) -> None:
-        size = os.fstat(fd).st_size
-        search = Salvage(fd, header, size)
+        found = os.fstat(fd)
+        search = Salvage(fd, header, found.st_size)
+        if self.sidecar.lost_power() and self.sidecar.mark() is None:
+            known = self.sidecar.flushed(found.st_ino)
+            dead = self.sidecar.dead_of(known) if known is not None else None
+            if known is not None and dead is not None:
+                search = Salvage(fd, header, known.size, dead)
+        size = search.size
         live = sum(block[0] not in RESERVED for block in search.blocks())
         buckets = header.n_buckets if header.is_plausible(size) else 0
         if buckets == 0 or buckets < live * 8 // 7:
@@ -183,7 +221,7 @@ class Session(FileSession[Handle, Creation, Header]):
         self.soil()
         with Replacement(self.sidecar.folder, header.raw, buckets, self._buffer_size) as new:
             new.salvage(fd, search.blocks())
-            self.handle = new.publish(self.location)
+            self.handle = new.publish(self.location, self.sidecar)
         _log.warning(
             "%s was not closed properly: kept %d blocks, skipped %d bytes that are none",
             self.location,

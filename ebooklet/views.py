@@ -68,9 +68,8 @@ class _RangeView:
     def _keys(self) -> Iterator[str]:
         return iterating.iterate(self._copy, self._range.start, self._range.stop)
 
-    def _items(self) -> Iterator[tuple[str, Any]]:
-        items = iterating.iterate_items(self._copy, self._range.start, self._range.stop)
-        return ((key, self._loads(found.value)) for key, found in items)
+    def _items(self) -> Iterator[tuple[str, bytes, int]]:
+        return iterating.iterate_items(self._copy, self._range.start, self._range.stop)
 
 
 class RangeKeys(_RangeView, KeysView[str]):
@@ -90,7 +89,8 @@ class RangeValues(_RangeView, ValuesView[V]):
         return any(found is value or found == value for found in self)
 
     def __iter__(self) -> Iterator[V]:
-        return (value for _, value in self._items())
+        loads = self._loads
+        return (loads(raw) for _, raw, _ in self._items())
 
 
 class RangeItems(_RangeView, ItemsView[str, V]):
@@ -104,4 +104,5 @@ class RangeItems(_RangeView, ItemsView[str, V]):
         return found is not missing and (found is item[1] or found == item[1])
 
     def __iter__(self) -> Iterator[tuple[str, V]]:
-        return self._items()
+        loads = self._loads
+        return ((key, loads(raw)) for key, raw, _ in self._items())

@@ -6,9 +6,10 @@ runs of values that lie back to back, and an answer is cut by the columns of the
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
-from typing import Final, NamedTuple, TypeAlias
+from itertools import accumulate, chain, repeat
+from typing import Final, NamedTuple
 
 from ebooklet.core.entry import Place
 from ebooklet.core.index.lookup import LeafSlice
@@ -17,22 +18,21 @@ from ebooklet.core.index.runs import Run, are_fetchable, runs
 from ebooklet.core.sealing import Content, Sealer
 from ebooklet.errors import EBookletError, ObjectNotFound
 from ebooklet.services.explaining import explaining
+from ebooklet.services.fetched import FetchedItem
 from ebooklet.services.fetching import fetch_values, mismatch
 from ebooklet.services.parts import read_again
 from ebooklet.services.working_copy import WorkingCopy
 
 __all__ = ["MAX_KEYS", "Fetched", "fetch_leaves", "grouped", "without"]
 
-Item: TypeAlias = tuple[str, bytes, int]  # key, value, timestamp in µs
-
 MAX_KEYS: Final = 131_072  # whose places are sorted at once
-_SINGLE: Final = 256  # entries that are fetched one by one, at a time
+_SINGLE: Final = (1024, 1 << 22)  # keys and bytes of values that are fetched one by one at a time
 
 
 class Fetched(NamedTuple):
     """What came of some entries."""
 
-    items: list[Item]
+    items: list[FetchedItem]
     failures: dict[str, EBookletError]  # by key
 
 
@@ -68,18 +68,32 @@ def fetch_leaves(copy: WorkingCopy, slices: Iterable[LeafSlice]) -> Iterator[Fet
 
 
 def grouped(
-    slices: Iterable[LeafSlice], max_keys: int, max_bytes: int
+    slices: Iterable[LeafSlice], limits: Iterable[tuple[int, int]]
 ) -> Iterator[list[LeafSlice]]:
-    """Share slices out among groups of so many keys and bytes of values, or a leaf more."""
+    """Share slices out among groups.
+
+    Args:
+        slices: in order.
+        limits: of each group, as many as there may be groups: how many keys it has at most, and
+            how many bytes of values, or one value more.
+    """
+    following = iter(limits)
+    keys_left, bytes_left = next(following)
     group: list[LeafSlice] = []
-    n_keys = n_bytes = 0
-    for one in slices:
-        group.append(one)
-        n_keys += one.hi - one.lo
-        n_bytes += sum(one.node.lengths[one.lo : one.hi])
-        if n_keys >= max_keys or n_bytes >= max_bytes:
-            yield group
-            group, n_keys, n_bytes = [], 0, 0
+    for leaf, begin, hi in slices:
+        lo = begin
+        while lo < hi:
+            stop = min(hi, lo + keys_left)
+            sizes = list(accumulate(leaf.lengths[lo:stop]))
+            stop = min(stop, lo + bisect_left(sizes, bytes_left) + 1)
+            group.append(LeafSlice(leaf, lo, stop))
+            keys_left -= stop - lo
+            bytes_left -= sizes[stop - lo - 1]
+            lo = stop
+            if keys_left <= 0 or bytes_left <= 0:
+                yield group
+                group = []
+                keys_left, bytes_left = next(following)
     if group:
         yield group
 
@@ -107,7 +121,7 @@ def _place(placed: tuple[Place, Run]) -> Place:
 
 def _one_by_one(copy: WorkingCopy, slices: Iterable[LeafSlice]) -> Iterator[Fetched]:
     """The same, of entries that have their values in the index, or claim what cannot be."""
-    for group in grouped(slices, _SINGLE, 1 << 20):
+    for group in grouped(slices, repeat(_SINGLE)):
         found = Fetched([], {})
         entries = chain.from_iterable(leaf.slice(lo, hi) for leaf, lo, hi in group)
         for entry, value in fetch_values(copy, entries):

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain, takewhile
-from typing import TypeVar
+from itertools import chain, repeat, takewhile
+from typing import Final, TypeVar
 
-from ebooklet.core.index.lookup import count, scan_keys
-from ebooklet.ports.local_store import LocalValue
+from ebooklet.core.index.lookup import LeafSlice, count, scan_keys, scan_leaves
+from ebooklet.core.refs import NodeRef
+from ebooklet.services.bulkreads import MAX_KEYS, grouped
 from ebooklet.services.entries import iter_entries, resolve_pending
 from ebooklet.services.explaining import explaining
-from ebooklet.services.streaming import stream
+from ebooklet.services.fetched import FetchedItem
+from ebooklet.services.itemreads import ItemReader
 from ebooklet.services.working_copy import WorkingCopy
 
 T = TypeVar("T")
+
+# Keys, and bytes of values, that are read at once: a reader that stops soon has moved little.
+_FIRST_ITEMS: Final = ((16, 1 << 20), (1024, 4 << 20))
+_ITEMS: Final = (MAX_KEYS, 128 << 20)
 
 
 def iterate(copy: WorkingCopy, start: str | None = None, stop: str | None = None) -> Iterator[str]:
@@ -29,17 +36,14 @@ def iterate(copy: WorkingCopy, start: str | None = None, stop: str | None = None
 
 def iterate_items(
     copy: WorkingCopy, start: str | None = None, stop: str | None = None
-) -> Iterator[tuple[str, LocalValue]]:
-    """Yield the keys in [start, stop) with their values, sorted; fetches as `stream` does.
+) -> Iterator[FetchedItem]:
+    """Yield the keys in [start, stop), sorted, with values and timestamps; fetches many at once.
 
     Raises:
         RuntimeError: a key was added or deleted under the iteration, at its next step.
         EBookletError: a fetch failed.
     """
-    keys = chain.from_iterable(iter_keys(copy, start, stop))
-    items = _while_unchanged(copy, (stream(copy, keys),))
-    # A key without a value is one that was deleted meanwhile, which the next step reports.
-    return ((key, found) for key, found in items if found is not None)
+    return _while_unchanged(copy, iter_items(copy, start, stop))
 
 
 def iter_timestamps(copy: WorkingCopy, *, values: bool) -> Iterator[tuple[str, int, bytes | None]]:
@@ -51,7 +55,7 @@ def iter_timestamps(copy: WorkingCopy, *, values: bool) -> Iterator[tuple[str, i
     """
     if values:
         items = iterate_items(copy)
-        return ((key, timestamp, value) for key, (timestamp, value) in items)
+        return ((key, timestamp, value) for key, value, timestamp in items)
     pages = _timestamp_pages(copy)
     return ((key, timestamp, None) for key, timestamp in _while_unchanged(copy, pages))
 
@@ -80,18 +84,43 @@ def iter_keys(
     copy: WorkingCopy, start: str | None = None, stop: str | None = None
 ) -> Iterator[Sequence[str]]:
     """Yield all keys in [start, stop), sorted, in pages; touches only index nodes in range."""
-    with copy.lock:
-        copy.pending.absorb()
-        root = copy.view_root
-        added = [k for k in copy.pending.sets if _within(k, start, stop)]
-        deleted = set(copy.pending.deletes)
-    added.sort()
+    root, added, deleted = _laid_over(copy, start, stop)
     if root is None:
         if added:
             yield added
         return
     with explaining(copy):
         yield from merge_keys(copy.nodes.scan(scan_keys(root, start, stop)), added, deleted)
+
+
+def iter_items(
+    copy: WorkingCopy, start: str | None = None, stop: str | None = None
+) -> Iterator[Sequence[FetchedItem]]:
+    """Yield all items in [start, stop), sorted, in pages, few at first; see `ItemReader`."""
+    root, added, deleted = _laid_over(copy, start, stop)
+    reader = ItemReader(copy, deleted)
+    groups: Iterable[list[LeafSlice]] = ()
+    if root is not None:
+        leaves = copy.nodes.scan(scan_leaves(root, start, stop))
+        groups = grouped(leaves, chain(_FIRST_ITEMS, repeat(_ITEMS)))
+    with explaining(copy):
+        begin = 0
+        for group in groups:
+            last = group[-1].node.keys[group[-1].hi - 1]
+            end = bisect_right(added, last, begin)
+            yield from reader.pages(group, added[begin:end])
+            begin = end
+        yield from reader.pages([], added[begin:])
+
+
+def _laid_over(
+    copy: WorkingCopy, start: str | None, stop: str | None
+) -> tuple[NodeRef | None, list[str], set[str]]:
+    """The root of the index, and what is pending over it: keys set, sorted, and keys deleted."""
+    with copy.lock:
+        copy.pending.absorb()
+        added = [k for k in copy.pending.sets if _within(k, start, stop)]
+        return copy.view_root, sorted(added), set(copy.pending.deletes)
 
 
 def merge_keys(

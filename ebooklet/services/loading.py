@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
 from typing import Final
 
 from ebooklet.core.index.lookup import MAX_WINDOW, scan_leaves
@@ -14,7 +15,10 @@ from ebooklet.services.explaining import explaining
 from ebooklet.services.fetching import fetch_values
 from ebooklet.services.working_copy import WorkingCopy
 
-_PLANNED_BYTES: Final = 4 << 30  # of values that requests are planned for at once
+_PLANNED: Final = (
+    MAX_KEYS,
+    4 << 30,
+)  # keys and bytes of values that requests are planned for at once
 _BATCH_BYTES: Final = 8 << 20  # of values that were asked for by their keys
 _LISTED_KEYS: Final = 500_000
 
@@ -38,7 +42,7 @@ def _fetched(copy: WorkingCopy) -> Iterator[Fetched]:
         return
     with explaining(copy):
         missing = without(copy.nodes.scan(scan_leaves(root, first=MAX_WINDOW)), _presence(copy))
-        for group in grouped(missing, MAX_KEYS, _PLANNED_BYTES):
+        for group in grouped(missing, repeat(_PLANNED)):
             yield from fetch_leaves(copy, group)
 
 

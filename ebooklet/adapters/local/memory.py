@@ -20,6 +20,7 @@ __all__ = ["MemoryLocalStore", "open_store"]
 
 _MAX_NODE_BYTES: Final = 64 << 20
 _BATCH: Final = 256
+_new = tuple.__new__  # a NamedTuple's own is written in Python, which shows where each value passes
 _STORES: weakref.WeakSet[MemoryLocalStore]
 
 
@@ -99,7 +100,7 @@ class MemoryLocalStore:
         """Write (key, value, timestamp) triples."""
         self._open()
         for key, value, timestamp in items:
-            self.set(key, value, timestamp)
+            self._open()[key] = _new(LocalValue, (timestamp, value))
 
     def delete(self, keys: Iterable[str]) -> int:
         """Remove keys, ignoring absent ones; return how many were there."""

@@ -16,7 +16,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test compiled large mutants torture powercuts fuzz servers demo lint types format bench millions transport year clean
+.PHONY: help test compiled large mutants torture powercuts lives fuzz servers demo lint types format bench millions transport year clean
 
 help:
 	@echo "make test    format check, lint, types, layers, then every test"
@@ -24,6 +24,7 @@ help:
 	@echo "make mutants takes away each rule that tests say they fail without, to see them fail: ONLY=race"
 	@echo "make torture TORTURE=25 times as many random lives on servers that fail in every way"
 	@echo "make powercuts  what a power cut may leave of a local file, for SECONDS=60 and each kind of file"
+	@echo "make lives LIVES=300 so many random lives of two writers and a reader beside plain dicts, on each kind of place"
 	@echo "make fuzz    hostile bytes for every decoder, guided by coverage: SECONDS=60, and ten for the start of each"
 	@echo "make servers every adapter on every server, with a table at the end"
 	@echo "make demo    run examples/demo.py against a real S3 server on this machine"
@@ -76,6 +77,10 @@ torture: $(READY)
 # The power fails at moments of many lives; of what was not flushed, any part is lost.
 powercuts: $(READY)
 	$(BIN)/python -m tests.powercut --seconds $(SECONDS)
+
+LIVES ?= 300
+lives: $(READY)
+	EBOOKLET_LIVES=$(LIVES) $(BIN)/python -m pytest tests/state --timeout 0
 
 SECONDS ?= 60
 fuzz: $(READY)

@@ -72,6 +72,12 @@ class HostileServer(FaultyRemoteStore):
             raise Killed from None
 
 
+def copy_local_half(before: Path, after: Path) -> None:
+    """Copy a local file and the folder beside it, as they are now: what a killed process leaves."""
+    shutil.copy2(before, after)
+    shutil.copytree(before.with_name(before.name + ".ebk"), after.with_name(after.name + ".ebk"))
+
+
 class World:
     """One server, some machines with a local file each, one clock.
 
@@ -120,10 +126,7 @@ class World:
         before = self.path(name)
         self._lives[name] = self._lives.get(name, 0) + 1
         after = self.path(name)
-        shutil.copy2(before, after)
-        shutil.copytree(
-            before.with_name(before.name + ".ebk"), after.with_name(after.name + ".ebk")
-        )
+        copy_local_half(before, after)
 
     @staticmethod
     def bury(db: EBooklet[Any]) -> None:

@@ -11,6 +11,7 @@ from ebooklet.errors import EncryptionError
 from ebooklet.ports.local_store import Condition
 from ebooklet.services.afresh import newest
 from ebooklet.services.confirming import settle_landed
+from ebooklet.services.conflicts import UNRELATED
 from ebooklet.services.founding import (
     have_sealed,
     is_to_be_sealed,
@@ -87,7 +88,8 @@ def _take_over(
                 settle_landed(copy, current)
             if copy.base is None and current is not None:
                 current = settle_branch(copy, current, writes=writes) or current
-                rebase_unknown(copy, ABSENT)
+                # A deletion of what was absent says nothing, and the key would come back unasked.
+                rebase_unknown(copy, ABSENT, of_deletions=UNRELATED)
                 copy.set_base(current)
                 reconcile(copy, current, condition, related=False)
                 copy.journal.write_base(current)

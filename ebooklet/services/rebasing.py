@@ -55,18 +55,23 @@ def leave_base(copy: WorkingCopy, base: Snapshot | None, target: Snapshot) -> Mo
     return Moved(n_changed, reshaped)
 
 
-def rebase_unknown(copy: WorkingCopy, base: Base) -> None:
-    """Say what pending keys were based on, before their base commit is left behind."""
+def rebase_unknown(copy: WorkingCopy, base: Base, *, of_deletions: Base | None = None) -> None:
+    """Say what pending keys were based on, before their base commit is left behind.
+
+    Args:
+        copy: the working copy.
+        base: of keys of which that is not known.
+        of_deletions: of those that are deleted; None for the same.
+    """
     with copy.lock:
         copy.pending.absorb()
-        keys = [
-            key
-            for table in (copy.pending.sets, copy.pending.deletes)
-            for key, known in table.items()
-            if known is UNKNOWN
-        ]
-        copy.pending.set_bases(keys, base)
-        copy.journal.rebased(copy.pending, keys)
+        bases = (base, base if of_deletions is None else of_deletions)
+        rebased = []
+        for table, known in zip((copy.pending.sets, copy.pending.deletes), bases, strict=True):
+            keys = [key for key, old in table.items() if old is UNKNOWN]
+            copy.pending.set_bases(keys, known)
+            rebased += keys
+        copy.journal.rebased(copy.pending, rebased)
 
 
 def _apply(copy: WorkingCopy, changes: list[Change]) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Final, TypeVar
 
+from ebooklet.core.journal import UNKNOWN
 from ebooklet.core.keys import check_keys, is_key
 from ebooklet.services import reading
 from ebooklet.services.conflicts import drop_changes
@@ -126,11 +127,24 @@ def _state(copy: WorkingCopy) -> tuple[object, int]:
 
 def _remove(copy: WorkingCopy, key: str) -> None:
     copy.require_writable("delete", key)
+    was_set, base = key in copy.pending.sets, copy.pending.sets.get(key, UNKNOWN)
     copy.pending.mark_deleted(key, copy.clock.now_us())
     # Journalled first: a crash between the two leaves a deletion that is found again, where
     # the other order would leave a key that is merely not cached.
-    copy.journal.deleted(copy.pending, (key,))
-    copy.local.delete((key,))
+    journalled = False
+    try:
+        copy.journal.deleted(copy.pending, (key,))
+        journalled = True
+        copy.local.delete((key,))
+    except BaseException:
+        # On a full disk, say. Taken for deleted, it would stay in the file when a push has settled
+        # the deletion, and come back with the next crash.
+        if was_set or journalled:
+            copy.pending.mark_set(key, base)
+            copy.pending.unwritten[key] = None  # so that the log takes the deletion back
+        else:
+            copy.pending.forget(key)
+        raise
 
 
 def restamp(copy: WorkingCopy, key: str, moment: int) -> bool:

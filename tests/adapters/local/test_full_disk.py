@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import booklet
@@ -13,19 +9,7 @@ import pytest
 
 from ebooklet.adapters.clock import SystemClock
 from ebooklet.adapters.local.booklet import open_store
-
-
-@contextmanager
-def room_for(path: Path, n_bytes: int) -> Iterator[None]:
-    """Let files grow only to so much more than this one has, as a disk that is nearly full does."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + n_bytes, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+from tests.small_disks import room_for
 
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["appended", "by booklet"])

@@ -22,7 +22,7 @@ help:
 	@echo "make test    format check, lint, types, layers, then every test"
 	@echo "make large   the tests that move gigabytes, and take minutes"
 	@echo "make mutants takes away each rule that tests say they fail without, to see them fail: ONLY=race"
-	@echo "make torture TORTURE=25 times as many random lives on servers that fail in every way"
+	@echo "make torture real processes killed and cut off in every way for SECONDS=60, seeded: SEED=7; then TORTURE=5 times as many random lives"
 	@echo "make powercuts  what a power cut may leave of a local file, for SECONDS=60 and each kind of file"
 	@echo "make lives LIVES=300 so many random lives of two writers and a reader beside plain dicts, on each kind of place"
 	@echo "make fuzz    hostile bytes for every decoder, guided by coverage: SECONDS=60, and ten for the start of each"
@@ -69,10 +69,11 @@ large: $(READY)
 mutants: $(READY)
 	$(BIN)/python -m tests.mutants $(ONLY)
 
-TORTURE ?= 25
+TORTURE ?= 5
 torture: $(READY)
-	EBOOKLET_TORTURE=$(TORTURE) $(BIN)/python -m pytest tests/hostile tests/services/test_crashes.py --timeout 3600
-	@$(MAKE) --no-print-directory powercuts
+	$(BIN)/python -m tests.torture --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(TORTURE_ARGS)
+	$(if $(filter 0,$(TORTURE)),,EBOOKLET_TORTURE=$(TORTURE) $(BIN)/python -m pytest tests/hostile tests/services/test_crashes.py --timeout 3600)
+	@$(if $(filter 0,$(TORTURE)),,$(MAKE) --no-print-directory powercuts SECONDS=60)
 
 # The power fails at moments of many lives; of what was not flushed, any part is lost.
 powercuts: $(READY)

@@ -26,6 +26,7 @@ __all__ = ["CountingProxy", "Counts", "Exchange", "Fault", "FaultRule", "Request
 _CONTINUE_WAIT_S: Final = 1.0  # how long a client waits for "100 Continue"; botocore's value
 _CONNECT_TIMEOUT_S: Final = 10.0
 _JOIN_MAX: Final = 64 * 1024  # bytes of a body that goes out in one piece with its head
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _SLOW_DOWN: Final = (
     b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code>'
     b"<Message>Please reduce your request rate.</Message></Error>"
@@ -286,6 +287,12 @@ class _Session:
                 time.sleep(rule.seconds)
         server = self._connected()
         server.send(head)
+        if fault is Fault.HALF_REQUEST:
+            if "expect" in headers:
+                self._client.send(_CONTINUE)
+            self._client.move(request.length // 2, server.send)
+            self._drop_server()
+            return False
         alive, up = self._send_body(server, request)
         record.exchange = record.exchange._replace(up=up)
         return self._answer(server, record, fault) and alive
@@ -409,7 +416,7 @@ class _Session:
     def _hold(self, rule: FaultRule, record: _Record, head: bytes) -> None:
         """Take the request in, cut the client off, and deliver it when the rule says so."""
         if "expect" in record.request.headers:
-            self._client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._client.send(_CONTINUE)
         body = bytearray()
         self._swallow_body(record.request, body.extend)
         self._client.cut()

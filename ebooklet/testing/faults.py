@@ -14,6 +14,7 @@ class Fault(Enum):
     """One way of failing."""
 
     CUT_BEFORE = "cut before"  # the server never sees the request
+    HALF_REQUEST = "half request"  # the connection breaks in the middle of the request's body
     LOSE_ANSWER = "lose answer"  # the server does the work, the client never hears of it
     HALF_ANSWER = "half answer"  # the connection breaks in the middle of the answer's body
     SLOW = "slow"  # the request waits `seconds` before it goes on to the server

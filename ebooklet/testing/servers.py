@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "REGION",
     "S3Server",
+    "free_ports",
     "start_http_server",
     "start_juicefs",
     "start_ministack",
@@ -127,8 +128,12 @@ def _client(endpoint_url: str, access_key_id: str, access_key: str) -> S3Client:
 
 
 @contextmanager
-def start_seaweedfs(folder: Path) -> Iterator[S3Server]:
-    """SeaweedFS: a full server; signatures checked, conditional writes atomic. Up in 3 to 6 s."""
+def start_seaweedfs(folder: Path, ports: Sequence[int] | None = None) -> Iterator[S3Server]:
+    """SeaweedFS: a full server; signatures checked, conditional writes atomic. Up in 3 to 6 s.
+
+    On exit it is killed, and what it has stored stays in the folder: started there once more, with
+    the same `ports` (eight, as `free_ports` finds), it is the same server after a crash.
+    """
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
     config = folder / "s3.json"
@@ -174,7 +179,7 @@ def start_seaweedfs(folder: Path) -> Iterator[S3Server]:
     env = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
     # SIGTERM takes this server 15 to 20 s.
     with _running(
-        command, 8, "/healthz", folder / "weed.log", env=env, stop=signal.SIGKILL
+        *(command, 8, "/healthz", folder / "weed.log"), env=env, stop=signal.SIGKILL, ports=ports
     ) as endpoint_url:
         _wait_for_volumes(f"http://127.0.0.1:{master}/dir/status")
         yield _server("seaweedfs", endpoint_url, "cas")
@@ -314,7 +319,7 @@ def _binary(name: str) -> str:
     return found
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports nobody listens on now; held all at once, so that they differ."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
@@ -333,12 +338,13 @@ def _running(
     env: Mapping[str, str] | None = None,
     stop: int = signal.SIGTERM,
     within_s: float = 60,
+    ports: Sequence[int] | None = None,
 ) -> Iterator[str]:
     """Run a server, yield its URL once it answers anything at all (a 403 too), then stop it."""
     for attempt in range(1, _START_ATTEMPTS + 1):
-        ports = _free_ports(ports_needed)
-        url = f"http://127.0.0.1:{ports[0]}"
-        process = _spawn(command(ports), log, env)
+        chosen = ports or free_ports(ports_needed)
+        url = f"http://127.0.0.1:{chosen[0]}"
+        process = _spawn(command(chosen), log, env)
         try:
             _wait_until_up(process, url + ready_path, log, within_s)
         except BaseException:

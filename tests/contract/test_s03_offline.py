@@ -513,7 +513,7 @@ def rclone_at(port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 def test_a_server_that_is_killed_and_comes_back(tmp_path: Path) -> None:
     """Written with a server, without one, and with one again: nothing is lost on the way."""
-    (port,) = servers._free_ports(1)
+    (port,) = servers.free_ports(1)
     server = servers._server("rclone", f"http://127.0.0.1:{port}", "lock")
     connection = server.connection("bucket", "db")
     path = tmp_path / "a.blt"

@@ -158,6 +158,18 @@ def test_half_an_answer_is_noticed(moto: S3Server, moto_proxy: CountingProxy) ->
     assert moto_proxy.log[-1].down == 50_000
 
 
+def test_half_a_request_is_never_answered(moto: S3Server, moto_proxy: CountingProxy) -> None:
+    """The connection breaks off in the middle of what the client sends; the next request gets through."""
+    bucket = moto.new_bucket()
+    client = connect(moto, moto_proxy)
+    rule = moto_proxy.inject(FaultRule(Fault.HALF_REQUEST, method="PUT"))
+    with pytest.raises(HTTPClientError):
+        client.put_object(Bucket=bucket, Key="k", Body=b"x" * 100_000)
+    assert (rule.hits, moto_proxy.log) == (1, [])
+    client.put_object(Bucket=bucket, Key="k", Body=b"v")
+    assert client.get_object(Bucket=bucket, Key="k")["Body"].read() == b"v"
+
+
 def test_unavailable_answers_503(moto: S3Server, moto_proxy: CountingProxy) -> None:
     """The client reads S3's SlowDown, twice as told, and then is served."""
     bucket = moto.new_bucket()

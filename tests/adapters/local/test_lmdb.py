@@ -17,7 +17,6 @@ from ebooklet.errors import LocalFileError
 from ebooklet.testing.children import in_child
 from ebooklet.testing.local_store_contract import everything
 from tests.adapters.local.conftest import CLOCK
-from tests.adapters.local.test_full_disk import room_for
 from tests.adapters.local.test_kills import (
     BASE,
     METADATA,
@@ -26,6 +25,7 @@ from tests.adapters.local.test_kills import (
     kill_before,
     number_of_calls,
 )
+from tests.small_disks import room_for
 
 POINTS = 3
 

@@ -40,6 +40,19 @@ class LiveBytes:
         if entry.place is not None:
             self._count(entry.place.sid, entry.place.length)
 
+    def add_entries(self, entries: Iterable[Entry]) -> None:
+        """Count in the values of many keys."""
+        counts: dict[bytes, int] = {}
+        n_bytes = 0
+        for _, length, _, _, _, place in entries:
+            n_bytes += length
+            if place is not None:
+                sid, _, stored = place
+                counts[sid] = counts.get(sid, 0) + stored
+        self.value_bytes += n_bytes
+        for sid, stored in counts.items():
+            self._count(sid, stored)
+
     def drop_entry(self, entry: Entry) -> None:
         """Count out a value that was overwritten or deleted."""
         self.value_bytes -= entry.length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final
 
@@ -18,6 +19,17 @@ def value_digest(value: Body) -> bytes:
     state = _VALUE_STATE.copy()
     state.update(value)
     return state.digest()
+
+
+def value_digests(values: Iterable[Body]) -> list[bytes]:
+    """`value_digest` of each of many, in one call."""
+    copy = _VALUE_STATE.copy
+    digests: list[bytes] = []
+    for value in values:
+        state = copy()
+        state.update(value)
+        digests.append(state.digest())
+    return digests
 
 
 def value_hasher() -> blake2b:

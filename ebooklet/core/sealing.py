@@ -12,12 +12,12 @@ The cipher's key is derived, see `core.derivedkeys`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from hashlib import blake2b
 from typing import Final, Protocol
 
-from ebooklet.core.digest import VALUE_DIGEST_BYTES, value_digest, value_hasher
+from ebooklet.core.digest import VALUE_DIGEST_BYTES, value_digest, value_digests, value_hasher
 from ebooklet.core.headtypes import Head
 from ebooklet.errors import RemoteIntegrityError
 from ebooklet.ports.cipher import Cipher
@@ -72,6 +72,10 @@ class Sealer(Protocol):
         """Digest of a serialised value, 16 bytes."""
         ...
 
+    def digests(self, values: Sequence[Body], /) -> list[bytes]:
+        """Digests of many serialised values."""
+        ...
+
     def stored_hasher(self) -> Hasher:
         """Makes the digest of a value out of its stored bytes."""
         ...
@@ -112,6 +116,7 @@ class _Plain:
     seals: Final = False
     current: Final = None
     digest = staticmethod(value_digest)
+    digests = staticmethod(value_digests)
 
     def stored_hasher(self) -> Hasher:
         return value_hasher()
@@ -176,6 +181,10 @@ class KeyedSealer:
         state = self._state.copy()
         state.update(value)
         return state.digest()
+
+    def digests(self, values: Sequence[Body], /) -> list[bytes]:
+        """Digests of many serialised values."""
+        return list(map(self.digest, values))
 
     def stored_hasher(self) -> Hasher:
         """Makes the digest of a value out of its sealed bytes, which it has to hold."""

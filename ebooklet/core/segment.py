@@ -11,9 +11,11 @@ Readers follow refs and need none of the framing; it lets fsck verify a segment 
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import IntEnum
-from typing import Final, NamedTuple
+from functools import partial
+from itertools import accumulate, repeat
+from typing import Final, NamedTuple, cast
 from uuid import UUID
 from zlib import crc32
 
@@ -54,6 +56,7 @@ RUN_BYTES: Final = 1024 * 1024  # values are checksummed in runs of this size
 _MAGIC: Final = b"EBKSEGM1"
 _VERSION: Final = 1
 _new = tuple.__new__  # a NamedTuple's own is written in Python, which shows where each value passes
+_place = cast("Callable[[Iterable[object]], Place]", partial(tuple.__new__, Place))
 _HEADER: Final = struct.Struct(">8sHBB16s16s16s4x")
 _TRAILER: Final = struct.Struct(">QIIQ16s")
 HEADER_BYTES: Final = _HEADER.size
@@ -156,6 +159,14 @@ class SegmentWriter:
         place = _new(Place, (self.sid, len(buffer), len(data)))
         buffer += data
         return place
+
+    def add_values(self, values: Sequence[Body]) -> list[Place]:
+        """Append stored values back to back, and say where each lies."""
+        lengths = list(map(len, values))
+        offsets = accumulate(lengths, initial=len(self._buffer))
+        self._buffer += b"".join(values)
+        # One more offset than values: where the next one will begin.
+        return list(map(_place, zip(repeat(self.sid), offsets, lengths, strict=False)))
 
     def add_block(self, type_: BlockType, data: Body) -> BlockRef:
         """Append a block with a checksum of its own, and return the ref to it."""

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from ebooklet.core.entry import Entry
 from ebooklet.core.head import Head, Proto, encode_head
 from ebooklet.core.refs import NodeRef
 from ebooklet.errors import (
@@ -28,6 +27,8 @@ from ebooklet.services.fencing import check_fence
 from ebooklet.services.founding import join
 from ebooklet.services.heads import HeadMoved
 from ebooklet.services.misplacing import begin_here
+from ebooklet.services.pending import Covered
+from ebooklet.services.placed import PlacedValues
 from ebooklet.services.policy import ConflictPolicy
 from ebooklet.services.pull import Settle, advance_base, report_all, report_none
 from ebooklet.services.resolving import looks_at_values
@@ -86,7 +87,7 @@ def nothing_to_do(
 class Outcome:
     """What one attempt came to."""
 
-    covered: Mapping[str, Entry | None]  # keys whose change is settled, and what the base now has
+    covered: Covered  # keys whose change is settled
     result: PushResult
     snapshot: Snapshot | None  # None when there was nothing to commit
 
@@ -138,7 +139,7 @@ class Write(ABC):
         self.conflict = conflict
         self.before = copy.base  # what keys that come into conflict now were based on
         self.write_id = copy.clock.token_bytes(16)
-        self.placed: dict[str, Entry] = {}  # uploaded by an earlier attempt
+        self.placed = PlacedValues()  # uploaded by an earlier attempt
         self.lengths: dict[bytes, int] = {}  # of the segments of earlier attempts
         self.segment_kinds: dict[bytes, int] = {}
         self.merged: tuple[bytes, ...] = ()  # ids of commits that are taken in
@@ -225,7 +226,7 @@ class Write(ABC):
             outcome = self._write(base, replacing=replacing, metadata=metadata)
         finally:
             with copy.lock:
-                copy.pending.end_push(outcome.covered if outcome is not None else {})
+                copy.pending.end_push(outcome.covered if outcome is not None else Covered())
                 if outcome is not None and outcome.snapshot is not None:
                     self._moved_to(outcome.snapshot, replacing=replacing, metadata=metadata)
                     copy.journal.committed(
@@ -238,7 +239,7 @@ class Write(ABC):
                     )
                 elif outcome is not None:
                     done = [key for key in outcome.covered if key not in copy.pending]
-                    copy.journal.stored(key for key in done if outcome.covered[key] is not None)
+                    copy.journal.stored(k for k in outcome.covered.sets if k not in copy.pending)
                     copy.journal.settled(done)
         return outcome.result
 
@@ -255,7 +256,7 @@ class Write(ABC):
         base: Snapshot | None,
         root: NodeRef | None,
         uploader: SegmentUploader,
-        placed: dict[str, Entry],
+        placed: PlacedValues,
     ) -> Draft:
         """What is to be laid down over the tree of `root`, as this database stores it."""
         copy = self.copy

@@ -8,7 +8,6 @@ covered is then settled as if the answer had come, however many others have comm
 from __future__ import annotations
 
 from ebooklet.core.advance import as_of
-from ebooklet.core.entry import Entry
 from ebooklet.core.head import Head, Recent, encode_head
 from ebooklet.core.journal import UNKNOWN
 from ebooklet.errors import ObjectNotFound, RemoteIntegrityError
@@ -16,6 +15,7 @@ from ebooklet.services.commits import read_record
 from ebooklet.services.entries import equal_here
 from ebooklet.services.log import find_row
 from ebooklet.services.metadata import committed_metadata
+from ebooklet.services.pending import Covered
 from ebooklet.services.rebasing import leave_base
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
@@ -122,12 +122,13 @@ def _settle(copy: WorkingCopy, landed: Snapshot) -> None:
             sets, deletes = sorted(pending.sets), sorted(pending.deletes)
         try:
             entries = copy.nodes.lookup(landed.root, (*sets, *deletes))
-            covered: dict[str, Entry | None] = {**equal_here(copy, sets, entries)}
-            covered.update((key, None) for key in deletes if key not in entries)
+            covered = Covered(
+                [*equal_here(copy, sets, entries)], [key for key in deletes if key not in entries]
+            )
             theirs = committed_metadata(copy, landed.head) if pending.metadata else None
         except BaseException:
             with copy.lock:
-                pending.end_push({})
+                pending.end_push(Covered())
             raise
         with copy.lock:
             pending.absorb()
@@ -136,7 +137,7 @@ def _settle(copy: WorkingCopy, landed: Snapshot) -> None:
             known = sum(key in pending for key in entries)
             pending.replace = pending.replace and known < landed.count
             if pending.replace:
-                covered = {}
+                covered = Covered()
             pending.end_push(covered)
             # Whatever else is pending was changed after that write, so it stands on it.
             rest = [*pending.sets, *pending.deletes]

@@ -3,30 +3,98 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
-from typing import Final
+from functools import partial
+from itertools import chain, compress, islice, repeat
+from operator import itemgetter
+from typing import Final, NamedTuple, cast
 
 from ebooklet.core.advance import LiveBytes
-from ebooklet.core.entry import Entry
+from ebooklet.core.entry import Entry, Place
 from ebooklet.core.index.build import build
 from ebooklet.core.index.update import update
 from ebooklet.core.names import sid_ms
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import BlockRef, NodeRef
 from ebooklet.core.sealing import Content, Sealer
-from ebooklet.ports.local_store import LocalStore
+from ebooklet.ports.local_store import LocalStore, LocalValue
+from ebooklet.ports.remote_store import Body
 from ebooklet.services.nodes import NodeReader
+from ebooklet.services.pending import Covered
+from ebooklet.services.placed import PlacedValues
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.upload import SegmentUploader
 
-_CHUNK_KEYS: Final = 5_000
+_CHUNK_KEYS: Final = 4_096  # looked up at a time
+_BATCH_KEYS: Final = 1_024
+_BATCH_BYTES: Final = 4 * 1024 * 1024
 _SMALL_PUSH_KEYS: Final = 1_000
 _CACHED_NODE_BYTES: Final = 64 * 1024 * 1024
-_new = tuple.__new__  # a NamedTuple's own is written in Python, which shows where each key passes
+# `Entry._make` without the Python frame, which shows where millions of keys pass.
+_entry = cast("Callable[[Iterable[object]], Entry]", partial(tuple.__new__, Entry))
+
+_key = itemgetter(0)
 
 Edit = tuple[str, Entry | None]
+
+
+class _Batch(NamedTuple):
+    """Some keys with what is stored here; n of each."""
+
+    keys: list[str]
+    timestamps: list[int]  # µs
+    values: list[bytes]
+    lengths: list[int]  # bytes of the values
+    digests: list[bytes]  # of the values
+
+    def only(self, wanted: Sequence[bool]) -> _Batch:
+        """Those that are wanted, of n."""
+        return _Batch(
+            list(compress(self.keys, wanted)),
+            list(compress(self.timestamps, wanted)),
+            list(compress(self.values, wanted)),
+            list(compress(self.lengths, wanted)),
+            list(compress(self.digests, wanted)),
+        )
+
+
+class _Values:
+    """What is stored here, taken a batch at a time.
+
+    Args:
+        stream: in key order.
+        sealer: makes the digests.
+    """
+
+    def __init__(self, stream: Iterator[tuple[str, LocalValue]], sealer: Sealer) -> None:
+        self._stream = stream
+        self._sealer = sealer
+        self._following = next(stream, None)
+
+    def up_to(self, last: str) -> Iterator[_Batch]:
+        """Yield what there is up to and with a key."""
+        while self._following is not None and self._following[0] <= last:
+            yield self._take(last)
+
+    def _take(self, last: str) -> _Batch:
+        stream, following = self._stream, self._following
+        keys: list[str] = []
+        timestamps: list[int] = []
+        values: list[bytes] = []
+        size = 0
+        while following is not None and following[0] <= last:
+            key, (timestamp, value) = following
+            keys.append(key)
+            timestamps.append(timestamp)
+            values.append(value)
+            size += len(value)
+            following = next(stream, None)
+            if len(keys) >= _BATCH_KEYS or size >= _BATCH_BYTES:
+                break
+        self._following = following
+        lengths = list(map(len, values))
+        return _Batch(keys, timestamps, values, lengths, self._sealer.digests(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +131,10 @@ class Draft:
         params: what shapes the tree.
         sealer: of values and nodes.
         uploader: where values and nodes go.
-        placed: entries uploaded by an earlier attempt of the same write, by key; added to.
+        placed: values uploaded by an earlier attempt of the same write; added to.
 
     Attributes:
-        covered: each key the commit speaks of, with what it then is in the index.
+        covered: the keys that the commit speaks of.
         live: the segment table of the new snapshot, in the making.
         node_data: nodes as they are stored, for the cache, up to a bound.
         log_data: nodes of the log that were laid down.
@@ -84,7 +152,7 @@ class Draft:
         params: TreeParams,
         sealer: Sealer,
         uploader: SegmentUploader,
-        placed: dict[str, Entry],
+        placed: PlacedValues,
     ) -> None:
         self._local = local
         self._nodes = nodes
@@ -93,8 +161,9 @@ class Draft:
         self._sealer = sealer
         self._uploader = uploader
         self._placed = placed
+        self._earlier = placed.entries()
         self._floor = base.head.gc.floor if base else 0
-        self.covered: dict[str, Entry | None] = {}
+        self.covered = Covered([], [])
         self.live = (
             LiveBytes.of(base.commit.segs, base.commit.value_bytes)
             if base is not None and root is not None
@@ -114,26 +183,29 @@ class Draft:
         is gone meanwhile is left out, and stays pending.
         """
         # One stream over all: the local store reads many values by one pass over its file.
-        values = self._local.get_many(sets)
-        following = next(values, None)
-        covered, entry_of = self.covered, self._entry
+        values = _Values(self._local.get_many(sets), self._sealer)
         keys = heapq.merge(sets, sorted(deletes)) if deletes else iter(sets)
         while chunk := list(islice(keys, _CHUNK_KEYS)):
-            known = self._nodes.lookup(self._root, chunk).get
-            for key in chunk:
-                if following is not None and following[0] == key:
-                    timestamp, value = following[1]
-                    following = next(values, None)
-                    current = known(key)
-                    covered[key] = entry = entry_of(key, value, timestamp, current)
-                    if entry != current:
-                        self.n_set += 1
-                        yield key, entry
-                elif key in deletes:
-                    covered[key] = None
-                    if known(key) is not None:
-                        self.n_deleted += 1
-                        yield key, None
+            known = self._nodes.lookup(self._root, chunk)
+            edits = chain.from_iterable(map(partial(self._set, known), values.up_to(chunk[-1])))
+            gone = [key for key in chunk if key in deletes] if deletes else []
+            yield from heapq.merge(edits, self._delete(known, gone), key=_key) if gone else edits
+
+    def _set(self, known: Mapping[str, Entry], batch: _Batch) -> Sequence[Edit]:
+        entries = self._entries(known, batch)
+        self.covered.sets.extend(batch.keys)
+        edits: list[Edit] = list(zip(batch.keys, entries, strict=True))
+        if known:
+            edits = [(key, entry) for key, entry in edits if entry != known.get(key)]
+        self.n_set += len(edits)
+        return edits
+
+    def _delete(self, known: Mapping[str, Entry], keys: Iterable[str]) -> Iterator[Edit]:
+        for key in keys:
+            self.covered.deletes.append(key)
+            if key in known:
+                self.n_deleted += 1
+                yield key, None
 
     def build(self, edits: Iterable[Edit], leave: Leave | None = None) -> NodeRef | None:
         """Work the edits into the index and lay down its new nodes; return the new root.
@@ -148,11 +220,11 @@ class Draft:
         # Values of a small push come first, so that they lie together, before the nodes.
         edits = chain(list(islice(edits, _SMALL_PUSH_KEYS)), edits)
         if self._root is None:
-            return build(self._counted(edits), self._params, self._place_node)
+            return build(chain.from_iterable(self._counted(edits)), self._params, self._place_node)
         result = self._nodes.run(
             update(
                 self._root,
-                self._counting(edits),
+                chain.from_iterable(self._counting(edits)),
                 self._params,
                 self._place_node,
                 discard=self._count_out,
@@ -169,37 +241,74 @@ class Draft:
         self.log_data[block] = data
         return block
 
-    def _entry(self, key: str, value: bytes, timestamp: int, current: Entry | None) -> Entry:
-        digest = self._sealer.digest(value)
-        known = (
-            current if current is not None and current.digest == digest else self._placed.get(key)
-        )
-        if known is not None and known.digest == digest and known.length == len(value):
-            stale = known is not current and known.place and sid_ms(known.place.sid) <= self._floor
-            if not stale:
-                return known._replace(timestamp=timestamp)
-        if len(value) <= self._params.inline_max:
-            return Entry(key, len(value), digest, timestamp, value, None)
-        place = self._uploader.add_value(self._sealer.seal(Content.VALUE, value))
-        entry = _new(Entry, (key, len(value), digest, timestamp, None, place))
-        self._placed[key] = entry
-        return entry
+    def _entries(self, known: Mapping[str, Entry], batch: _Batch) -> list[Entry]:
+        """What the keys of a batch are to be in the index; lays down what lies nowhere yet."""
+        if not known and not self._earlier:
+            return self._fresh(batch)
+        kept = [
+            self._kept(known.get(key), self._earlier.get(key), length, digest)
+            for key, length, digest in zip(batch.keys, batch.lengths, batch.digests, strict=True)
+        ]
+        fresh = iter(self._fresh(batch.only([entry is None for entry in kept])))
+        return [
+            next(fresh) if entry is None else entry._replace(timestamp=timestamp)
+            for entry, timestamp in zip(kept, batch.timestamps, strict=True)
+        ]
 
-    def _counting(self, edits: Iterable[Edit]) -> Iterator[Edit]:
-        for key, entry in edits:
+    def _kept(
+        self, current: Entry | None, earlier: Entry | None, length: int, digest: bytes
+    ) -> Entry | None:
+        """The entry whose value is this one and lies where it may stay, if there is one."""
+        known = current if current is not None and current.digest == digest else earlier
+        if known is None or known.digest != digest or known.length != length:
+            return None
+        stale = known is not current and known.place and sid_ms(known.place.sid) <= self._floor
+        return None if stale else known
+
+    def _fresh(self, batch: _Batch) -> list[Entry]:
+        """Entries of values that lie nowhere yet; what is not small is laid down."""
+        limit = self._params.inline_max
+        inlines: Iterable[bytes | None] = repeat(None)
+        places: Iterable[Place | None]
+        if min(batch.lengths, default=0) > limit:
+            places = self._lay(batch)
+        else:
+            apart = [length > limit for length in batch.lengths]
+            laid = iter(self._lay(batch.only(apart)))
+            places = [next(laid) if one else None for one in apart]
+            inlines = [
+                None if one else value for one, value in zip(apart, batch.values, strict=True)
+            ]
+        keys, timestamps, _, lengths, digests = batch
+        columns = zip(keys, lengths, digests, timestamps, inlines, places, strict=False)
+        return list(map(_entry, columns))
+
+    def _lay(self, batch: _Batch) -> list[Place]:
+        """Lay down values; an attempt that follows finds them."""
+        sealer = self._sealer
+        values: Sequence[Body] = batch.values
+        if sealer.seals:
+            values = [sealer.seal(Content.VALUE, value) for value in values]
+        places = self._uploader.add_values(values)
+        self._placed.add(batch.keys, batch.lengths, batch.digests, places)
+        return places
+
+    def _counting(self, edits: Iterable[Edit]) -> Iterator[list[Edit]]:
+        edits, leads = iter(edits), self._leads.get
+        while batch := list(islice(edits, _BATCH_KEYS)):
             # One that only leads to a node changes nothing, so that nothing is counted out for it.
-            if entry is not None and self._leads.get(key) is not entry:
-                self.live.add_entry(entry)
-            yield key, entry
+            self.live.add_entries(
+                [entry for key, entry in batch if entry is not None and leads(key) is not entry]
+            )
+            yield batch
 
     def _count_out(self, replaced: list[Entry]) -> None:
         for entry in replaced:
             self.live.drop_entry(entry)
 
-    def _counted(self, edits: Iterable[Edit]) -> Iterator[Entry]:
-        for _, entry in self._counting(edits):
-            if entry is not None:
-                yield entry
+    def _counted(self, edits: Iterable[Edit]) -> Iterator[list[Entry]]:
+        for batch in self._counting(edits):
+            yield [entry for _, entry in batch if entry is not None]
 
     def _place_node(self, data: bytes) -> BlockRef:
         stored = bytes(self._sealer.seal(Content.NODE, data))

@@ -8,11 +8,11 @@ next one follows.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 from ebooklet.core.cbor import Malformed
-from ebooklet.core.entry import Entry
 from ebooklet.core.journal import (
     JournalRecord,
     Pending,
@@ -32,7 +32,7 @@ from ebooklet.core.resident import Gone, Reset, Resident, encode_resident, repla
 from ebooklet.errors import EBookletError
 from ebooklet.ports.local_store import LocalStore
 from ebooklet.services.lastplace import LastPlace
-from ebooklet.services.pending import PendingChanges
+from ebooklet.services.pending import Covered, PendingChanges
 from ebooklet.services.remembered import decode_base, encode_base
 from ebooklet.services.snapshot import Snapshot
 
@@ -44,6 +44,7 @@ FORMER_SLOT: Final = "former"
 _ROUND: Final = 1 << 20  # bytes a log may grow before it is looked at
 _BYTES_A_KEY: Final = 64
 _MANY_KEYS: Final = 1000
+_PIECE: Final = 100_000  # keys in one record
 
 
 class _Awaited(NamedTuple):
@@ -96,14 +97,15 @@ class Journal:
     def flush(self, pending: PendingChanges) -> None:
         """Append the sets, and the locally stored keys, that the logs do not hold yet."""
         if pending.unwritten:
-            keys = [key for key in pending.unwritten if key in pending.sets]
-            self._append(PendingSet(keys, [pending.sets[key] for key in keys]))
+            unwritten = iter(pending.unwritten)
+            while piece := list(islice(unwritten, _PIECE)):
+                keys = [key for key in piece if key in pending.sets]
+                if keys:
+                    self._append(PendingSet(keys, [pending.sets[key] for key in keys]))
             pending.unwritten.clear()
         if self._resident_new:
-            data = encode_resident([Resident(list(self._resident_new))])
-            self._local.append_log(RESIDENT_LOG, data)
+            self._append_resident(list(self._resident_new))
             self._resident_new.clear()
-            self._resident_bytes += len(data)
         if self._pending_bytes > _ROUND:
             live = _BYTES_A_KEY * (len(pending.sets) + len(pending.deletes))
             if self._pending_bytes > 3 * live:
@@ -178,7 +180,7 @@ class Journal:
     def committed(
         self,
         pending: PendingChanges,
-        covered: Mapping[str, Entry | None],
+        covered: Covered,
         snapshot: Snapshot,
         *,
         proven: bool,
@@ -196,12 +198,10 @@ class Journal:
             metadata: the commit covered the user's metadata.
             replaced: the commit replaced everything.
         """
-        sets = [key for key, entry in covered.items() if entry is not None]
-        deletes = [key for key, entry in covered.items() if entry is None]
-        self._resident_new.update(dict.fromkeys(sets))
-        if deletes:
-            self._local.append_log(RESIDENT_LOG, encode_resident([Gone(deletes)]))
+        if covered.deletes:
+            self._local.append_log(RESIDENT_LOG, encode_resident([Gone(covered.deletes)]))
         self.flush(pending)
+        self._append_resident(covered.sets)
         self.write_base(snapshot)
         # Changed again meanwhile: they now stand on the new base, whatever the log said before.
         if pending:
@@ -211,7 +211,7 @@ class Journal:
         elif proven:
             self.settled([key for key in covered if key not in pending])
         else:
-            awaited = _Awaited(sets, frozenset(deletes), metadata, replaced)
+            awaited = _Awaited(covered.sets, frozenset(covered.deletes), metadata, replaced)
             self._awaiting[snapshot.head.write_id] = awaited
         self._append(PendingMetadata(self._metadata_due(pending)), ReplaceIntent(pending.replace))
         write_id = snapshot.head.write_id
@@ -353,6 +353,12 @@ class Journal:
             return decode_base(data, self._local.location)
         except (EBookletError, Malformed):
             return None
+
+    def _append_resident(self, keys: Sequence[str]) -> None:
+        for at in range(0, len(keys), _PIECE):
+            data = encode_resident([Resident(list(keys[at : at + _PIECE]))])
+            self._local.append_log(RESIDENT_LOG, data)
+            self._resident_bytes += len(data)
 
     def _append(self, *records: JournalRecord) -> None:
         data = encode_records(records)

@@ -30,6 +30,7 @@ from ebooklet.services.explaining import explaining
 from ebooklet.services.hooking import asked_before_push, telling_evictions
 from ebooklet.services.meeting import Meeting, find_answers, lay_merged, state_of
 from ebooklet.services.nodes import NodeReader
+from ebooklet.services.pending import Covered
 from ebooklet.services.policy import ConflictPolicy
 from ebooklet.services.push import told_hooks
 from ebooklet.services.readiness import check_nothing_pending, check_ready
@@ -163,7 +164,7 @@ class _Merge(PulledWrite):
         line, theirs = _other(copy, base, self._name, copy.sealer)
         relation = ancestry(copy, base, line, theirs)
         if _holds(relation, line):
-            return Outcome({}, nothing_to_do(base), None)
+            return Outcome(Covered(), nothing_to_do(base), None)
         with explaining(copy):
             meetings = _meetings(copy, relation.commit, base.root, theirs.root)
         answers = _answers(copy, meetings, self.conflict, self._name)
@@ -186,7 +187,7 @@ class _Merge(PulledWrite):
         n_set = len(edits) - n_deleted
         result = self._pushed(self.landed, uploader, n_set=n_set, n_deleted=n_deleted)
         logger.info("merged branch %r as commit %d: %d keys", self._name, result.seq, len(edits))
-        return Outcome({}, result, None)
+        return Outcome(Covered(), result, None)
 
     def _kept_keys(self, last: Head | None) -> Sequence[str]:
         theirs = () if self._theirs is None else self._theirs.key_ids

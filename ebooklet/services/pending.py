@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final, NamedTuple
 
 from ebooklet.core.entry import Entry
 from ebooklet.core.index.diff import Change
 from ebooklet.core.journal import ABSENT, UNKNOWN, Base
 
+_PIECE: Final = 10_000  # keys taken in at a time, as millions are held in other tables too
 _PRESENT_ADDS: Final = {True: 0, False: 1}  # what a pending set adds to the base's count
 _PRESENT_DELETES: Final = {True: -1, False: 0}  # and a pending deletion
 
@@ -19,6 +22,20 @@ class Left(NamedTuple):
     shape: int
     keys: tuple[Set[str], Set[str], bool]  # set, deleted, and whether all is to be replaced
     in_base: Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """Keys that a commit speaks of, each once."""
+
+    sets: list[str] = field(default_factory=list)  # that it has
+    deletes: list[str] = field(default_factory=list)  # that it has not
+
+    def __len__(self) -> int:
+        return len(self.sets) + len(self.deletes)
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(self.sets, self.deletes)
 
 
 class PendingChanges:
@@ -66,9 +83,11 @@ class PendingChanges:
             for key in touched:
                 if key not in sets and (key in deletes or key in in_base):
                     self.mark_set(key)
-        sets.update(dict.fromkeys(new, UNKNOWN))
-        self.undecided.update(dict.fromkeys(new))
-        self.unwritten.update(dict.fromkeys(touched))
+        for at in range(0, len(touched), _PIECE):
+            piece = new[at : at + _PIECE]
+            sets.update(dict.fromkeys(piece, UNKNOWN))
+            self.undecided.update(dict.fromkeys(piece))
+            self.unwritten.update(dict.fromkeys(touched[at : at + _PIECE]))
         if self._since is not None:
             self._since.update(dict.fromkeys(touched))
 
@@ -204,22 +223,29 @@ class PendingChanges:
         self.absorb()
         self._since = {}
 
-    def end_push(self, committed: Mapping[str, Entry | None]) -> None:
-        """Note what a push committed: each key it covered with what the base now has of it.
+    def end_push(self, committed: Covered) -> None:
+        """Note what a push committed.
 
         A key changed again while the push was under way stays pending, on top of the new base.
         """
         self.absorb()
         since, self._since = self._since or {}, None
-        if not since and self.sets.keys() | self.deletes.keys() <= committed.keys():
+        if not since and self._is_all_in(committed):
             self._drop_all()
             return
-        for key, entry in committed.items():
-            if key not in since:
-                self.forget(key)
-            elif key in self:
-                (self.sets if key in self.sets else self.deletes)[key] = UNKNOWN
-                self._set_presence(key, entry is not None)
+        for keys, present in ((committed.sets, True), (committed.deletes, False)):
+            for key in keys:
+                if key not in since:
+                    self.forget(key)
+                elif key in self:
+                    (self.sets if key in self.sets else self.deletes)[key] = UNKNOWN
+                    self._set_presence(key, present)
+
+    def _is_all_in(self, committed: Covered) -> bool:
+        # Counted, as sets of millions of keys take much memory.
+        n_sets = sum(map(self.sets.__contains__, committed.sets))
+        n_deletes = sum(map(self.deletes.__contains__, committed.deletes))
+        return (n_sets, n_deletes) == (len(self.sets), len(self.deletes))
 
     def _drop_all(self) -> None:
         for table in (self.sets, self.deletes, self.delete_times, self.unwritten):

@@ -85,7 +85,7 @@ class Push(Write):
         # May drop changes that turn out to be none, so the keys are taken only after it.
         held_back = settle_conflicts(copy, self.conflict, self.before)
         with copy.lock:
-            sets = sorted(copy.pending.sets.keys() - held_back)
+            sets = sorted(key for key in copy.pending.sets if key not in held_back)
             deletes = frozenset(copy.pending.deletes) - held_back
         failures = dict.fromkeys(held_back, _WRITTEN_AGAIN)
         uploader = self._uploader(base)

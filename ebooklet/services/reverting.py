@@ -13,6 +13,8 @@ from ebooklet.services.explaining import explaining
 from ebooklet.services.guards import nothing_pushed
 from ebooklet.services.history import line
 from ebooklet.services.hooking import asked_before_push, telling_evictions
+from ebooklet.services.pending import Covered
+from ebooklet.services.placed import PlacedValues
 from ebooklet.services.push import told_hooks
 from ebooklet.services.readiness import check_nothing_pending, check_ready
 from ebooklet.services.retained import HistoryReader
@@ -87,13 +89,13 @@ class _Revert(PulledWrite):
         check_nothing_pending(copy, "revert")
         target = self._target.commit
         if target.fingerprint == base.commit.fingerprint:
-            return Outcome({}, nothing_to_do(base), None)
+            return Outcome(Covered(), nothing_to_do(base), None)
         # The head may name only what the last one retains (I3), whatever an older one did.
         _check_retained(copy, base, self._ref)
         counted = tally(copy.nodes, base.commit, target)
         uploader = self._uploader(base)
         try:
-            draft = self._draft(base, target.root, uploader, {})
+            draft = self._draft(base, target.root, uploader, PlacedValues())
             draft.live = LiveBytes.of(target.segs, target.value_bytes)
             root_node = self._target.root_node()
             if target.root is not None and root_node is not None:
@@ -103,7 +105,7 @@ class _Revert(PulledWrite):
         finally:
             uploader.close()
         self.landed = self._land(head, base, draft)
-        return Outcome({}, self._pushed(self.landed, uploader, **counted._asdict()), None)
+        return Outcome(Covered(), self._pushed(self.landed, uploader, **counted._asdict()), None)
 
     def _kept_keys(self, last: Head | None) -> tuple[str, ...]:
         return tuple({*super()._kept_keys(last), *self._target.commit.key_ids})

@@ -25,6 +25,8 @@ from ebooklet.services.explaining import explaining
 from ebooklet.services.fetching import values_of
 from ebooklet.services.guards import to_be_replaced
 from ebooklet.services.metadata import committed_metadata
+from ebooklet.services.pending import Covered
+from ebooklet.services.placed import PlacedValues
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.upload import SegmentUploader
 from ebooklet.services.working_copy import WorkingCopy
@@ -126,7 +128,7 @@ class Rewrite(Write):
         if replacing:
             raise to_be_replaced(self.op, copy.db_key)
         if base is None:
-            return Outcome({}, nothing_to_do(base), None)
+            return Outcome(Covered(), nothing_to_do(base), None)
         uploader = self._uploader(base)
         try:
             draft, root = self._rebuilt(base, uploader)
@@ -137,7 +139,7 @@ class Rewrite(Write):
         if base.root is not None and root is not None:
             self._done = base.root, root, draft.live
         snapshot = self._land(head, base, draft)
-        return Outcome({}, self._pushed(snapshot, uploader), snapshot)
+        return Outcome(Covered(), self._pushed(snapshot, uploader), snapshot)
 
     def _rebuilt(self, base: Snapshot, uploader: SegmentUploader) -> tuple[Draft, NodeRef | None]:
         """Lay down the base's tree in new nodes, over values of which the chosen ones are moved."""
@@ -146,7 +148,7 @@ class Rewrite(Write):
         floor = base.head.gc.floor
         if done is not None and any(sid_ms(sid) <= floor for sid in self.lengths):
             done = None  # it may have been collected meanwhile
-        draft = self._draft(base, None if done is None else done[1], uploader, placed={})
+        draft = self._draft(base, None if done is None else done[1], uploader, PlacedValues())
         if done is None:
             whole = chain.from_iterable(copy.nodes.scan(scan(base.root)))
             edits: Iterator[Edit] = (

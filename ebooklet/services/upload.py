@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import accumulate
 from typing import Final
 from uuid import UUID
 
@@ -27,6 +29,7 @@ SEGMENT_CACHE_CONTROL: Final = "max-age=31536000, immutable"
 _FIRST_CUT: Final = 8 * 1024 * 1024  # several small uploads overlap better than one large one
 _IN_FLIGHT: Final = 3  # segments held in memory while they travel, and bytes of them
 _IN_FLIGHT_BYTES: Final = 64 * 1024 * 1024
+_LARGE: Final = SEGMENT_LIMIT - MIXED_LIMIT  # bytes of a value, above which it stands alone
 _LARGE_FROM: Final = 128  # segments, after which larger ones keep the table of segments short
 _COMMIT_ROOM: Final = 32 * 1024
 
@@ -76,7 +79,7 @@ class SegmentUploader:
 
     def add_value(self, data: Body) -> Place:
         """Lay down one stored value; one above the segment limit gets a segment of its own."""
-        if len(data) > SEGMENT_LIMIT - MIXED_LIMIT:
+        if len(data) > _LARGE:
             return self._add_large(data)
         writer = self._values
         # A value above the cut stands in a segment alone.
@@ -86,6 +89,23 @@ class SegmentUploader:
                 self._nodes = None
             writer = self._values = self._open(SegmentKind.VALUES)
         return writer.add_value(data)
+
+    def add_values(self, values: Sequence[Body]) -> list[Place]:
+        """Lay down many stored values, each where `add_value` would have laid it."""
+        ends = list(accumulate(map(len, values)))
+        places: list[Place] = []
+        at = done = 0  # values and bytes laid down
+        while at < len(values):
+            writer = self._values
+            room = 0 if writer is None else min(self._cut, _LARGE) - writer.size
+            stop = bisect_right(ends, done + room, at)
+            if writer is None or stop == at:  # it begins a segment, or has one of its own
+                places.append(self.add_value(values[at]))
+                stop = at + 1
+            else:
+                places += writer.add_values(values[at:stop])
+            at, done = stop, ends[stop - 1]
+        return places
 
     def add_node(self, data: bytes) -> BlockRef:
         """Lay down one encoded index node."""

@@ -17,6 +17,7 @@ from ebooklet.database import EBooklet
 from ebooklet.errors import ConflictError, PushInProgressError, SerializationError
 from ebooklet.plugins.hooks import Conflict, hookimpl
 from ebooklet.services.heads import HeadStore
+from ebooklet.services.pending import Covered
 from ebooklet.services.working_copy import WorkingCopy
 from tests.services.conftest import Opener, kinds
 
@@ -276,7 +277,7 @@ def test_a_crash_while_it_is_settled_merges_nothing_twice(
         try:
             mine.push(conflict=lambda key, *_: merged[key])
         except Killed:
-            mine._copy.pending.end_push({})
+            mine._copy.pending.end_push(Covered())
         else:
             assert at == 2  # there is no third
     mine.close()

@@ -24,7 +24,9 @@ from ebooklet.services.guards import nothing_pushed, to_be_replaced
 from ebooklet.services.locking import write_lock
 from ebooklet.services.maintenance.leaving import find_leave
 from ebooklet.services.maintenance.report import CompactionReport
+from ebooklet.services.pending import Covered
 from ebooklet.services.place import place_of
+from ebooklet.services.placed import PlacedValues
 from ebooklet.services.pull import pull
 from ebooklet.services.readiness import check_ready
 from ebooklet.services.rewriting import check_same_content, moved
@@ -59,10 +61,10 @@ class Compaction(Write):
             raise to_be_replaced(self.op, copy.db_key)
         leave = None if base is None else self._found(base)
         if base is None or leave is None:
-            return Outcome({}, nothing_to_do(base), None)
+            return Outcome(Covered(), nothing_to_do(base), None)
         uploader = self._uploader(base, large=True)
         try:
-            draft = self._draft(base, base.root, uploader, placed={})
+            draft = self._draft(base, base.root, uploader, PlacedValues())
             with explaining(copy):
                 root = draft.build(self._edits(leave, base, uploader), leave)
             check_same_content(copy, self.op, base.root, root)
@@ -80,7 +82,7 @@ class Compaction(Write):
             bytes_up=uploader.bytes_sent,
             finished=not victims(snapshot.commit.segs, max_bytes=MAX_BYTES),
         )
-        return Outcome({}, self._pushed(snapshot, uploader), snapshot)
+        return Outcome(Covered(), self._pushed(snapshot, uploader), snapshot)
 
     def _found(self, base: Snapshot) -> Leave | None:
         sids = victims(base.commit.segs, max_bytes=MAX_BYTES)

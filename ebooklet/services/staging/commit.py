@@ -34,6 +34,7 @@ from ebooklet.services.history import line
 from ebooklet.services.hooking import asked_before_push, telling_evictions
 from ebooklet.services.maintenance.minor import build_compacting
 from ebooklet.services.meeting import Meeting, lay_merged
+from ebooklet.services.pending import Covered
 from ebooklet.services.place import place_of
 from ebooklet.services.policy import ConflictPolicy
 from ebooklet.services.pull import Settle, report_all
@@ -157,9 +158,8 @@ class StagedCommit(PulledWrite):
             )
         done = self._find_done(base)
         if done is not None:
-            return Outcome(
-                {}, PushResult(updated=False, seq=done.seq, commit=done.commit.id.hex()), None
-            )
+            stands = PushResult(updated=False, seq=done.seq, commit=done.commit.id.hex())
+            return Outcome(Covered(), stands, None)
         self._check_dictionaries(base.head)
         with self._seeking():
             return self._settled(base)
@@ -176,7 +176,7 @@ class StagedCommit(PulledWrite):
             edits = self._edits(base, meetings, answers, kept.keys(), uploader, counted)
             first = next(edits, None)
             if first is None:
-                return Outcome({}, nothing_to_do(base), None)
+                return Outcome(Covered(), nothing_to_do(base), None)
             edits = chain((first,), edits)
             with explaining(copy):
                 root = build_compacting(copy, draft, edits, base, uploader)
@@ -194,7 +194,7 @@ class StagedCommit(PulledWrite):
             "committed %d staged results as commit %d: %d keys set, %d deleted",
             *(len(self.results), result.seq, result.n_set, result.n_deleted),
         )
-        return Outcome({}, result, None)
+        return Outcome(Covered(), result, None)
 
     def _metadata_fields(self, uploader: SegmentUploader) -> Mapping[str, object]:
         return {}  # what is pending of them stays pending

@@ -59,6 +59,7 @@ def main() -> None:
         results.about["took"] = f"{(time.monotonic() - began) / 60:.1f} minutes"
         results.about["load average afterwards"] = _load()
         results.save(kept)
+    options.to.mkdir(parents=True, exist_ok=True)
     _draw(results, options.to / report.PICTURE)
     page = report.markdown(results)
     (options.to / "RESULTS.md").write_text(page, encoding="utf-8")

@@ -14,6 +14,7 @@ from ebooklet.testing.peer import PEER_REQUIREMENTS, environment_python
 HERE: Final = Path(__file__).parent
 BOTO3: Final = "boto3==1.43.117"
 OURS: Final = "ebooklet"
+OPTIMISTIC: Final = "ebooklet (optimistic)"
 EXISTING: Final = "ebooklet 0.11.1"
 RAW: Final = "one raw object"
 BOOKLET: Final = "booklet"
@@ -49,13 +50,20 @@ REMOTE: Final = (
         options={"memory": "yes", "driver": "obstore"},
     ),
     Peer(
+        OPTIMISTIC,
+        "ebooklet",
+        atomic=True,
+        about="the same with `lock='optimistic'`: no lock is taken, as by the others that commit",
+        options={"memory": "yes", "lock": "optimistic"},
+    ),
+    Peer(
         EXISTING,
         "ebooklet",
         "0.11",
         PEER_REQUIREMENTS,
-        atomic=True,
         whole=True,  # in groups of 32 MiB
-        about="the existing EBooklet, by the same program; moves groups of 32 MiB",
+        about="the existing EBooklet, by the same program; moves groups of 32 MiB; a read that a "
+        "push overtakes is a mixture (`python -m benchmarks.atomicity`)",
     ),
     Peer(
         "icechunk",

@@ -82,12 +82,16 @@ class Remote(peer.Remote):
 
     def _open(self, flag: Literal["n", "w"]) -> Any:
         n_keys = self.place.n_keys
+        options: dict[str, Any] = {}
+        if lock := self.place.options.get("lock"):
+            options["lock"] = lock
         return ebooklet.open_ebooklet(
             connection(self.place, self.place.prefix),
             self._path,
             flag,
             value_serializer="bytes" if flag == "n" else None,
             n_buckets=max(12007, n_keys + n_keys // 4),
+            **options,
         )
 
     def write_all(self, values: Mapping[str, bytes]) -> Mapping[str, float]:

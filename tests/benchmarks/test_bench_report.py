@@ -71,6 +71,24 @@ def test_ahead_means_of_the_best_atomic_peer_in_each_figure(results: Measurement
     )
 
 
+def test_round_trips_and_locks_are_those_of_the_run(results: Measurements) -> None:
+    """A small PUT says what a round trip takes, and who takes no lock is compared with ours that takes none."""
+    for step, seconds in ((compare.PUSH[1], 0.03), (compare.PUSH[10], 0.05)):
+        results.samples[FAR][RAW][step] = [Sample(seconds, 1, 500)]
+        results.samples[FAR][OURS][step] = [Sample(0.1, 2, 1_000)]
+    told = line(results, "push of 10 of 10,000 keys at 20 ms")
+    assert told.reached == (
+        "100 ms, 100 ms allowed: 2 × 30 ms, a PUT of one value, + 40 ms to move the rest"
+    )
+    assert told.met is True
+    assert line(results, "push of 1 of 10,000 keys at 20 ms").met is False
+    results.samples[NEAR]["ebooklet (optimistic)"][compare.WRITE_ALL] = [Sample(9.0, 2)]
+    results.samples[NEAR]["lance"][compare.WRITE_ALL] = [Sample(2.0, 2, 2_000)]
+    told = line(results, "write all of 10,000 keys")
+    assert told.reached.startswith("3 requests, 2 without a lock (lance 2)")
+    assert told.met is True
+
+
 def test_what_was_not_measured_is_said(results: Measurements) -> None:
     """A peer that could not be installed has its reason on the page, and no target is guessed."""
     results.missing["icechunk"] = "pip ended with 1 for icechunk==1.1.21"
@@ -86,7 +104,7 @@ def test_tables_have_a_column_for_each_peer(results: Measurements) -> None:
     """Every step of every circumstance stands in a table, with the ratio to the best atomic peer."""
     page = markdown(results)
     assert page.count("| write all |") == 6  # seconds and traffic, three times
-    assert "2.00 (ebooklet 0.11.1)" in page
+    assert "2.00 (icechunk)" in page
     assert all(f"| {name} |" in page for name in ("s3fs", RAW))
     lines = series(results)["change 10: seconds"]
     assert lines == {

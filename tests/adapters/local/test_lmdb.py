@@ -65,6 +65,22 @@ def test_the_map_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     again.close()
 
 
+@pytest.mark.parametrize("odd", ["short", "", "x" * 600])
+def test_many_at_once(tmp_path: Path, odd: str) -> None:
+    """Of one key the last write counts, waiting ones and those of one batch, whatever other keys."""
+    store = opened(tmp_path / "a")
+    store.set("k", b"waiting", 1)
+    values = [b"z" * 200, b"a" * 200]
+    store.set_many([(odd, b"odd", 2), *(("k", value, 3 + n) for n, value in enumerate(values))])
+    store.set("k2", b"after", 9)
+    for _ in range(2):
+        assert store.get("k") == values[-1]
+        assert dict(store.timestamps()) == {odd: 2, "k": 4, "k2": 9}
+        assert store.get(odd) == b"odd"
+        store.sync()
+    store.close()
+
+
 @pytest.mark.parametrize("name", ["overwrites", "deletes", "compacts", "adopts", "clears", "notes"])
 def test_killed_in_the_middle(name: str, base: Path, tmp_path: Path) -> None:
     """Killed at points spread over an operation, a store keeps all that was synced."""

@@ -65,6 +65,8 @@ def opened(path: Path, fd: int, *, writable: bool) -> Shared | None:
                 readonly=not writable,
                 create=False,
                 lock=False,
+                # A power cut may undo the last transaction, as long as nobody has synced the file.
+                metasync=False,
                 max_dbs=_N_TABLES,
                 map_size=max(LEAST_MAP, 2 * found.st_size) if writable else 1,
             )

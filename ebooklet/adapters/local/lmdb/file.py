@@ -12,7 +12,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from uuid import UUID
@@ -73,7 +73,7 @@ class LmdbFile:
         self._get: Callable[[bytes], bytes | None] = self._transaction.get
 
     def flush(self) -> None:
-        """Put the writes that wait into the file, in one transaction; durable when it returns."""
+        """Put the writes that wait into the file, in one transaction; durable after an fsync."""
         if self._waiting:
             self._write(self._put_waiting)
             self._waiting.clear()
@@ -135,6 +135,25 @@ class LmdbFile:
         self._room -= len(value) + _PER_WRITE
         if self._room < 0:
             self.flush()
+
+    def set_many(self, items: Sequence[tuple[str, bytes, int]]) -> None:
+        """Write keys, values and timestamps; many of them at once, in a transaction of their own."""
+        size = sum([len(value) for _, value, _ in items]) + _PER_WRITE * len(items)
+        if size < self._buffer_size // 2:
+            for key, value, timestamp in items:
+                self.set(key, value, timestamp)
+            return
+        self.flush()
+        # Of two with the same key the last counts.
+        records = {
+            key.encode(): timestamp.to_bytes(_STAMP, "little") + value
+            for key, value, timestamp in items
+        }
+        if max(map(len, records)) > _LONGEST or b"" in records:
+            self._waiting.update([(key, (timestamp, value)) for key, value, timestamp in items])
+            self.flush()
+        else:
+            self._write(lambda transaction: self._put_values(transaction, list(records.items())))
 
     def delete(self, key: str) -> bool:
         """Remove a key; tell whether it was there."""
@@ -273,11 +292,14 @@ class LmdbFile:
             else:
                 values.append((name, entry[0].to_bytes(_STAMP, "little") + entry[1]))
         if values:
-            values.sort()  # neighbours share the pages on the way to them
-            cursor = transaction.cursor(self._values)
-            # Behind all that is there, pages are filled to the end instead of split.
-            append = not cursor.last() or bytes(cursor.key()) < values[0][0]
-            cursor.putmulti(values, append=append)
+            self._put_values(transaction, values)
+
+    def _put_values(self, transaction: lmdb.Transaction, values: list[tuple[bytes, bytes]]) -> None:
+        values.sort()  # neighbours share the pages on the way to them
+        cursor = transaction.cursor(self._values)
+        # Behind all that is there, pages are filled to the end instead of split.
+        append = not cursor.last() or bytes(cursor.key()) < values[0][0]
+        cursor.putmulti(values, append=append)
 
     def _put_other(
         self, transaction: lmdb.Transaction, name: bytes, entry: tuple[int, bytes] | None

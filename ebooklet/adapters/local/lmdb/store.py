@@ -91,8 +91,12 @@ class LmdbLocalStore(SharedFile[LmdbFile, Creation]):
         done = False
         while not done:
             batch, done = take_batch(source, _WRITTEN_KEYS, _WRITTEN_BYTES)
-            if batch:
-                with self._writing():
+            if not batch:
+                continue
+            with self._writing() as handle:
+                if max([len(value) for _, value, _ in batch]) <= _MAX_VALUE:
+                    handle.set_many(batch)
+                else:  # those before the one that is too large are written
                     for key, value, timestamp in batch:
                         self.set(key, value, timestamp)
 

@@ -20,7 +20,7 @@ from ebooklet.services.backoff import pause_after_race
 from ebooklet.services.clashes import clashes_named
 from ebooklet.services.committing import Attempt, compose_head, stored_metadata
 from ebooklet.services.confirming import settle_landed
-from ebooklet.services.creating import begin_anew
+from ebooklet.services.creating import Segments, begin_anew, look_before
 from ebooklet.services.dictionaries import learn
 from ebooklet.services.draft import Draft
 from ebooklet.services.fencing import check_fence
@@ -152,10 +152,10 @@ class Write(ABC):
         copy.sync()
         if copy.lease is not None:
             copy.lease.check()
-            if copy.base is None:
-                copy.lease.verify()  # no head yet in which a later holder could have left word
         in_step = copy.base is not None and copy.base.etag and not copy.journal.unanswered()
-        if not in_step or not copy.settings.exclusive:
+        if copy.base is None:
+            self._meet(*look_before(copy, force=self.force))
+        elif not in_step or not copy.settings.exclusive:
             self._meet(copy.heads.read())
         learn(copy)
         with ExitStack() as courtesy:
@@ -176,13 +176,13 @@ class Write(ABC):
             key=copy.db_key,
         )
 
-    def _meet(self, current: Snapshot | None) -> None:
+    def _meet(self, current: Snapshot | None, segments: Segments | None = None) -> None:
         """Take in a head that this working copy has not built on yet."""
         copy = self.copy
         if current is None:
             if copy.elsewhere is not None:
                 begin_here(copy, force=self.force)
-            begin_anew(copy, force=self.force)
+            begin_anew(copy, segments, force=self.force)
             return
         copy.stand_off(None)
         if join(copy, current):

@@ -2,15 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
+
 from ebooklet.errors import RemoteMissingError
-from ebooklet.services.headless import REMEDY, describe_headless, find_headless
+from ebooklet.services.headless import REMEDY, describe_headless, find_headless, segment_sizes
 from ebooklet.services.heads import deleted_meanwhile
 from ebooklet.services.removal import let_go
+from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
 
+Segments: TypeAlias = Callable[[], Mapping[bytes, int] | None]
+"""Gives the bytes of each segment that lies there, by sid; None where that cannot be told."""
 
-def begin_anew(copy: WorkingCopy, *, force: bool) -> None:
+
+def look_before(copy: WorkingCopy, *, force: bool) -> tuple[Snapshot | None, Segments | None]:
+    """What stands where a push is about to create a database, all of it asked for side by side.
+
+    Returns:
+        The head, and the segments, where `begin_anew` would list them.
+
+    Raises:
+        LockLostError: the lock is another's: no head is there in which that one could have left word.
+        EBookletError: see `HeadStore.read`.
+    """
+    with ThreadPoolExecutor(2, "ebooklet-look") as pool:
+        verified = None if copy.lease is None else pool.submit(copy.lease.verify)
+        listed = None if _expects_segments(copy, force=force) else pool.submit(segment_sizes, copy)
+        current = copy.heads.read(at_once=True)
+        if verified is not None:
+            verified.result()
+    return current, None if listed is None else listed.result
+
+
+def _expects_segments(copy: WorkingCopy, *, force: bool) -> bool:
+    """Of a deletion by this copy, which may not have ended, segments are no wonder."""
+    return copy.base is None and (force or copy.former is not None)
+
+
+def begin_anew(copy: WorkingCopy, segments: Segments | None, *, force: bool) -> None:
     """Before a push creates a database where no head is: see that none lies there headless.
+
+    Args:
+        copy: the working copy.
+        segments: what lies there, where that was asked for already.
+        force: create one all the same.
 
     Raises:
         RemoteMissingError: one does, and it is not forced.
@@ -19,9 +56,9 @@ def begin_anew(copy: WorkingCopy, *, force: bool) -> None:
     base = copy.base
     if base is not None and base.etag:
         raise deleted_meanwhile(copy.db_key)
-    if base is None and (force or copy.former is not None):
-        return  # of a deletion by this copy, which may not have ended, segments are no wonder
-    found = find_headless(copy)
+    if _expects_segments(copy, force=force):
+        return
+    found = find_headless(copy, segments)
     if found is None:
         if base is not None:
             raise deleted_meanwhile(copy.db_key)

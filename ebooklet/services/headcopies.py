@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from typing import Final, NamedTuple
 
 from ebooklet.core.head import MAX_HEAD_BYTES, decode_head
@@ -47,14 +50,26 @@ class HeadCopies:
         self._key = db_key
         self._clock = clock
 
-    def read(self) -> Copies:
+    def read(self, *, at_once: bool = False) -> Copies:
         """What each copy holds; in mode cas there is one.
+
+        Args:
+            at_once: ask for the second copy beside the first, as where none is expected.
 
         Raises:
             UnsupportedFormatError: the object is not ours, or of a newer format.
             RemoteIntegrityError: it is damaged and there is no second copy.
             NameClashError: it is another database's, which the server takes for this one.
         """
+        with ExitStack() as asking:
+            read_second: Callable[[], Snapshot | None]
+            read_second = partial(self._read_one, alternate_key(self._key))
+            if at_once:
+                pool = asking.enter_context(ThreadPoolExecutor(1, "ebooklet-look"))
+                read_second = pool.submit(read_second).result
+            return self._chosen(read_second)
+
+    def _chosen(self, read_second: Callable[[], Snapshot | None]) -> Copies:
         damage: EBookletError | None = None
         first: Snapshot | None = None
         try:
@@ -65,7 +80,7 @@ class HeadCopies:
             check_name(first.head, self._key)
             return Copies(first, first)
         try:
-            second = self._read_one(alternate_key(self._key))
+            second = read_second()
         except (RemoteIntegrityError, UnsupportedFormatError):
             second = None
         except AccessDenied:  # published without it; a reader can do with the first

@@ -9,6 +9,7 @@ said, and a push has to be forced (decision 0051).
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Final
 from uuid import UUID
@@ -31,22 +32,36 @@ _AT_ONCE: Final = 64  # segments, newest first
 _FOUNDING_MS: Final = 15 * 60 * 1000
 
 
-def find_headless(copy: WorkingCopy) -> FoundCommit | None:
+def segment_sizes(copy: WorkingCopy) -> Mapping[bytes, int] | None:
+    """The bytes of each segment, by its sid; None where that cannot be told."""
+    prefix = segment_prefix(copy.db_key)
+    try:
+        return {
+            parse_sid(meta.key.removeprefix(prefix)): meta.size
+            for meta in list_segments(place_of(copy))
+        }
+    except (AccessDenied, UnsupportedOperation):
+        return None  # whoever may not list is not kept from writing
+
+
+def find_headless(
+    copy: WorkingCopy, look: Callable[[], Mapping[bytes, int] | None] | None = None
+) -> FoundCommit | None:
     """A commit that tells of a head that was lost, where none stands; None if nothing does.
 
     Costs one list where no segments are; where there are some, their newest are read.
 
     Founders who race leave first commits without a head as well, young ones or their own: those
     tell nothing. Nor does one whose segments went with a deletion: it had lost a race.
+
+    Args:
+        copy: the working copy.
+        look: gives the segments, where they were asked for already.
     """
     place = place_of(copy)
-    prefix = segment_prefix(copy.db_key)
-    try:
-        sizes = {
-            parse_sid(meta.key.removeprefix(prefix)): meta.size for meta in list_segments(place)
-        }
-    except (AccessDenied, UnsupportedOperation):
-        return None  # it cannot be told; whoever may not list is not kept from writing
+    sizes = segment_sizes(copy) if look is None else look()
+    if sizes is None:
+        return None
     now_ms = place.store.server_time_ms() or place.clock.now_us() // 1000
     base = copy.base
 

@@ -133,11 +133,14 @@ class HeadStore:
                 key=self._key,
             ) from exc
 
-    def read(self) -> Snapshot | None:
+    def read(self, *, at_once: bool = False) -> Snapshot | None:
         """Return the head that stands now, or None when there is no database.
 
         In mode lock a failed write may have damaged one of the two copies (some servers delete or
         truncate a key on a failed PUT), so the newer valid one of both counts.
+
+        Args:
+            at_once: ask for both side by side, as where no database is expected.
 
         Raises:
             UnsupportedFormatError: the object is not ours, or of a newer format.
@@ -145,7 +148,7 @@ class HeadStore:
             NameClashError: it is another database's, which the server takes for this one.
             UnknownVersionError: the branch is not there, or no longer.
         """
-        best = self.copies.read().best
+        best = self.copies.read(at_once=at_once).best
         return None if best is None else self.of_branch(best)
 
     def commit(

@@ -132,6 +132,16 @@ def test_pushes(there: Travelled, n_changes: int, index_bytes: int, segments: in
     assert there.bytes_up <= 1000 * n_changes + index_bytes
 
 
+def test_founding() -> None:
+    """The lock, both copies of the head and the segments are looked at side by side."""
+    there = Travelled(MemoryRemoteStore())
+    with there.open("c", value_serializer="bytes") as db:
+        db.update({key(n): VALUE for n in range(10)})
+        there.meet(("get", "db"), ("get", "db.alt"), ("get", "db.lock"), ("list", "db.d/"))
+        with there.trips(in_a_row=3, requests=6):
+            assert db.push()
+
+
 def test_one_key(there: Travelled) -> None:
     """A cold open and one key: three, and few bytes."""
     with there.trips(in_a_row=3, requests=3), there.open() as db:

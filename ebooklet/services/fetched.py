@@ -13,6 +13,7 @@ FetchedItem: TypeAlias = tuple[str, bytes, int]  # key, value, timestamp in µs
 # Held back before they are stored: to store them, a reader is the writer for a moment, which takes
 # half a dozen waits for the disk however little it is.
 MAX_FETCHED_BYTES: Final = 32 * 1024 * 1024
+_ITEM_BYTES: Final = 250  # of memory beside what the key and the value are long
 _key: Final = itemgetter(0)
 
 
@@ -47,6 +48,7 @@ class FetchedValues:
         """Hold back some more, and tell whether these are enough to be stored."""
         self._values.update(zip(map(_key, items), items, strict=True))
         self._added += sum([len(key) + len(value) for key, value, _ in items])
+        self._added += _ITEM_BYTES * len(items)
         return self._added > MAX_FETCHED_BYTES
 
     def take(self) -> list[FetchedItem]:

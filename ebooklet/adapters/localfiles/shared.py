@@ -23,6 +23,8 @@ from ebooklet.ports.local_store import Condition, Mode
 H = TypeVar("H", bound=OpenFile)
 C = TypeVar("C")
 Read: TypeAlias = Callable[[str], bytes | None]
+# Of some keys up to so many bytes of values, or one value more: timestamps (µs) and values.
+ReadMany: TypeAlias = Callable[[Sequence[str], int], list[tuple[int, bytes] | None]]
 _OPEN: Final = weakref.WeakSet["SharedFile[Any, Any]"]()
 
 
@@ -59,6 +61,7 @@ class SharedFile(ABC, Generic[H, C]):
         self._guard: Callable[[], object] = _unguarded
         self._handle: H | None = None
         self._read: Read | None = None  # by which the open file is read, while it is
+        self._read_many: ReadMany | None = None  # the same, for those kinds that have it
         self._write: Callable[..., None] | None = None  # likewise, once the mark was taken away
         self._deletions = 0  # grows whenever keys go, so that snapshots look again
         self._session = session
@@ -279,7 +282,7 @@ class SharedFile(ABC, Generic[H, C]):
                 self._lock.release()
             return True
         # Whoever holds the lock now, or next, renews the lease at the next call.
-        self._handle = self._read = None
+        self._handle = self._read = self._read_many = None
         return False
 
     def _use_lock(self, lock: threading.RLock) -> None:
@@ -291,7 +294,7 @@ class SharedFile(ABC, Generic[H, C]):
 
     def _drop(self) -> None:
         """Forget the handle, and all that leads to it."""
-        self._handle = self._read = self._write = None
+        self._handle = self._read = self._read_many = self._write = None
 
     def _reader(self) -> Read:
         while True:

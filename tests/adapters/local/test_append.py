@@ -22,6 +22,7 @@ from ebooklet.adapters.local.booklet.layout import (
     edited_header,
     parse_header,
 )
+from ebooklet.adapters.local.booklet.lookup import mapped_reads
 
 keys = st.text("abé🙂", max_size=3) | st.text(max_size=40).filter(
     lambda text: text.isprintable() and text.encode(errors="ignore").decode() == text
@@ -39,7 +40,10 @@ def test_booklet_reads_what_was_appended(
     rounds: list[tuple[bool, list[tuple[str, bytes, int]]]],
     n_buckets: int,
 ) -> None:
-    """Whatever was set by Booklet or appended, in long chains and short: a dict's content."""
+    """Whatever was set by Booklet or appended, in long chains and short: a dict's content.
+
+    So do readers of many keys at once, in whatever order these are.
+    """
     path = tmp_path_factory.mktemp("append") / "a.blt"
     handle = open_handle(
         path, "n", buffer_size=1 << 16, header=edited_header(new_header(1), n_buckets=n_buckets)
@@ -64,8 +68,11 @@ def test_booklet_reads_what_was_appended(
         header = parse_header(file.read(HEADER_BYTES), "a")
         assert is_sound(file.fileno(), header, path.stat().st_size)
         assert header.n_keys == len(expected)
+        _, read_many = mapped_reads(file.fileno(), header)
     with booklet.open(path, "r") as book:
         assert {key: (t, v) for key, t, v in book.timestamps(True)} == expected
+        for asked in ([*book.keys(), "absent"], sorted(expected), ["", "absent", *expected][::-1]):
+            assert read_many(asked, 1 << 20) == [expected.get(key) for key in asked]
         assert {key: book.get(key) for key in expected} == {k: v for k, (_, v) in expected.items()}
 
 

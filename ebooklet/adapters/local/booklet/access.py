@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from ebooklet.adapters.local.booklet.handles import Handle
 from ebooklet.adapters.local.booklet.layout import MAX_BUCKETS
-from ebooklet.adapters.local.booklet.lookup import direct_read, mapped_read
+from ebooklet.adapters.local.booklet.lookup import direct_read, mapped_reads
 from ebooklet.adapters.local.booklet.rebuild import buckets_for
 from ebooklet.adapters.local.booklet.session import Creation, Session
 from ebooklet.adapters.localfiles.shared import SharedFile
@@ -81,10 +81,10 @@ class BookletFileAccess(SharedFile[Handle, Creation]):
         handle.tell(self._drop)
         self._handle = handle
         header = session.header()
-        self._write = None
+        self._write = self._read_many = None
         self._room = sys.maxsize
         if not session.gate.is_shut:
-            self._read = mapped_read(handle.fd, header)
+            self._read, self._read_many = mapped_reads(handle.fd, header)
         else:
             self._read = direct_read(handle, header)
             if header.n_buckets < MAX_BUCKETS:

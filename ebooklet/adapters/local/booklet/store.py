@@ -28,6 +28,7 @@ from ebooklet.ports.local_store import LocalValue
 _BATCH_KEYS: Final = 256
 _BATCH_BYTES: Final = 4 << 20
 _PLANNED_KEYS: Final = 500_000  # places of so many keys are in memory at a time
+_FOUND: Final = 4  # of so many keys at least one may be there, or to look for each is not worth it
 _WRITTEN_KEYS: Final = 32_768
 _WRITTEN_BYTES: Final = 32 << 20
 _SAMPLE: Final = 8
@@ -187,9 +188,14 @@ class BookletLocalStore(BookletFileAccess):
         while position < len(keys):
             with self._lock:
                 handle = self._opened()
-                if plan is None or not plan.holds(position, self._layout(), self._deletions):
-                    plan = self._plan(keys, position)
-                batch = plan.read(handle, keys, position)
+                read_many = self._read_many
+                if read_many is not None and len(keys) <= len(handle.file) * _FOUND:
+                    names = keys[position : position + _BATCH_KEYS]
+                    batch = list(zip(names, read_many(names, _BATCH_BYTES), strict=False))
+                else:
+                    if plan is None or not plan.holds(position, self._layout(), self._deletions):
+                        plan = self._plan(keys, position)
+                    batch = plan.read(handle, keys, position)
             position += len(batch)
             for key, entry in batch:
                 if entry is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from minio import Minio
+from minio.credentials import Credentials
 from minio.credentials.providers import (
     ChainedProvider,
     EnvAWSProvider,
@@ -118,9 +119,32 @@ class Clients:
         )
 
 
+class _Unshown(Credentials):
+    """Credentials of which `repr` shows nothing.
+
+    The secret key is in that of MinIO's own, and so in every traceback with local variables of a
+    request that failed.
+    """
+
+    def __repr__(self) -> str:
+        return "<Credentials>"
+
+
+class _Hiding(Provider):
+    """Another's credentials, not shown."""
+
+    def __init__(self, inner: Provider) -> None:
+        self._inner = inner
+
+    def retrieve(self) -> Credentials:
+        """Ask the other, which renews them if need be."""
+        found = self._inner.retrieve()
+        return _Unshown(found.access_key, found.secret_key, found.session_token, found.expiration)
+
+
 def _provider(parameters: S3Parameters) -> Provider | None:
     if parameters.unsigned:
         return None
     if parameters.access_key_id and parameters.access_key:
-        return StaticProvider(parameters.access_key_id, parameters.access_key)
-    return ChainedProvider([EnvMinioProvider(), EnvAWSProvider()])
+        return _Hiding(StaticProvider(parameters.access_key_id, parameters.access_key))
+    return _Hiding(ChainedProvider([EnvMinioProvider(), EnvAWSProvider()]))

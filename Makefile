@@ -16,10 +16,11 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test compiled large mutants torture powercuts lives fuzz servers demo lint types format bench millions transport year clean
+.PHONY: help test audit bandit compiled large mutants torture powercuts lives fuzz servers demo lint types format bench millions transport year clean
 
 help:
 	@echo "make test    format check, lint, types, layers, then every test"
+	@echo "make audit   bandit over the library, pip-audit over what is installed; 3 if nobody could be asked"
 	@echo "make large   the tests that move gigabytes, and take minutes"
 	@echo "make mutants takes away each rule that tests say they fail without, to see them fail: ONLY=race"
 	@echo "make torture real processes killed and cut off in every way for SECONDS=60, seeded: SEED=7; then TORTURE=5 times as many random lives"
@@ -56,12 +57,18 @@ $(PEER): $(READY) ebooklet/testing/peer.py
 	@touch $@
 
 test: $(READY)
-	@$(MAKE) --no-print-directory -j 4 types lint compiled $(PEER)
+	@$(MAKE) --no-print-directory -j 4 types lint bandit compiled $(PEER)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # What the tests import, compiled once: each of their processes would compile it again otherwise.
 compiled: $(READY)
 	@$(BIN)/python -m pytest --collect-only -q >/dev/null 2>&1 || true
+
+bandit: $(READY)
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml ebooklet
+
+audit: bandit
+	@$(BIN)/python -m tests.audit
 
 large: $(READY)
 	$(BIN)/python -m pytest -m large -s

@@ -31,7 +31,7 @@ class PickleSerializer:
     def loads(self, data: Buffer, /) -> Any:
         """Unpickle. Runs code that the bytes choose: only for bytes of a trusted writer."""
         try:
-            return pickle.loads(data)  # noqa: S301  the caller asked for it by name, see `safe`
+            return pickle.loads(data)  # noqa: S301  # nosec B301  # the caller asked for it by name, see `safe`
         except Exception as exc:  # damaged pickles raise nearly every class
             raise decoding_failed(self.name, data, exc) from exc
 

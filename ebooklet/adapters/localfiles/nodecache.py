@@ -42,7 +42,7 @@ class NodeCache:
                 part = keys[start : start + _PER_QUERY]
                 marks = ",".join("?" * len(part))
                 rows = connection.execute(
-                    f"SELECT key, data FROM nodes WHERE key IN ({marks}) AND length(data) <= ?",  # noqa: S608  # only question marks
+                    f"SELECT key, data FROM nodes WHERE key IN ({marks}) AND length(data) <= ?",  # noqa: S608  # nosec B608  # only question marks
                     [*part, _MAX_NODE],
                 )
                 found.update((bytes(key), bytes(data)) for key, data in rows)

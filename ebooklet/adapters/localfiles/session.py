@@ -135,6 +135,7 @@ class FileSession(ABC, Generic[H, C, D]):
     def lease(self, waiting: Waiting) -> Condition:
         """Open the file for reading, for a while. Other readers may be there, but no writer."""
         self.release()
+        self.sidecar.refuse_link()
         while True:
             with self.gate.passing(waiting):
                 found = self._signature_now()

@@ -127,6 +127,14 @@ class Sidecar:
                 "with 'r'",
                 op="open",
             ) from None
+        self.refuse_link()
+
+    def refuse_link(self) -> None:
+        """Refuse a folder that leads elsewhere: what lies there may be anybody's.
+
+        Raises:
+            LocalFileError: it is a symbolic link.
+        """
         if self.folder.is_symlink():
             raise LocalFileError(
                 f"{self.folder} is a symbolic link: remove it, EBooklet keeps its state there",

@@ -191,7 +191,8 @@ def fall(left: Left, server: S3Server, good: S3Connection, keys: KeyFile, folder
     left.fail("another key", opening(good, encryption=Encryption({"2026": WRONG[:32].encode()})))
     left.fail("a wrong URL", lambda: ebooklet.open(f"s3://id:{WRONG}@bucket/db"))
     left.fail("a wrong endpoint", lambda: replace(good, endpoint_url=f"https://i:{WRONG}@host"))
-    left.fail("a wrong type", lambda: replace(good, access_key=WRONG, threads="many"))
+    text: Any = "many"
+    left.fail("a wrong type", lambda: replace(good, access_key=WRONG, threads=text))
     left.fail("a pickle", lambda: pickle.dumps(Encryption({"k": WRONG[:32].encode()})))
     with CountingProxy(server.endpoint_url) as proxy:
         through = replace(good, endpoint_url=proxy.url, db_key="plain")

@@ -133,7 +133,7 @@ class Pending(NamedTuple):
 
     op: PendingOp
     base: Base
-    timestamp: int  # µs of a deletion; 0 for a set, whose time the local store knows
+    timestamp: int  # µs of a deletion; for a set, of the one it came after, or 0
 
 
 _SET: Final = Pending("set", UNKNOWN, 0)  # shared by most keys of a large load
@@ -156,7 +156,8 @@ class PendingState:
         """Note a written key. Its base stays what it was, once that is known."""
         old = self.keys.get(key)
         known = base if old is None or old.base is None else old.base
-        self.keys[key] = _SET if known is None else Pending("set", known, 0)
+        deleted = 0 if old is None else old.timestamp
+        self.keys[key] = Pending("set", known, deleted) if known is not None or deleted else _SET
 
     def delete(self, key: str, timestamp: int, base: Base = UNKNOWN) -> None:
         """Note a deleted key. Its base stays what it was, once that is known."""
@@ -200,8 +201,11 @@ class PendingState:
         else:
             new = dict.fromkeys(keys, _SET)
         for key in self.keys.keys() & new.keys():
-            if (base := self.keys[key].base) is not None:
+            _, base, deleted = self.keys[key]
+            if base is not None:
                 new[key] = new[key]._replace(base=base)
+            if deleted and op == "set":
+                new[key] = new[key]._replace(timestamp=deleted)
         self.keys.update(new)
 
     def records(self) -> Iterator[JournalRecord]:
@@ -216,18 +220,20 @@ class PendingState:
         based: list[tuple[str, Base]] = []
         deleted: list[tuple[str, int, Base]] = []
         for key, (op, base, timestamp) in self.keys.items():
-            if op == "delete":
+            if timestamp or op == "delete":
                 deleted.append((key, timestamp, base))
-            elif base is None:
+            if op == "delete":
+                continue
+            if base is None:
                 plain.append(key)
             else:
                 based.append((key, base))
+        if deleted:  # first, as some were set again
+            yield PendingDelete(*zip(*deleted, strict=True))
         if plain:
             yield PendingSet(plain)
         if based:
             yield PendingSet(*zip(*based, strict=True))
-        if deleted:
-            yield PendingDelete(*zip(*deleted, strict=True))
 
     def encode(self) -> bytes:
         """A whole log that replays to this state: what compaction puts in its place."""

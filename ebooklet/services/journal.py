@@ -86,6 +86,8 @@ class Journal:
                 pending.mark_deleted(key, timestamp, base)
             else:
                 pending.mark_set(key, base)
+                if timestamp:
+                    pending.undone[key] = timestamp
         pending.metadata = state.metadata
         pending.replace = state.replace
         self.in_doubt = dict(state.in_doubt)
@@ -147,7 +149,7 @@ class Journal:
             in_doubt=dict(self.in_doubt),
         )
         for key, base in pending.sets.items():
-            state.keys[key] = Pending("set", base, 0)
+            state.keys[key] = Pending("set", base, pending.undone.get(key, 0))
         for key, base in pending.deletes.items():
             state.keys[key] = Pending("delete", base, pending.delete_times[key])
         for sets, deletes, _, _ in self._awaiting.values():

@@ -55,6 +55,7 @@ class PendingChanges:
         self.sets: dict[str, Base] = {}
         self.deletes: dict[str, Base] = {}
         self.delete_times: dict[str, int] = {}  # µs
+        self.undone: dict[str, int] = {}  # when keys were deleted (µs) that were set since
         self.metadata = False
         self.replace = False
         self.shape = 0  # grows whenever the set of keys may have changed; iterators watch it
@@ -96,7 +97,7 @@ class PendingChanges:
         before = self._contribution(key)
         if key in self.deletes:
             base = self.deletes.pop(key)
-            self.delete_times.pop(key, None)
+            self.undone[key] = self.delete_times.pop(key)
             self.shape += 1
         self.sets[key] = base
         self._account(key, before)
@@ -107,6 +108,7 @@ class PendingChanges:
         if key in self.sets:
             base = self.sets.pop(key)
             self.unwritten.pop(key, None)
+            self.undone.pop(key, None)
         self.deletes[key] = base
         self.delete_times[key] = timestamp
         self.shape += 1
@@ -133,6 +135,7 @@ class PendingChanges:
         self.sets.pop(key, None)
         self.deletes.pop(key, None)
         self.delete_times.pop(key, None)
+        self.undone.pop(key, None)
         self.unwritten.pop(key, None)
         self._in_base.pop(key, None)
         self.undecided.pop(key, None)
@@ -239,6 +242,7 @@ class PendingChanges:
                     self.forget(key)
                 elif key in self:
                     (self.sets if key in self.sets else self.deletes)[key] = UNKNOWN
+                    self.undone.pop(key, None)
                     self._set_presence(key, present)
 
     def _is_all_in(self, committed: Covered) -> bool:
@@ -248,7 +252,7 @@ class PendingChanges:
         return (n_sets, n_deletes) == (len(self.sets), len(self.deletes))
 
     def _drop_all(self) -> None:
-        for table in (self.sets, self.deletes, self.delete_times, self.unwritten):
+        for table in (self.sets, self.deletes, self.delete_times, self.undone, self.unwritten):
             table.clear()
         self._in_base.clear()
         self.undecided.clear()

@@ -68,6 +68,8 @@ def reconcile(
         if condition == "edited":
             # The last session ended in order, so somebody deleted it on purpose.
             pending.mark_deleted(key, copy.clock.now_us())
+        elif (deleted_at := pending.undone.get(key)) is not None:
+            pending.mark_deleted(key, deleted_at)  # set again, which never became durable
         else:
             pending.forget(key)  # journalled, but the write itself never became durable
     _compare_metadata(copy, against)

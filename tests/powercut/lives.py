@@ -9,7 +9,7 @@ import os
 import random
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -26,6 +26,7 @@ from ebooklet.services.request import Flag
 from tests.powercut.disk import Crash, Disk, Way, after_power_cut
 
 Content: TypeAlias = dict[str, bytes]
+Script: TypeAlias = "Callable[[Liver], object]"
 _names = itertools.count()
 _WAYS: Final[tuple[Way, ...]] = ("all", "none", "some", "some", "some", "but one", "only one")
 _DEEDS: Final = (
@@ -90,7 +91,7 @@ def value(chance: random.Random) -> bytes:
     return mark * chance.choice((1, 2, 9, 60, 300))
 
 
-class _Liver:
+class Liver:
     """Does what programs do, and notes after each call what was so."""
 
     def __init__(self, life: Life, seed: int) -> None:
@@ -191,16 +192,11 @@ class _Liver:
         self.note(promised=True)
 
 
-def recorded(kind: str, folder: Path, seed: int, *, length: int = 30) -> Life:
-    """Live, and record it."""
-    life = Life(kind, Disk(folder), f"memory://powercut-{next(_names)}/db")
-    with life.disk.recording(life.look_at_remote, lossless=looks_like_lmdb):
-        one = _Liver(life, seed)
+def at_random(length: int) -> Script:
+    """So many random calls."""
+
+    def script(one: Liver) -> None:
         chance = one.chance
-        one.open("c")
-        one.update([f"k{n}" for n in range(20)])
-        one.sync()
-        one.push()
         for _ in range(length):
             keys = sorted(one.content) or ["k0"]
             match chance.choice(_DEEDS):
@@ -237,12 +233,26 @@ def recorded(kind: str, folder: Path, seed: int, *, length: int = 30) -> Life:
                     one.open("w")
                 case "reader":
                     one.close()
-                    with open_database(life.url, one.path, "r", local=kind) as reader:
+                    with open_database(one.life.url, one.path, "r", local=one.life.kind) as reader:
                         one.follow()
                         one.note()
                         assert dict(reader.items()) == one.content
                         one.note()
                     one.open("w")
+
+    return script
+
+
+def recorded(kind: str, folder: Path, seed: int, script: Script | None = None) -> Life:
+    """Live, and record it: what the script says, or some random calls."""
+    life = Life(kind, Disk(folder), f"memory://powercut-{next(_names)}/db")
+    with life.disk.recording(life.look_at_remote, lossless=looks_like_lmdb):
+        one = Liver(life, seed)
+        one.open("c")
+        one.update([f"k{n}" for n in range(20)])
+        one.sync()
+        one.push()
+        (script or at_random(30))(one)
         assert dict(one.db.items()) == one.content, seed
         one.close()
         one.other.close()

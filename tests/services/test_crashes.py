@@ -15,6 +15,7 @@ import pytest
 
 import ebooklet
 from ebooklet.bootstrap import open as open_database
+from ebooklet.testing.children import in_child
 from ebooklet.testing.servers import S3Server
 
 SEEDS = range(2 * int(os.environ.get("EBOOKLET_TORTURE", "1")))
@@ -168,3 +169,23 @@ def test_locks_and_files_of_a_killed_process_block_nobody(url: str, tmp_path: Pa
     run_and_kill(url, tmp_path / "a.blt", "sync", 0.05)
     with open_database(url, tmp_path / "a.blt", "w", lock_timeout=0) as db:
         assert db.writable
+
+
+def test_a_deletion_outlives_the_loss_of_what_was_set_after_it(url: str, tmp_path: Path) -> None:
+    """The journal tells of a set whose value never reached the file: the synced deletion stands."""
+
+    def live() -> None:
+        db = open_database(url, tmp_path / "a.blt", "w")
+        del db["round"]
+        db.sync()
+        db["round"] = 5
+        copy = db._copy
+        copy.pending.absorb()
+        copy.journal.flush(copy.pending)
+        copy.journal.rewrite(copy.pending)
+        os._exit(0)
+
+    assert in_child(live) == 0
+    with open_database(url, tmp_path / "a.blt", "w") as db:
+        assert "round" not in db
+        assert [change["kind"] for change in db.changes()] == ["deleted"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ebooklet.adapters.local.booklet.handles import serializer_name
-from ebooklet.adapters.local.booklet.inspection import is_sound
+from ebooklet.adapters.local.booklet.inspection import dead_blocks, is_sound
 from ebooklet.adapters.local.booklet.layout import (
     HEADER_BYTES,
     Header,
@@ -98,10 +98,14 @@ def examine(fd: int, location: Path, sidecar: Sidecar) -> Finding[Header]:
         if mark is None and begun:
             condition = "crashed"
             if sidecar.lost_power():
+                sound = is_sound(fd, header, found.st_size)
                 known = sidecar.flushed(found.st_ino)
-                # Nothing but whole deletions can have come behind what was flushed and be sound.
-                same = known is None or known.size == found.st_size
-                sound = same and is_sound(fd, header, found.st_size)
+                if sound and known is not None:
+                    dead = sidecar.dead_of(known)
+                    same = known.size == found.st_size and dead == frozenset(
+                        dead_blocks(fd, header)
+                    )
+                    sound = same or dead is None
                 return Finding(header, condition, sound, False, signature(found))
             if before is not None and before.fits(found):  # it died before its first write
                 return Finding(header, condition, True, False, signature(found))

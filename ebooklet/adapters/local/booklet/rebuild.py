@@ -45,12 +45,16 @@ class Replacement:
 
     def __init__(self, folder: Path, header: bytes, n_buckets: int, buffer_size: int) -> None:
         self._path = temporary_path(folder)
-        handle = open_handle(
-            self._path,
-            "n",
-            buffer_size=buffer_size,
-            header=edited_header(header, n_buckets=n_buckets),
-        )
+        try:
+            handle = open_handle(
+                self._path,
+                "n",
+                buffer_size=buffer_size,
+                header=edited_header(header, n_buckets=n_buckets),
+            )
+        except BaseException:  # as when the disk is full, or by Ctrl-C
+            self._path.unlink(missing_ok=True)
+            raise
         if handle is None:
             raise LocalFileError(f"{self._path} is in use: try again", op="open")
         self.handle = handle
@@ -125,6 +129,7 @@ class Replacement:
             found = os.fstat(self.handle.fd)
             serial = sidecar.next_serial()
             sidecar.will_publish(Flushed(serial, found.st_ino, found.st_size, 0, 0, tuple(killed)))
+        sidecar.sync_logs()  # what is gone from the file has to be in them as deleted
         self._path.replace(location)
         self._published = True
         sync_folder(location.parent)

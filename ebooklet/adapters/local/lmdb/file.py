@@ -46,8 +46,16 @@ class Identity(NamedTuple):
 class LmdbFile:
     """An open file with the lock on it. Not for several threads at once."""
 
-    def __init__(self, path: Path, fd: int, shared: Shared, buffer_size: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        fd: int,
+        shared: Shared,
+        buffer_size: int,
+        before_writing: Callable[[], object],
+    ) -> None:
         self.fd = fd
+        self._before_writing = before_writing
         self._path = path
         self._shared: Shared | None = shared
         self._environment = shared.environment
@@ -265,6 +273,8 @@ class LmdbFile:
 
     def _write(self, work: Callable[[lmdb.Transaction], None]) -> None:
         """Do `work` in one transaction, in a map as large as it needs."""
+        # What a transaction deletes has to be in the logs as deleted, after a power cut too.
+        self._before_writing()
         with FORKING, translated(self._path, "write"):
             self._transaction.abort()  # the map cannot grow under it
             try:
@@ -318,8 +328,20 @@ class LmdbFile:
         return self._transaction.cursor(self._others)
 
 
-def open_file(path: Path, flag: Literal["r", "w"], *, buffer_size: int) -> LmdbFile | None:
+def open_file(
+    path: Path,
+    flag: Literal["r", "w"],
+    *,
+    buffer_size: int,
+    before_writing: Callable[[], object],
+) -> LmdbFile | None:
     """Open a file that was found good.
+
+    Args:
+        path: the file.
+        flag: to read or to write.
+        buffer_size: bytes of writes that are collected for one transaction.
+        before_writing: called before each transaction.
 
     Returns:
         None when another program holds it, or the path leads to another file by now.
@@ -334,7 +356,7 @@ def open_file(path: Path, flag: Literal["r", "w"], *, buffer_size: int) -> LmdbF
         shared = environments.opened(path, fd, writable=flag == "w")
         if shared is None:
             return None
-        file = LmdbFile(path, fd, shared, buffer_size)
+        file = LmdbFile(path, fd, shared, buffer_size, before_writing)
         fd, shared = -1, None  # they are the file's
         return file
     finally:

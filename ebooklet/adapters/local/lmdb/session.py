@@ -168,7 +168,12 @@ class Session(FileSession[LmdbFile, Creation, Identity]):
             )
 
     def _open_handle(self, flag: Literal["r", "w"]) -> LmdbFile | None:
-        return open_file(self.location, flag, buffer_size=self._buffer_size)
+        return open_file(
+            self.location,
+            flag,
+            buffer_size=self._buffer_size,
+            before_writing=self.sidecar.sync_logs,
+        )
 
     def _identify(self, header: Identity) -> None:
         self.uuid, self.serializer = header

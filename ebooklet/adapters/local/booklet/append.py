@@ -34,6 +34,8 @@ _MAX_KEY: Final = (1 << 16) - 1
 _MAX_VALUE: Final = 1 << 20  # larger ones gain nothing
 _MAX_TIMESTAMP: Final = (1 << 8 * TIMESTAMP_BYTES) - 1
 _LAST: Final = (1).to_bytes(POINTER_BYTES, "little")
+_NO_BLOCK: Final = (bytes(POINTER_BYTES), _LAST)  # what an index has of an empty chain
+_HASH: Final = blake2s(digest_size=HASH_BYTES)  # copied, it costs half of what a new one does
 _HEAD_BYTES: Final = HASH_BYTES + POINTER_BYTES
 _JOINED: Final = 3 * 1024  # parts of blocks in one write; a block has three
 
@@ -82,23 +84,15 @@ class _Index:
     def __init__(self, fd: int, header: Header) -> None:
         start = header.index_at - header.index_at % mmap.ALLOCATIONGRANULARITY
         self.n_buckets = header.n_buckets
-        self._at = header.index_at - start
-        stop = self._at + header.n_buckets * POINTER_BYTES
-        self._map = mmap.mmap(fd, stop, offset=start)
+        self.at = header.index_at - start  # of the first bucket's in the map
+        stop = self.at + header.n_buckets * POINTER_BYTES
+        self.map = mmap.mmap(fd, stop, offset=start)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._map.close()
-
-    def __getitem__(self, bucket: int) -> int:
-        at = self._at + bucket * POINTER_BYTES
-        return int.from_bytes(self._map[at : at + POINTER_BYTES], "little")
-
-    def __setitem__(self, bucket: int, pointer: bytes) -> None:
-        at = self._at + bucket * POINTER_BYTES
-        self._map[at : at + POINTER_BYTES] = pointer
+        self.map.close()
 
 
 class _Chains:
@@ -120,8 +114,9 @@ class _Chains:
         self._keys: list[bytes] = []  # encoded
         self._values: list[bytes] = []
         self._stamps: list[bytes] = []
-        self._firsts: list[tuple[int, bytes]] = []  # bucket -> pointer to one of them
-        self._links: list[tuple[int, bytes]] = []  # the same, by where a chain of the file ended
+        # Pointers to them: by their places in the map, and by where the file's own chains end.
+        self._firsts: list[tuple[int, bytes]] = []
+        self._links: list[tuple[int, bytes]] = []
 
     @property
     def added(self) -> int:
@@ -135,8 +130,11 @@ class _Chains:
         """
         left: list[Item] = []
         added: set[bytes] = set()
-        newest: dict[int, int] = {}  # bucket -> which of the new blocks ends its chain
-        index, n_buckets, number = self._index, self._index.n_buckets, int.from_bytes
+        newest: dict[
+            int, int
+        ] = {}  # by a bucket's place in the map: which new block ends its chain
+        index, number, new_hash = self._index, int.from_bytes, _HASH.copy
+        table, table_at, n_buckets = index.map, index.at, index.n_buckets
         hashes, following = self._hashes, self._following
         add_key, add_value, add_stamp = self._keys.append, self._values.append, self._stamps.append
         end = self._size
@@ -147,10 +145,12 @@ class _Chains:
             except UnicodeEncodeError:
                 left.append(item)
                 continue
-            hashed = blake2s(raw, digest_size=HASH_BYTES).digest()
-            bucket = number(hashed, "little") % n_buckets
-            first = index[bucket]
-            last = self._last_without(hashed, first) if first > 1 else 0
+            hasher = new_hash()
+            hasher.update(raw)
+            hashed = hasher.digest()
+            bucket = table_at + number(hashed, "little") % n_buckets * POINTER_BYTES
+            first = table[bucket : bucket + POINTER_BYTES]
+            last = 0 if first in _NO_BLOCK else self._last_without(hashed, number(first, "little"))
             if (
                 last is None
                 or hashed in added
@@ -200,11 +200,11 @@ class _Chains:
 
     def link(self) -> None:
         """Lead to the new blocks, which are in the file by now."""
-        fd, index = self._fd, self._index
+        fd, table = self._fd, self._index.map
         for at, pointer in self._links:
             os.pwrite(fd, pointer, at)  # in place, so that no room is wanted
         for bucket, pointer in self._firsts:
-            index[bucket] = pointer
+            table[bucket : bucket + POINTER_BYTES] = pointer
 
     def _last_without(self, hashed: bytes, position: int) -> int | None:
         """Where a chain's last block lies; None if one has this hash, or it is not as it should be."""

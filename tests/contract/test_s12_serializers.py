@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -532,29 +531,3 @@ class TestStrangers:
             with pytest.raises(ebooklet.UnknownNameError, match="unknown serializer 'antigravity'"):
                 ebooklet.open(mine, None, flag)
         assert "antigravity" not in sys.modules
-
-
-@pytest.mark.parametrize("place", ["seaweedfs"], indirect=True)
-def test_secrets_are_nowhere(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    """The key of a connection is in no file, object, message or repr."""
-    connection = place.connect("db")
-    assert isinstance(connection, ebooklet.S3Connection)
-    secret = connection.access_key
-    assert secret
-    caplog.set_level("DEBUG", logger="ebooklet")
-    with place.open() as db:
-        db["k"] = 1
-        db.set_metadata({"about": "a test"})
-        assert db.push(message="first")
-        seen = repr(connection) + repr(db) + str(connection.to_dict())
-    with place.open(db_key="g", file="g", remote_conn_group=True) as group:
-        assert isinstance(group, ebooklet.RemoteConnGroup)
-        group.add(connection)
-        assert group.push()
-        seen += repr(group)
-    stored = {**place.objects(), **place.objects("g"), **tree(place.folder)}
-    assert len(stored) > 5
-    for name, body in stored.items():
-        assert secret.encode() not in (body or b""), name
-    assert secret not in seen + caplog.text
-    assert secret not in repr(pickle.loads(pickle.dumps(connection)))

@@ -234,7 +234,11 @@ class _Heart:
         self._stop = threading.Event()
         self._free_at_end = False
         self._thread = threading.Thread(target=self._run, name=HEARTBEAT_THREAD, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # Ctrl-C while it starts: nobody would have a handle to end it by
+            self.abandon()
+            raise
         _hearts.add(self)
 
     def stop(self) -> None:

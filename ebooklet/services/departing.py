@@ -49,12 +49,17 @@ def depart(location: str, db_key: str, leave: Callable[[], None]) -> None:
     thread = threading.Thread(target=run, name="ebooklet-departing", daemon=False)
     with _lock:
         before = _under_way.get(place)
-        if awaited := threading.main_thread().is_alive():
+        awaited = False
+        if threading.main_thread().is_alive():
             _under_way[place] = thread
-            thread.start()
+            try:
+                thread.start()
+                awaited = True
+            except RuntimeError:  # the system has no thread left
+                del _under_way[place]
     if before is not None:
         before.join()
-    if not awaited:  # `atexit` closes what the program forgot: threads are awaited no more
+    if not awaited:  # or `atexit` closes what the program forgot: threads are awaited no more
         run()
 
 

@@ -46,7 +46,11 @@ class LeaseKeeper:
             if self._running:
                 return
             self._running = True
-        threading.Thread(target=self._run, name="ebooklet-leases", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="ebooklet-leases", daemon=True).start()
+        except BaseException:  # no thread is left, or Ctrl-C: the next lease starts another
+            self._running = False
+            raise
 
     def _add(self, seconds: float, lessee: ref[Lessee], number: int) -> None:
         end = time.monotonic() + seconds

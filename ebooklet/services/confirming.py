@@ -14,7 +14,7 @@ from ebooklet.errors import ObjectNotFound, RemoteIntegrityError
 from ebooklet.services.commits import read_record
 from ebooklet.services.entries import equal_here
 from ebooklet.services.log import find_row
-from ebooklet.services.metadata import committed_metadata
+from ebooklet.services.metadata import committed_metadata, take_metadata
 from ebooklet.services.pending import Covered
 from ebooklet.services.rebasing import leave_base
 from ebooklet.services.snapshot import Snapshot
@@ -145,6 +145,10 @@ def _settle(copy: WorkingCopy, landed: Snapshot) -> None:
             if pending.metadata and copy.local.get_metadata() == theirs:
                 pending.metadata = False
             pending.shape += 1
+            if not pending.metadata:
+                # Discarded since, or settled: what is stored must not pass for a change later.
+                take_metadata(copy, landed.head)
+                copy.local.sync()
             copy.set_base(landed)
             copy.journal.committed(pending, covered, landed, proven=True)
             copy.journal.rebased(pending, rest)

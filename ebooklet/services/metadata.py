@@ -14,6 +14,7 @@ from ebooklet.services.parts import read_block
 from ebooklet.services.working_copy import WorkingCopy
 
 MAX_METADATA_BYTES: Final = 16 * 1024 * 1024
+NO_METADATA: Final = (b"null", 0)  # what local stores hold in their place, which forget none
 
 
 def encode_metadata(data: Any) -> bytes:
@@ -76,6 +77,18 @@ def get_metadata(copy: WorkingCopy, *, include_timestamp: bool) -> Any:
 def committed_metadata(copy: WorkingCopy, head: Head) -> tuple[bytes, int] | None:
     """The metadata of a head of this database, as JSON with its timestamp (µs)."""
     return metadata_of(copy.segments, copy.db_key, head, copy.keyring.sealer_of(head))
+
+
+def take_metadata(copy: WorkingCopy, head: Head) -> None:
+    """Store the metadata of a head of this database locally."""
+    stored = copy.local.get_metadata()
+    if head.metadata_timestamp is None or (
+        stored is not None and stored[1] == head.metadata_timestamp and stored[0] == head.metadata
+    ):
+        return
+    theirs = committed_metadata(copy, head)
+    if theirs is not None and theirs != stored:
+        copy.local.set_metadata(*theirs)
 
 
 def metadata_of(

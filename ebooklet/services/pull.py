@@ -20,7 +20,7 @@ from ebooklet.services.founding import join
 from ebooklet.services.headless import REMEDY, describe_headless, find_headless
 from ebooklet.services.hooking import check_reentry, telling_evictions
 from ebooklet.services.lostheads import is_lost, put_back
-from ebooklet.services.metadata import committed_metadata
+from ebooklet.services.metadata import committed_metadata, take_metadata
 from ebooklet.services.rebasing import leave_base
 from ebooklet.services.resolving import has_rules
 from ebooklet.services.settling import settle_pulled
@@ -198,7 +198,7 @@ def _settle_on(copy: WorkingCopy, current: Snapshot, *, reshaped: bool) -> None:
     """Make `current` the base, in memory and on disk."""
     copy.pending.shape += reshaped
     if not copy.pending.metadata:
-        take_metadata(copy, current)
+        take_metadata(copy, current.head)
     take_dictionaries(copy, current)
     copy.pending.absorb()
     copy.journal.flush(copy.pending)
@@ -269,16 +269,3 @@ def _meet_metadata(copy: WorkingCopy, base: Snapshot | None, current: Snapshot) 
         copy.pending.metadata = False
         copy.journal.metadata(pending=False)
     return False
-
-
-def take_metadata(copy: WorkingCopy, current: Snapshot) -> None:
-    """Store the user's metadata of a commit locally."""
-    head = current.head
-    stored = copy.local.get_metadata()
-    if head.metadata_timestamp is None or (
-        stored is not None and stored[1] == head.metadata_timestamp and stored[0] == head.metadata
-    ):
-        return
-    theirs = committed_metadata(copy, head)
-    if theirs is not None and theirs != stored:
-        copy.local.set_metadata(*theirs)

@@ -18,7 +18,7 @@ from ebooklet.errors import OfflineError, RemoteMissingError, SnapshotExpired
 from ebooklet.ports.local_store import Condition
 from ebooklet.services.conflicts import UNRELATED
 from ebooklet.services.entries import entries_of, equal_here
-from ebooklet.services.metadata import committed_metadata
+from ebooklet.services.metadata import NO_METADATA, committed_metadata
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -157,5 +157,5 @@ def _compare_metadata(copy: WorkingCopy, against: Snapshot | None) -> None:
     except (OfflineError, RemoteMissingError):
         copy.journal.unverified = True
         theirs = None
-    if stored != theirs:
+    if stored != theirs and (theirs is not None or stored != NO_METADATA):
         copy.pending.metadata = True

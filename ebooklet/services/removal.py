@@ -16,8 +16,8 @@ from ebooklet.ports.lock_service import Lease
 from ebooklet.services.inventory import list_segments
 from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S
 from ebooklet.services.locking import write_lock
+from ebooklet.services.metadata import take_metadata
 from ebooklet.services.place import RemotePlace, place_of
-from ebooklet.services.pull import take_metadata
 from ebooklet.services.readiness import check_may_change
 from ebooklet.services.retained import HistoryReader
 from ebooklet.services.snapshot import Snapshot
@@ -141,7 +141,7 @@ def _delete(copy: WorkingCopy, place: RemotePlace) -> None:
             if condemned is not None:
                 copy.heads.check_same(condemned.head, copy.uuid)
                 if copy.base is not None and not copy.pending.metadata:
-                    take_metadata(copy, copy.base)
+                    take_metadata(copy, copy.base.head)
                 copy.journal.write_former(condemned.head)
                 _remove_head(place, condemned.head, held)
                 let_go(copy, condemned.head)

@@ -15,7 +15,7 @@ from ebooklet.services.evictions import note_evicted
 from ebooklet.services.guards import being_pushed
 from ebooklet.services.hooking import telling_evictions
 from ebooklet.services.iterating import iter_keys
-from ebooklet.services.metadata import committed_metadata
+from ebooklet.services.metadata import NO_METADATA, committed_metadata
 from ebooklet.services.working_copy import WorkingCopy
 
 T = TypeVar("T")
@@ -194,7 +194,7 @@ def discard(copy: WorkingCopy, keys: Iterable[str] | None) -> None:
             if copy.pending.metadata:
                 copy.pending.metadata = False
                 theirs = committed_metadata(copy, copy.base.head) if copy.base else None
-                copy.local.set_metadata(*(theirs or (b"null", 0)))
+                copy.local.set_metadata(*(theirs or NO_METADATA))
             copy.journal.rewrite(copy.pending)
         else:
             drop_changes(copy, list(dict.fromkeys(filter(is_key, check_keys(keys)))))

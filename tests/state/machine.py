@@ -237,7 +237,7 @@ class Life(Stage):
             self.may_have_given_up(name, policy)
             return
         assert not result.failures
-        if not result.updated and self.holder == name and copy.base != tip.id:
+        if self.holder == name and copy.base == self.copies[name].base != tip.id:
             met, tip = copy, self.history.commits[copy.base]  # which looks at no head unasked
             content, conflicts = met.pushed(policy), met.conflicts()
         assert result.updated == bool(force or metadata or met.replaces or content != tip.content)
@@ -565,6 +565,8 @@ class Life(Stage):
             assert target.id not in self.history.retained()
         else:
             if result is not None:
+                if self.holder == name and copy.base == self.copies[name].base:
+                    tip = self.history.commits[copy.base]  # it looks at no head unasked
                 values = {key: entry.value for key, entry in target.content.items()}
                 before = {key: entry.value for key, entry in tip.content.items()}
                 assert result.updated == (values != before)

@@ -16,7 +16,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test audit bandit compiled large mutants torture powercuts lives fuzz servers demo lint types format bench millions transport year clean
+.PHONY: help test audit bandit compiled large mutants torture powercuts lives concurrency fuzz servers demo lint types format bench millions transport year clean
 
 help:
 	@echo "make test    format check, lint, types, layers, then every test"
@@ -26,6 +26,7 @@ help:
 	@echo "make torture real processes killed and cut off in every way for SECONDS=60, seeded: SEED=7; then TORTURE=5 times as many random lives"
 	@echo "make powercuts  what a power cut may leave of a local file, for SECONDS=60 and each kind of file"
 	@echo "make lives LIVES=300 so many random lives of two writers and a reader beside plain dicts, on each kind of place"
+	@echo "make concurrency SECONDS=120 for each crowd of threads, processes, writers and readers, in memory, a folder and a server"
 	@echo "make fuzz    hostile bytes for every decoder, guided by coverage: SECONDS=60, and ten for the start of each"
 	@echo "make servers every adapter on every server, with a table at the end"
 	@echo "make demo    run examples/demo.py against a real S3 server on this machine"
@@ -85,6 +86,9 @@ torture: $(READY)
 # The power fails at moments of many lives; of what was not flushed, any part is lost.
 powercuts: $(READY)
 	$(BIN)/python -m tests.powercut --seconds $(SECONDS)
+
+concurrency: $(READY)
+	$(BIN)/python -m tests.concurrency --seconds $(SECONDS)
 
 LIVES ?= 300
 lives: $(READY)

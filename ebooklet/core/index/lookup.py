@@ -16,6 +16,7 @@ Out = TypeVar("Out")
 
 _LOOKUP_NODES: Final = 1024  # most nodes asked for at once: what bounds memory
 _FIRST_WINDOW: Final = 32  # leaves, ~100 KB; a reader that stops soon has fetched little
+_REST: Final = 3  # windows
 _FEW_LEAVES: Final = 16  # about what a thousand keys take
 MAX_WINDOW: Final = 1024  # leaves, ~148,000 keys and 3 MB
 
@@ -192,6 +193,8 @@ def _scan(
     ahead = [Span(root, None, None)]  # in reverse key order: the next span is the last
     size = min(first, window)
     while ahead:
+        if ahead[0].ref.level == 0 and len(ahead) <= min(_REST * size, window):
+            size = len(ahead)  # a few leaves more are all: not worth another round
         batch = _next_batch(ahead, size)
         nodes = sent((yield need([span.ref for span in batch])))
         expanded: list[Span] = []

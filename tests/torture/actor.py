@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import traceback
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,12 +22,13 @@ from ebooklet.testing.servers import S3Server
 from tests.small_disks import room_for
 from tests.torture.cases import Case, Cases
 from tests.torture.clocks import SteppedClock
-from tests.torture.ledger import BEGIN, END, ERROR, FOREIGN, LIFE, Ledger, read
+from tests.torture.ledger import BEGIN, END, ERROR, FOREIGN, LIFE, Ledger, Note, read
 from tests.torture.wire import SpoiltWire, aimed
 
 DB_KEY: Final = "db"
 _USUAL_S: Final = 0.1  # a call that was never seen to its end takes so long
 _READ_TIMEOUT_S: Final = 4
+_TEXT: Final = 300  # characters of a message that are kept
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,16 @@ class GaveUp(Exception):
     """This life cannot go on; the next one begins with an open."""
 
 
+def usual_times(notes: list[Note]) -> dict[str, float]:
+    """How long calls take that nothing befell, in seconds: a kill is to hit within."""
+    usual: dict[str, float] = {}
+    for begun, ended in pairwise(notes):
+        if (begun["what"], ended["what"], begun.get("fault")) == (BEGIN, END, ""):
+            took = ended["at"] - begun["at"]
+            usual[ended["call"]] = (usual.get(ended["call"], took) + took) / 2
+    return usual
+
+
 class Actor:
     """One process's life: a wire, a clock, a ledger, and calls that are spoilt.
 
@@ -67,7 +80,7 @@ class Actor:
         self.ledger = Ledger(role.ledgers, role.name)
         self.wire = SpoiltWire(role.server.endpoint_url)
         self.clock = SteppedClock()
-        self.usual_s: dict[str, float] = {}
+        self.usual_s = usual_times(self.past)
         self.ledger.note(LIFE, fault=fault, damaged=damaged, pid=os.getpid())
         warnings.simplefilter("ignore", UserWarning)  # heads that fell back, conflicts, offline
 
@@ -110,7 +123,6 @@ class Actor:
         if case.kind == "clock":
             self.clock.offset_s = case.amount
         self.ledger.note(BEGIN, call=case.call, fault=case.name, **told, **aimed(case))
-        begun = self.clock.monotonic()
         if case.kind == "kill":
             usual = self.usual_s.get(case.call, _USUAL_S)
             signal.setitimer(signal.ITIMER_REAL, max(1e-5, 1.2 * usual * case.amount))
@@ -125,18 +137,18 @@ class Actor:
             facts, what = answer(result), END
         except (EBookletError, OSError) as exc:
             result, what = None, ERROR
-            facts = {"error": type(exc).__name__, "text": str(exc)[:300]}
+            where = [frame.name for frame in traceback.extract_tb(exc.__traceback__)[-4:]]
+            facts = {"error": type(exc).__name__, "text": str(exc)[:_TEXT], "where": where}
             failure: Exception | None = exc
         except Exception as exc:
-            self.ledger.note(FOREIGN, call=case.call, error=repr(exc), text=traceback.format_exc())
+            self.keep()
+            text = traceback.format_exc()[-2 * _TEXT :]
+            self.ledger.note(FOREIGN, call=case.call, error=repr(exc)[:_TEXT], text=text)
             raise
         else:
             failure = None
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        took = self.clock.monotonic() - begun
-        if what == END:
-            self.usual_s[case.call] = (self.usual_s.get(case.call, took) + took) / 2
         counted = self.wire.calm(self.cases.spare())
         self.ledger.note(what, call=case.call, fault=case.name, **facts, **counted)
         self.cases.ended(case.call, counted["requests"], counted["locking"])
@@ -145,6 +157,12 @@ class Actor:
 
     def failed(self, failure: Exception | None) -> None:
         """What to do about what a call raised; nothing."""
+
+    def keep(self) -> None:
+        """Put the local half aside, as it is now."""
+        aside = self.role.ledgers.parent / f"kept-{self.role.name}-{os.getpid()}"
+        with suppress(OSError):
+            shutil.copytree(self.role.folder, aside)
 
     def leave(self) -> None:
         """Let locks on their way out arrive, and cut the wire."""

@@ -37,7 +37,7 @@ _TICK_S: Final = 0.05
 _PATIENCE_S: Final = 90.0  # for an orderly end
 _DAMAGED: Final = 0.25  # of the lives of those that died
 _READ_ONLY: Final = 0.15  # of the lives of the writer on the small disk
-_EVERY_S: Final = {"kill": 5.0, "squeeze": 15.0, "server": 45.0}  # on average
+_EVERY_S: Final = {"kill": 5.0, "squeeze": 20.0, "server": 45.0}  # on average
 
 
 class Place:
@@ -242,7 +242,7 @@ class Arena:
                 spare = int(10 ** (5.5 * self._chance.random()))
                 if self._disk.squeeze(spare):
                     self._ledger.note(EVENT, kind="disk full")
-                    self._squeezed_until = now + 4 * self._chance.random()
+                    self._squeezed_until = now + 2 * self._chance.random()
             elif self._restart is not None:
                 self._ledger.note(EVENT, kind="server killed")
                 self._restart(3 * self._chance.random())

@@ -7,6 +7,7 @@ from itertools import count, product
 from pathlib import Path
 from typing import Any
 
+import booklet
 import pytest
 
 from ebooklet.testing.faults import Fault
@@ -141,19 +142,23 @@ def test_every_request_is_spoilt_in_every_way() -> None:
 
 
 def test_local_files_are_damaged(tmp_path: Path) -> None:
-    """Each time one file is not what it was, and its part is named."""
-    path = tmp_path / "a.blt"
-    beside = tmp_path / "a.blt.ebk"
+    """Each time one file is not what it was, its part is named, and no value has a flipped bit."""
+    path, beside = tmp_path / "a.blt", tmp_path / "a.blt.ebk"
+    with booklet.open(path, "n", key_serializer="str", n_buckets=5) as file:
+        file["key"] = b"v" * 3000
+    whole = path.read_bytes()
     beside.mkdir()
     told = set()
-    for n in range(40):
-        path.write_bytes(bytes(range(256)) * 4)
+    for n in range(60):
+        path.write_bytes(whole)
         (beside / "mark").write_bytes(b"mark")
-        told.add(damage(path, random.Random(n)))
-        assert (
-            path.read_bytes() != bytes(range(256)) * 4 or (beside / "mark").read_bytes() != b"mark"
-        )
-    assert {"flipped: mark", "truncated: mark"} < told
+        what = damage(path, random.Random(n))
+        now = path.read_bytes(), (beside / "mark").read_bytes()
+        assert now != (whole, b"mark")
+        assert b"v" * 3000 in now[0] or what.startswith("truncated")
+        told.add(what)
+    assert {"flipped: mark", "truncated: mark", "flipped: header of the file"} <= told
+    assert {"truncated: blocks of the file", "flipped: blocks of the file"} <= told
 
 
 def test_a_ledger_ends_with_its_last_whole_line(tmp_path: Path) -> None:

@@ -77,6 +77,8 @@ class Writer(Actor):
             if self.damaged:
                 raise GaveUp from None
             return
+        if seen.wrong:
+            self.keep()
         lengths = len(db), len(list(db))
         if lengths[0] != lengths[1]:
             seen.wrong.append(f"{self.role.name}/: len is {lengths[0]}, keys are {lengths[1]}")
@@ -90,8 +92,9 @@ class Writer(Actor):
         Whose file is damaged looks through what is pending, as docs/torture.md says.
         """
         own = (f"{self.role.name}/", f"log-{self.role.name}/", f"{SHARED}/")
-        foreign = [change["key"] for change in db.changes() if not change["key"].startswith(own)]
         try:
+            changed = [change["key"] for change in db.changes()]
+            foreign = [key for key in changed if not key.startswith(own)]
             db.discard(foreign)
         except (EBookletError, OSError):
             raise GaveUp from None

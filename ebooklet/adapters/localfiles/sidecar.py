@@ -238,6 +238,10 @@ class Sidecar:
         """Put another list of dead blocks in place, durably; states of the old one know none."""
         replace_file(self.folder / _DEAD, POSITION.pack(number) + data, self.folder)
 
+    def forget_dead(self) -> None:
+        """Have no list of dead blocks, which needs no room: states of the old one know none."""
+        (self.folder / _DEAD).unlink(missing_ok=True)
+
     def dead_of(self, state: Flushed) -> frozenset[int] | None:
         """Positions of the blocks that were dead in a state; None when they are not known."""
         if not state.dead:

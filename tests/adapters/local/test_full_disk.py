@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 
 import booklet
@@ -9,6 +12,7 @@ import pytest
 
 from ebooklet.adapters.clock import SystemClock
 from ebooklet.adapters.local.booklet import open_store
+from ebooklet.adapters.localfiles.sidecar import Sidecar
 from tests.small_disks import room_for
 
 
@@ -53,3 +57,31 @@ def test_a_file_that_cannot_be_written_is_closed(tmp_path: Path) -> None:
     assert (again.condition, list(again.keys())) == ("crashed", ["kept"])
     again.close()
     del failure
+
+
+def test_a_file_that_took_the_place_of_another_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no room left once the pruned file is in place, what follows goes there.
+
+    Found beside `make torture`: it went to the file that was no longer there, and was lost.
+    """
+    path = tmp_path / "a.blt"
+    store = open_store(path, clock=SystemClock(), mode="write", create=True, n_buckets=1000)
+    for value in (b"old", b"new"):
+        store.set("before", value, 1)
+        store.sync()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sidecar, "replace_dead", refuse)
+        assert store.compact() == 1
+    store.set("after", b"it", 1)
+    store.delete(["before"])
+    store.sync()
+    shutil.copy2(path, tmp_path / "killed.blt")
+    store.close()
+    with booklet.open(tmp_path / "killed.blt", "r") as book:
+        assert dict(book.items()) == {"after": b"it"}

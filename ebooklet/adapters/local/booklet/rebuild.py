@@ -133,8 +133,13 @@ class Replacement:
         self._path.replace(location)
         self._published = True
         sync_folder(location.parent)
-        sidecar.replace_dead(b"", sidecar.next_serial())
-        sidecar.note_start()  # nothing is left of what an earlier one may have lost
+        # Whatever fails from here on, as on a full disk: this is the file now, and raising would leave
+        # the caller with the old one, whose writes nobody would find again.
+        try:
+            sidecar.replace_dead(b"", sidecar.next_serial())
+            sidecar.note_start()  # nothing is left of what an earlier one may have lost
+        except OSError:
+            sidecar.forget_dead()
         return self.handle
 
 

@@ -11,7 +11,7 @@ from ebooklet.errors import EBookletError
 from tests.torture.actor import Actor, GaveUp, Role
 from tests.torture.content import look
 from tests.torture.damage import remove
-from tests.torture.ledger import HISTORY, SEEN
+from tests.torture.ledger import HISTORY, MENDED, SEEN
 
 _REST_S: Final = 1.0
 Look = dict[str, Any]
@@ -47,7 +47,7 @@ class Reader(Actor):
             )
         elif self.call(self.draw({"pull": 1}), self.db.pull, lambda r: {"seq": r.seq}) is None:
             return
-        if self.db is None:
+        if self.db is None or (not self.cold and self.has_lost_its_base(self.db)):
             return
         db, case = self.db, self.draw({"read": 1})
 
@@ -61,6 +61,23 @@ class Reader(Actor):
         if self.cold or self.cases.spare() < 0.1:
             self.db = None
             db.close()
+
+    def has_lost_its_base(self, db: EBooklet[Any]) -> bool:
+        """Whether there are changes, though a reader makes none; then its file goes.
+
+        After damage beside the file nothing tells what was fetched long ago from what was changed here.
+        """
+        try:
+            changed = [change["key"] for change in db.changes()]
+        except (EBookletError, OSError):
+            return False
+        if changed:
+            self.ledger.note(MENDED, discarded=changed)
+            self.db = None
+            with suppress(EBookletError, OSError):
+                db.close()
+            remove(self.role.path)
+        return bool(changed)
 
     def failed(self, failure: Exception | None) -> None:
         """A reader's file holds nothing of its own: where it cannot be opened, it goes."""

@@ -41,15 +41,21 @@ def ordered_map(
         for item in source:
             waiting.append(pool.submit(function, item))
             if len(waiting) >= ahead:
-                yield waiting.popleft().result()
+                yield _first(waiting)
         while waiting:
-            yield waiting.popleft().result()
+            yield _first(waiting)
     finally:
         for future in waiting:
             future.cancel()
         for future in waiting:
             if not future.cancelled():
                 future.exception()
+
+
+def _first(waiting: deque[Future[R]]) -> R:
+    result = waiting[0].result()  # stays in the line: if Ctrl-C comes here, it runs on
+    waiting.popleft()
+    return result
 
 
 def held_at_once(ranges: Sequence[ByteRange], threads: int) -> int:

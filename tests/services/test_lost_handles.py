@@ -22,10 +22,21 @@ LOSER = """
 import sys
 from ebooklet.bootstrap import open as open_database
 db = open_database(sys.argv[1], sys.argv[2], "w", n_buckets=10)
-for n in range(30_000):
+for n in range(3_000):
     db[f"k{n}"] = n
 if sys.argv[3] == "raise":
     raise SystemExit(3)
+if sys.argv[3] == "fail":
+    sys.stderr = None
+    raise ZeroDivisionError
+if sys.argv[3] == "thread":
+    import threading
+    threading.Thread(target=lambda kept: kept.get("first"), args=(db,)).start()
+    del db
+if sys.argv[3] == "fork":
+    import os
+    if os.fork():
+        os.wait()
 """
 
 
@@ -39,16 +50,16 @@ def url(tmp_path: Path) -> str:
     return url
 
 
-@pytest.mark.parametrize("way", ["return", "raise"])
+@pytest.mark.parametrize("way", ["return", "raise", "fail", "thread", "fork"])
 def test_a_handle_lost_at_exit_loses_nothing(url: str, tmp_path: Path, way: str) -> None:
     """Everything set is in the file and pending, and the locks are free."""
     argv = [sys.executable, "-c", LOSER, url, str(tmp_path / "a.blt"), way]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (3 if way == "raise" else 0, "")
+    assert (done.returncode, done.stderr) == ({"raise": 3, "fail": 1}.get(way, 0), "")
     with open_database(url, tmp_path / "a.blt", "w", lock_timeout=5) as db:
-        assert len(db) == 30_001
-        assert len(kinds(db)) == 30_000
-        assert db["k29999"] == 29_999
+        assert len(db) == 3_001
+        assert len(kinds(db)) == 3_000
+        assert db["k2999"] == 2_999
 
 
 def test_a_dropped_handle_is_closed(url: str, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def branch(copy: WorkingCopy, name: str, version: VersionLike | None = None) -> 
 
     def amendment(current: Snapshot, _: DatabaseSealer) -> Mapping[str, object] | None:
         head = current.head
-        ref, oldest_seq = pinned(copy, current, version, "branch")
+        ref, oldest_seq = pinned(copy, current, version, "branch", followed=True)
         found = head.branches.get(name)
         if found is not None:
             if found.commit.id == ref.id and name != current.branch:

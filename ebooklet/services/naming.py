@@ -25,16 +25,25 @@ class Pin(NamedTuple):
     oldest_seq: int
 
 
-def pinned(copy: WorkingCopy, current: Snapshot, version: VersionLike | None, op: str) -> Pin:
+def pinned(
+    copy: WorkingCopy,
+    current: Snapshot,
+    version: VersionLike | None,
+    op: str,
+    *,
+    followed: bool = False,
+) -> Pin:
     """The commit that a version names, if the head that stands now retains it.
 
-    Costs no request where a branch, a tag or the trash names it; else the records back to it.
+    Costs no request where a branch names it, or a tag or the trash and it is not to be followed;
+    else the records back to it.
 
     Args:
         copy: whose database it is.
         current: that head.
         version: checked; None names the commit that the copy stands on.
         op: what is being done, for messages.
+        followed: whether what led to it is wanted, too, as far as that is retained.
 
     Raises:
         RemoteMissingError: the copy stands on none.
@@ -56,7 +65,8 @@ def pinned(copy: WorkingCopy, current: Snapshot, version: VersionLike | None, op
         for branch in head.branches.values()
         if branch.commit.id == ref.id
     ]
-    if not floors and any(named.id == ref.id for named in head.commits()):
+    named = any(each.id == ref.id for each in head.commits())
+    if not floors and named and not followed:
         floors = [ref.seq]
     if floors:
         return Pin(ref, min(floors))
@@ -64,6 +74,8 @@ def pinned(copy: WorkingCopy, current: Snapshot, version: VersionLike | None, op
     floor = history.floor_of(ref)
     if floor is not None:
         return Pin(ref, floor)
+    if named:
+        return Pin(ref, ref.seq)  # what led to it cannot be told, for want of a record
     for problem in history.problems:
         raise problem
     raise SnapshotExpired(

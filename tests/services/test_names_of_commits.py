@@ -339,3 +339,27 @@ def test_a_branch_reaches_back_as_far_as_its_beginning_did(opener: Opener, url: 
         assert db.branches()["old"].seq == 4
     report = ebooklet.fsck(url)
     assert report.n_commits == 4  # 2, 3, 4 and the later one
+
+
+@pytest.mark.parametrize("kept_by", ["tag", "trash"])
+def test_a_branch_begun_at_a_name_keeps_what_led_there(opener: Opener, kept_by: str) -> None:
+    """Of each branch the newest commits are retained, also of one begun where a tag, or a former tip, is.
+
+    Fails if the commit alone is kept where a name makes it quick to find.
+    """
+    with opener(history=3) as db:
+        for n in range(3):
+            db["n"] = n
+            assert db.push()
+        if kept_by == "tag":
+            db.tag("v1")
+        else:
+            db.clear()
+        for n in range(3, 6):
+            db["n"] = n
+            assert db.push()
+        assert db.branch("fix", 3).oldest_seq == 1
+        db.gc(grace=0)
+        for seq, n in ((1, 0), (2, 1), (3, 2)):
+            with opener(None, "r", version=seq) as then:
+                assert then["n"] == n

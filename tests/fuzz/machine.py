@@ -22,7 +22,14 @@ from ebooklet.adapters.encryption.keyfile import KeyFile
 from ebooklet.adapters.local.booklet.layout import BLOCK_BYTES
 from ebooklet.adapters.local.booklet.legacy import LegacyLocalFile
 from ebooklet.adapters.local.lmdb import open_store as open_lmdb
+from ebooklet.adapters.localfiles.flushed import (
+    Flushed,
+    decode_states,
+    encode_positions,
+    encode_states,
+)
 from ebooklet.adapters.localfiles.gate import Gate
+from ebooklet.adapters.localfiles.sidecar import Sidecar
 from ebooklet.adapters.remote.memory import MemoryRemoteStore
 from ebooklet.bootstrap import checking
 from ebooklet.bootstrap import open as open_database
@@ -141,6 +148,16 @@ def _holder(path: Path) -> object:
     told = gate.holder()
     assert len(told) < KIB
     return told
+
+
+def _dead_blocks(path: Path) -> object:
+    """The list of a file's dead blocks: read for a state, and gone on with."""
+    sidecar = Sidecar(path.with_name("db.blt"))
+    sidecar.folder.mkdir(exist_ok=True)
+    path.replace(sidecar.folder / "dead")
+    number, size = sidecar.dead_list()
+    found = sidecar.dead_of(Flushed(1, 1, 1, number, size))
+    return found, sidecar.append_dead(encode_positions([7]))
 
 
 def _lmdb(path: Path) -> object:
@@ -267,6 +284,17 @@ def machine(folder: Path, reseal: Callable[[bytes], bytes], body: slice) -> list
             "writer's note",
             in_file("lock", _holder),
             (b'{"pid": 7, "host": "here", "since_us": 5}', b'{"pid": 1e3}'),
+        ),
+        Target(
+            "flushed states",
+            plain(decode_states),
+            (encode_states([Flushed(1, 2, 3, 4, 5), Flushed(6, 7, 8, 9, 10, (11, 12))]),),
+        ),
+        Target(
+            "dead blocks",
+            in_file("dead", _dead_blocks),
+            (encode_positions([3, 200, 300]), b""),
+            is_slow=True,
         ),
         Target(
             "base",

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 POSITION: Final = Struct("<Q")
 _MAX_LISTED: Final = 100_000
 _FIELDS: Final = 5
+_LIMIT: Final = 1 << 63  # of each number: one more, and a sum of a few, still fits `POSITION`
 
 
 class Flushed(NamedTuple):
@@ -46,7 +47,9 @@ def checked_state(found: list[object]) -> Flushed:
     *fields, more = found
     if not isinstance(more, list) or len(more) > _MAX_LISTED:
         raise ValueError("no list of dead blocks")
-    numbers = [number for number in (*fields, *more) if isinstance(number, int) and number >= 0]
+    numbers = [
+        number for number in (*fields, *more) if isinstance(number, int) and 0 <= number < _LIMIT
+    ]
     if len(fields) != _FIELDS or len(numbers) != _FIELDS + len(more):
         raise ValueError("not a state")
     serial, inode, size, listed, dead = numbers[:_FIELDS]

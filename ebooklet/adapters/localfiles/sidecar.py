@@ -222,7 +222,7 @@ class Sidecar:
     def append_dead(self, data: bytes) -> tuple[int, int]:
         """Append to the list of dead blocks, durably; return what `dead_list` would."""
         path = self.folder / _DEAD
-        if not path.exists():
+        if len(self._small(_DEAD, _MAX_STATE) or b"") < POSITION.size:  # none, or one that was cut
             self.replace_dead(b"", self.next_serial())
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:

@@ -99,6 +99,8 @@ class Oracle:
 
     def _of_writer(self, note: Note, writer: _Writer) -> None:
         what, call, who = note["what"], note.get("call"), note["who"]
+        if what == LIFE:
+            writer.complete = writer.synced  # a crash may take what was not synced
         if what == LIFE and note.get("damaged"):
             writer.damaged = True
             writer.synced = writer.complete = (
@@ -123,6 +125,11 @@ class Oracle:
                 )
         elif what == FOUND:
             self._local(note, writer)
+            marks = note["marks"][who]
+            if (
+                len(marks) == 1
+            ):  # a whole round outlived the crash, and is promised by the next push
+                writer.complete = max(writer.synced, number_of(marks[0]))
         elif what == MENDED:
             writer.damaged = False
 

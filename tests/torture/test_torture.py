@@ -121,6 +121,9 @@ def test_what_was_promised_is_no_loss() -> None:
     history = {"what": HISTORY, "commits": HISTORY_OF_TWO, "problems": []}
     kept = [*TWO, begun, shown(3, what=FOUND), seen(2, 3), seen(3, 4), seen(3, 4), history]
     assert not Oracle().judge(notes(*kept))
+    crashed = [*TWO, *acknowledged(3, 0)[:2], {"what": LIFE}, shown(2, what=FOUND)]
+    nothing_new = acknowledged(3, 3, updated=False)[2:]
+    assert not Oracle().judge(notes(*crashed, *nothing_new, seen(2, 3)))
     damaged = [*TWO, {"what": LIFE, "damaged": True}, shown(2, what=FOUND)]
     assert not Oracle().judge(notes(*damaged))
 

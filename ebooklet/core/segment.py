@@ -162,9 +162,11 @@ class SegmentWriter:
 
     def add_values(self, values: Sequence[Body]) -> list[Place]:
         """Append stored values back to back, and say where each lies."""
+        buffer = self._buffer
         lengths = list(map(len, values))
-        offsets = accumulate(lengths, initial=len(self._buffer))
-        self._buffer += b"".join(values)
+        offsets = accumulate(lengths, initial=len(buffer))
+        for value in values:  # not joined first: that copy's memory is taken and given back each time
+            buffer += value
         # One more offset than values: where the next one will begin.
         return list(map(_place, zip(repeat(self.sid), offsets, lengths, strict=False)))
 

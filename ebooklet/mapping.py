@@ -218,6 +218,9 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
         has just given.
         """
         self._copy.require_writable("update")
+        if type(self).__setitem__ is not MappedCopy.__setitem__:
+            super().update(other, **kwargs)  # a group's entries are made from connections
+            return
         if type(other) is dict:
             self._set_all(other.items())
         elif type(other) is list or type(other) is tuple:

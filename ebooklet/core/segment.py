@@ -165,7 +165,7 @@ class SegmentWriter:
         buffer = self._buffer
         lengths = list(map(len, values))
         offsets = accumulate(lengths, initial=len(buffer))
-        for value in values:  # not joined first: that copy's memory is taken and given back each time
+        for value in values:  # a joined copy would take memory anew each time
             buffer += value
         # One more offset than values: where the next one will begin.
         return list(map(_place, zip(repeat(self.sid), offsets, lengths, strict=False)))

@@ -41,8 +41,8 @@ def seen(world: World, version: int | None) -> tuple[object, ...]:
 def test_every_flipped_bit(tmp_path: Path, mode: Mode) -> None:
     """FORMAT 10.15: one bit of any byte is wrong: never a wrong value, time or head is believed.
 
-    Nor does a foreign exception come out. Fails without: the digest of values; the checksum of
-    nodes; the hash of the head.
+    Nor does a foreign exception come out. Fails without: the digest of values; the digest of values
+    that are read in bulk; the checksum of nodes; the hash of the head.
     """
     world = made(tmp_path, mode)
     store = world.store.inner

@@ -14,8 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ebooklet.adapters.local.booklet import BookletLocalStore, open_store
+from ebooklet.adapters.local.booklet.bulk import keys_and_stamps
 from ebooklet.adapters.local.booklet.inspection import Salvage, is_sound
-from ebooklet.adapters.local.booklet.layout import HEADER_BYTES, parse_header
+from ebooklet.adapters.local.booklet.layout import (
+    BLOCK_BYTES,
+    HEADER_BYTES,
+    STAMP_AT,
+    live_blocks,
+    parse_header,
+)
 from ebooklet.errors import LocalFileError
 from ebooklet.testing.children import in_child
 from ebooklet.testing.local_store_contract import everything
@@ -267,3 +274,20 @@ def test_reading_a_damaged_file_repairs_it_first(open_booklet: OpenBooklet, tmp_
     store.sync()
     store.close()
     assert open_booklet().condition == "clean"
+
+
+def test_a_key_that_is_no_text_is_an_error_of_ours(tmp_path: Path) -> None:
+    """Where blocks do not fit together any more after they were found sound, it is said so.
+
+    Found by `make torture`: the decoder's own error came out.
+    """
+    path = plain_file(tmp_path / "a")
+    key = b"\x89key"
+    with path.open("r+b") as file:
+        header = parse_header(file.read(HEADER_BYTES), str(path))
+        (first, *_) = live_blocks(file.fileno(), header)
+        file.seek(first[2] - STAMP_AT + BLOCK_BYTES)
+        file.write(key[: len(first[0])])
+        file.flush()
+        with pytest.raises(LocalFileError, match="no text"):
+            keys_and_stamps(file.fileno(), header)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from ebooklet.adapters.local.booklet.layout import TIMESTAMP_BYTES, Header, live_blocks
+from ebooklet.errors import LocalFileError
 
 Places: TypeAlias = dict[bytes, int]  # key -> payload position << 32 | bytes of the value
 
@@ -22,13 +23,24 @@ def is_worth_a_pass(wanted: int, total: int) -> bool:
 
 
 def keys_and_stamps(fd: int, header: Header) -> tuple[list[str], array[int]]:
-    """All keys and their timestamps (µs), in file order."""
+    """All keys and their timestamps (µs), in file order.
+
+    Raises:
+        LocalFileError: the blocks do not fit together.
+    """
     names: list[str] = []
     stamps = array("Q")
     add_name, add_stamp = names.append, stamps.append
-    for key, timestamp, _, _ in live_blocks(fd, header):
-        add_name(key.decode())
-        add_stamp(timestamp)
+    try:
+        for key, timestamp, _, _ in live_blocks(fd, header):
+            add_name(key.decode())
+            add_stamp(timestamp)
+    except UnicodeDecodeError as exc:  # where one was looked for, no block begins
+        raise LocalFileError(
+            "the local file has a key that is no text: it was changed since it was last in order, "
+            "or is damaged; open it again",
+            op="keys",
+        ) from exc
     return names, stamps
 
 

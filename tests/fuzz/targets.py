@@ -274,22 +274,15 @@ def _node_cache(folder: Path) -> bytes:
     return data
 
 
-def _booklet(entries: dict[str, bytes], metadata: object = None) -> bytes:
+def _booklet(entries: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with booklet.VariableLengthValue(
         buffer, "n", key_serializer="str", value_serializer="bytes", n_buckets=11
     ) as file:
-        if metadata is not None:
-            file.set_metadata(metadata)
         for key, value in entries.items():
             file[key] = value
         file.sync()
         return buffer.getvalue()
-
-
-def _crashed(whole: bytes) -> tuple[bytes, ...]:
-    """A file as it is, and with its last value cut short."""
-    return whole, whole[:-5]
 
 
 def _local_file(path: Path) -> object:
@@ -566,7 +559,7 @@ def targets(folder: Path) -> dict[str, Target]:
         Target(
             "local file",
             in_file("sent.blt", _local_file),
-            _crashed(_booklet({f"key/{n}": b"v" * n for n in range(20)}, metadata={"a": 1})),
+            (_booklet({f"key/{n}": b"v" * n for n in range(20)}),),
             (LocalFileError, FileNotFoundError),  # zero bytes count as absent
             room=8 * MIB,
             is_slow=True,

@@ -28,6 +28,7 @@ _TAKES_APART: Final = frozenset(
 _OTHERWISE: Final = {
     "adapters/httpanswers.py": "an answer's own decoding is turned off: see 'http whole'",
     "adapters/local/booklet/handles.py": "hands bytes through",
+    "adapters/local/booklet/rebuild.py:_is_json": "a salvage of metadata: test_damage.py",
     "adapters/local/booklet/store.py:BookletLocalStore.set_metadata": "what the program itself sets",
     "adapters/locks/file/service.py": "the path in the program's own URL",
     "adapters/remote/http/client.py": "of the user's own URL, and of redirects: test_remote_http.py",

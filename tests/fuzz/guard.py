@@ -49,6 +49,10 @@ _ON_PATHS: Final = frozenset(
 )
 
 
+_OF_THE_SYSTEM: Final = "/proc/sys/kernel/random/boot_id"
+"""What the library itself opens, whatever the bytes say: whether the system was started anew."""
+
+
 class _Watch:
     """What is seen while `folders` is set."""
 
@@ -64,7 +68,7 @@ class _Watch:
             self.seen.append(f"{event} {args[0] if args else ''!r}")
         elif event in _ON_PATHS:
             for path in args[: 2 if event in ("os.rename", "os.link", "os.symlink") else 1]:
-                if not isinstance(path, int) and not _is_inside(path, folders):
+                if not isinstance(path, int) and not _is_inside(path, (*folders, _OF_THE_SYSTEM)):
                     self.seen.append(f"{event} {path!r}")
 
 

@@ -10,6 +10,7 @@ from typing import Final
 from ebooklet.core.index.lookup import LeafSlice
 from ebooklet.services.bulkreads import fetch_leaves, without
 from ebooklet.services.fetched import FetchedItem
+from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.streaming import read_many
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -26,12 +27,13 @@ class ItemReader:
 
     Args:
         copy: the working copy.
+        base: what the iteration began with, whose leaves are read.
         deleted: keys that are pending as deleted.
     """
 
-    def __init__(self, copy: WorkingCopy, deleted: Collection[str]) -> None:
+    def __init__(self, copy: WorkingCopy, base: Snapshot | None, deleted: Collection[str]) -> None:
         self._copy = copy
-        self._base = copy.base
+        self._base = base
         self._deleted = deleted
 
     def pages(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, repeat, takewhile
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from ebooklet.core.index.lookup import LeafSlice, count, scan_keys, scan_leaves
 from ebooklet.core.refs import NodeRef
@@ -16,6 +16,7 @@ from ebooklet.services.entries import iter_entries, resolve_pending
 from ebooklet.services.explaining import explaining
 from ebooklet.services.fetched import FetchedItem
 from ebooklet.services.itemreads import ItemReader
+from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
 
 T = TypeVar("T")
@@ -84,24 +85,25 @@ def iter_keys(
     copy: WorkingCopy, start: str | None = None, stop: str | None = None
 ) -> Iterator[Sequence[str]]:
     """Yield all keys in [start, stop), sorted, in pages; touches only index nodes in range."""
-    root, added, deleted = _laid_over(copy, start, stop)
-    if root is None:
-        if added:
-            yield added
+    view = _view(copy, start, stop)
+    if view.root is None:
+        if view.added:
+            yield view.added
         return
     with explaining(copy):
-        yield from merge_keys(copy.nodes.scan(scan_keys(root, start, stop)), added, deleted)
+        pages = copy.nodes.scan(scan_keys(view.root, start, stop))
+        yield from merge_keys(pages, view.added, view.deleted)
 
 
 def iter_items(
     copy: WorkingCopy, start: str | None = None, stop: str | None = None
 ) -> Iterator[Sequence[FetchedItem]]:
     """Yield all items in [start, stop), sorted, in pages, few at first; see `ItemReader`."""
-    root, added, deleted = _laid_over(copy, start, stop)
-    reader = ItemReader(copy, deleted)
+    view = _view(copy, start, stop)
+    reader, added = ItemReader(copy, view.base, view.deleted), view.added
     groups: Iterable[list[LeafSlice]] = ()
-    if root is not None:
-        leaves = copy.nodes.scan(scan_leaves(root, start, stop))
+    if view.root is not None:
+        leaves = copy.nodes.scan(scan_leaves(view.root, start, stop))
         groups = grouped(leaves, chain(_FIRST_ITEMS, repeat(_ITEMS)))
     with explaining(copy):
         begin = 0
@@ -113,14 +115,20 @@ def iter_items(
         yield from reader.pages([], added[begin:])
 
 
-def _laid_over(
-    copy: WorkingCopy, start: str | None, stop: str | None
-) -> tuple[NodeRef | None, list[str], set[str]]:
-    """The root of the index, and what is pending over it: keys set, sorted, and keys deleted."""
+class _View(NamedTuple):
+    """What an iteration begins with, of one moment."""
+
+    base: Snapshot | None
+    root: NodeRef | None  # of the index
+    added: list[str]  # keys that are pending as set, sorted
+    deleted: set[str]
+
+
+def _view(copy: WorkingCopy, start: str | None, stop: str | None) -> _View:
     with copy.lock:
         copy.pending.absorb()
         added = [k for k in copy.pending.sets if _within(k, start, stop)]
-        return copy.view_root, sorted(added), set(copy.pending.deletes)
+        return _View(copy.base, copy.view_root, sorted(added), set(copy.pending.deletes))
 
 
 def merge_keys(

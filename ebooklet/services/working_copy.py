@@ -313,6 +313,8 @@ class WorkingCopy(Guards):
             if self.base is not base or self._moving or self.closed:
                 return
             self.pending.absorb()
+            if self.pending.replace:
+                return  # cleared meanwhile: of the base nothing is seen any more
             if self.pending:
                 items = [item for item in items if item[0] not in self.pending]
             if self.local.writable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from ebooklet.adapters.remote.probe import Verdict
 from ebooklet.bootstrap import open as open_database
 from ebooklet.database import EBooklet
 from ebooklet.errors import AccessDenied, OutcomeUnknown, ReplaceConflict
-from ebooklet.services import conflicts, reading
+from ebooklet.services import conflicts, iterating, reading
 from ebooklet.services import pull as pull_service
 from ebooklet.services.heads import HeadStore
+from ebooklet.services.itemreads import ItemReader
 from ebooklet.services.journal import HEAD_SLOT
 from ebooklet.services.rebasing import leave_base
 from ebooklet.services.working_copy import WorkingCopy
@@ -423,6 +425,51 @@ def test_a_clear_beside_a_pull_replaces_what_it_saw(
             b.push()
         assert b.push(force_push=True).updated
         assert dict(b.items()) == {}
+
+
+@pytest.mark.parametrize("method", ["get", "load_items", "items"])
+def test_what_was_asked_for_before_a_clear_is_not_kept_after_it(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Values that come while another thread clears are no values of the cleared database."""
+    with opener("a") as a:
+        a["k"] = "old" * 50
+        a.push()
+    with opener("b") as b:
+        keep = b._copy.keep_fetched
+
+        def cleared_before(*args: Any) -> None:
+            monkeypatch.undo()
+            b.clear()
+            keep(*args)
+
+        monkeypatch.setattr(b._copy, "keep_fetched", cleared_before)
+        with suppress(RuntimeError):  # an iteration says that keys went
+            list(getattr(b, method)(*["k"] if method == "get" else []))
+        assert "k" not in b
+        assert b.push().updated
+        assert b.get("k") is None
+
+
+def test_items_that_a_pull_overtakes_are_not_kept_as_the_new_ones(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pull right after an iteration has chosen its index leaves nothing of the old one here."""
+    with opener("a") as a:
+        a["k"] = "old" * 50
+        a.push()
+        with opener("b") as b:
+            a["k"] = "new" * 50
+            a.push()
+
+            def overtaken(*args: Any) -> ItemReader:
+                monkeypatch.undo()
+                assert b.pull().updated
+                return ItemReader(*args)
+
+            monkeypatch.setattr(iterating, "ItemReader", overtaken)
+            list(b.items())
+            assert b["k"] == "new" * 50
 
 
 def test_a_clear_after_a_lost_creation_replaces_nobody_elses(tmp_path: Path) -> None:

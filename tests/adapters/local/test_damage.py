@@ -13,13 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ebooklet.adapters.local.booklet import BookletLocalStore, open_store
+from ebooklet.adapters.local.booklet import BookletLocalStore, inspection, open_store
 from ebooklet.adapters.local.booklet.bulk import keys_and_stamps
 from ebooklet.adapters.local.booklet.inspection import Salvage, is_sound
 from ebooklet.adapters.local.booklet.layout import (
     BLOCK_BYTES,
+    BLOCK_HEADER,
+    HASH_BYTES,
     HEADER_BYTES,
     STAMP_AT,
+    key_hash,
     live_blocks,
     parse_header,
 )
@@ -212,6 +215,29 @@ def test_salvage_reports_what_it_skipped(tmp_path: Path) -> None:
         search = Salvage(file.fileno(), header, path.stat().st_size)
         assert {block[0].decode() for block in search.blocks()} >= set(KEYS)
         assert search.skipped == 700
+
+
+def test_salvage_gives_up_on_what_only_looks_like_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a hostile file has it hash is bounded; what was found before is kept."""
+    path = plain_file(tmp_path / "a")
+    looks_like_one = BLOCK_HEADER.pack(b"x" * HASH_BYTES, bytes(6), 60_000, 0, bytes(7))
+    with path.open("ab") as file:
+        file.write(b"\xff" * 7 + looks_like_one * 4000)
+    monkeypatch.setattr(inspection, "_HASH_LIMIT", 600_000)
+    hashed: list[int] = []
+
+    def counting(key: bytes) -> bytes:
+        hashed.append(len(key))
+        return key_hash(key)
+
+    monkeypatch.setattr(inspection, "key_hash", counting)
+    with path.open("rb") as file:
+        header = parse_header(file.read(HEADER_BYTES), str(path))
+        search = Salvage(file.fileno(), header, path.stat().st_size)
+        assert {block[0].decode() for block in search.blocks()} >= set(KEYS)
+    assert hashed.count(60_000) <= 600_000 // 60_000 + 2
 
 
 @pytest.mark.parametrize("work", ["prune", "reindex", "set"])

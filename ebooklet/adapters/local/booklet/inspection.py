@@ -38,6 +38,9 @@ _NEAR: Final = 1 << 14
 _POINTER: Final = struct.Struct("<IH")
 _INDEX_PART: Final = POINTER_BYTES * (1 << 16)
 _SEARCH_LIMIT: Final = 64 << 20  # bytes looked through, offset by offset, for the next block
+_HASH_LIMIT: Final = (
+    256 << 20
+)  # bytes hashed in all as the key of what looked like a block and was none
 
 
 class _Seen(NamedTuple):
@@ -200,10 +203,11 @@ class Salvage:
     skipped: int = field(default=0, init=False)  # bytes in which no block was found
     _forward: array[int] = field(default_factory=lambda: array("Q"), init=False)
     _known: tuple[int, list[int]] | None = field(default=None, init=False)
+    _hashed: int = field(default=0, init=False)
 
     def blocks(self) -> Iterator[Block]:
         """Stream the blocks; reserved keys are among them."""
-        self.skipped = 0
+        self.skipped = self._hashed = 0
         self._forward = array("Q")
         if self.header.is_plausible(self.size):
             regions = self.header.regions(self.size)
@@ -282,10 +286,12 @@ class Salvage:
             found = part.find(zeros, tail_at)
             while found >= 0:
                 candidate = found - tail_at
-                if self._may_start(part, candidate) and _block_at(
-                    window, base + candidate, end, isolated=True
-                ):
-                    return base + candidate
+                if self._may_start(part, candidate):
+                    if _block_at(window, base + candidate, end, isolated=True):
+                        return base + candidate
+                    self._hashed += BLOCK_HEADER.unpack_from(part, candidate)[2]
+                    if self._hashed > _HASH_LIMIT:
+                        return end
                 found = part.find(zeros, found + 1)
             if len(part) < _WINDOW:
                 break

@@ -233,9 +233,9 @@ def test_salvage_gives_up_on_what_only_looks_like_blocks(
         return key_hash(key)
 
     monkeypatch.setattr(inspection, "key_hash", counting)
-    with path.open("rb") as file:
-        header = parse_header(file.read(HEADER_BYTES), str(path))
-        search = Salvage(file.fileno(), header, path.stat().st_size)
+    with path.open("rb") as damaged:
+        header = parse_header(damaged.read(HEADER_BYTES), str(path))
+        search = Salvage(damaged.fileno(), header, path.stat().st_size)
         assert {block[0].decode() for block in search.blocks()} >= set(KEYS)
     assert hashed.count(60_000) <= 600_000 // 60_000 + 2
 

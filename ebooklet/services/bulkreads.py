@@ -1,20 +1,21 @@
 """Bulk reads: the values of whole index leaves, in large requests, each value verified.
 
-What is read of many keys that follow one another needs no object for each: requests are planned by
-runs of values that lie back to back, and an answer is cut by the columns of the leaves.
+Many keys that follow one another are read without an object for each of them: requests are planned
+for runs of values that lie back to back, and an answer is cut up by the columns of the leaves.
+`fetching` does the same for single entries.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
-from itertools import accumulate, chain, repeat
+from collections.abc import Iterable, Iterator
+from itertools import chain, repeat
 from typing import Final, NamedTuple
 
 from ebooklet.core.entry import Place
 from ebooklet.core.index.lookup import LeafSlice
 from ebooklet.core.index.node import LeafNode
 from ebooklet.core.index.runs import Run, are_fetchable, runs
+from ebooklet.core.index.slices import grouped
 from ebooklet.core.sealing import Content, Sealer
 from ebooklet.errors import EBookletError, ObjectNotFound
 from ebooklet.services.explaining import explaining
@@ -23,14 +24,14 @@ from ebooklet.services.fetching import fetch_values, mismatch
 from ebooklet.services.parts import read_again
 from ebooklet.services.working_copy import WorkingCopy
 
-__all__ = ["MAX_KEYS", "Fetched", "fetch_leaves", "grouped", "without"]
+__all__ = ["MAX_KEYS", "Fetched", "fetch_leaves"]
 
 MAX_KEYS: Final = 131_072  # whose places are sorted at once
 _SINGLE: Final = (1024, 1 << 22)  # keys and bytes of values that are fetched one by one at a time
 
 
 class Fetched(NamedTuple):
-    """What came of some entries."""
+    """What became of some entries that were to be fetched."""
 
     items: list[FetchedItem]
     failures: dict[str, EBookletError]  # by key
@@ -67,60 +68,12 @@ def fetch_leaves(copy: WorkingCopy, slices: Iterable[LeafSlice]) -> Iterator[Fet
         yield found
 
 
-def grouped(
-    slices: Iterable[LeafSlice], limits: Iterable[tuple[int, int]]
-) -> Iterator[list[LeafSlice]]:
-    """Share slices out among groups.
-
-    Args:
-        slices: in order.
-        limits: of each group, as many as there may be groups: how many keys it has at most, and
-            how many bytes of values, or one value more.
-    """
-    following = iter(limits)
-    keys_left, bytes_left = next(following)
-    group: list[LeafSlice] = []
-    for leaf, begin, hi in slices:
-        lo = begin
-        while lo < hi:
-            stop = min(hi, lo + keys_left)
-            sizes = list(accumulate(leaf.lengths[lo:stop]))
-            stop = min(stop, lo + bisect_left(sizes, bytes_left) + 1)
-            group.append(LeafSlice(leaf, lo, stop))
-            keys_left -= stop - lo
-            bytes_left -= sizes[stop - lo - 1]
-            lo = stop
-            if keys_left <= 0 or bytes_left <= 0:
-                yield group
-                group = []
-                keys_left, bytes_left = next(following)
-    if group:
-        yield group
-
-
-def without(slices: Iterable[LeafSlice], is_here: Callable[[str], bool]) -> Iterator[LeafSlice]:
-    """What is left of slices, keys that are here left out."""
-    for one in slices:
-        leaf, lo, hi = one
-        here = list(map(is_here, leaf.keys[lo:hi]))
-        if True not in here:
-            yield one
-            continue
-        begin = None
-        for i, is_in in enumerate(chain(here, (True,)), lo):
-            if not is_in and begin is None:
-                begin = i
-            elif is_in and begin is not None:
-                yield LeafSlice(leaf, begin, i)
-                begin = None
-
-
 def _place(placed: tuple[Place, Run]) -> Place:
     return placed[0]
 
 
 def _one_by_one(copy: WorkingCopy, slices: Iterable[LeafSlice]) -> Iterator[Fetched]:
-    """The same, of entries that have their values in the index, or claim what cannot be."""
+    """Fetch what is in no run: values that lie in the index itself, and claims that cannot be true."""
     for group in grouped(slices, repeat(_SINGLE)):
         found = Fetched([], {})
         entries = chain.from_iterable(leaf.slice(lo, hi) for leaf, lo, hi in group)
@@ -132,10 +85,10 @@ def _one_by_one(copy: WorkingCopy, slices: Iterable[LeafSlice]) -> Iterator[Fetc
         yield found
 
 
-def _cut(runs: Iterable[Run], start: int, body: bytes | EBookletError, sealer: Sealer) -> Fetched:
+def _cut(pieces: Iterable[Run], start: int, body: bytes | EBookletError, sealer: Sealer) -> Fetched:
     """The values in the bytes from `start` of a segment, each verified; or why there are none."""
     found = Fetched([], {})
-    for leaf, lo, hi in runs:
+    for leaf, lo, hi in pieces:
         if isinstance(body, EBookletError):
             found.failures.update(dict.fromkeys(leaf.keys[lo:hi], body))
         else:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from typing import Final
 
 from ebooklet.core.index.lookup import LeafSlice
-from ebooklet.services.bulkreads import fetch_leaves, without
+from ebooklet.core.index.slices import between, without
+from ebooklet.services.bulkreads import fetch_leaves
 from ebooklet.services.fetched import FetchedItem
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.streaming import read_many
@@ -50,6 +50,8 @@ class ItemReader:
             keys = sorted({*keys, *added})
         if deleted:
             keys = [key for key in keys if key not in deleted]
+        # The loop of `streaming.read_many`, with a tuple an item instead of two: a whole database
+        # that is here is read 1.4 times as fast by it.
         here: list[FetchedItem] = []
         begin = end = size = 0
         for key, (timestamp, value) in self._copy.local.get_many(keys):
@@ -78,7 +80,7 @@ class ItemReader:
                 if key not in found and (held := copy.fetched.get(key)) is not None:
                     found[key] = (key, held.value, held.timestamp)
         is_here = {*found, *self._deleted}.__contains__ if self._deleted else found.__contains__
-        missing = list(without(_between(leaves, keys[0], keys[-1]), is_here))
+        missing = list(without(between(leaves, keys[0], keys[-1]), is_here))
         at = 0
         for items, failures in fetch_leaves(copy, missing):
             for failure in failures.values():
@@ -113,12 +115,3 @@ class ItemReader:
             yield [
                 (key, found.value, found.timestamp) for key in part if (found := values.get(key))
             ]
-
-
-def _between(leaves: Sequence[LeafSlice], first: str, last: str) -> Iterator[LeafSlice]:
-    """The slices cut to the keys from the first to the last."""
-    for leaf, lo, hi in leaves:
-        begin = max(lo, bisect_left(leaf.keys, first))
-        end = min(hi, bisect_right(leaf.keys, last))
-        if begin < end:
-            yield LeafSlice(leaf, begin, end)

@@ -10,8 +10,9 @@ from itertools import chain, repeat, takewhile
 from typing import Final, NamedTuple, TypeVar
 
 from ebooklet.core.index.lookup import LeafSlice, count, scan_keys, scan_leaves
+from ebooklet.core.index.slices import grouped
 from ebooklet.core.refs import NodeRef
-from ebooklet.services.bulkreads import MAX_KEYS, grouped
+from ebooklet.services.bulkreads import MAX_KEYS
 from ebooklet.services.entries import iter_entries, resolve_pending
 from ebooklet.services.explaining import explaining
 from ebooklet.services.fetched import FetchedItem

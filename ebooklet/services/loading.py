@@ -7,18 +7,16 @@ from itertools import repeat
 from typing import Final
 
 from ebooklet.core.index.lookup import MAX_WINDOW, scan_leaves
+from ebooklet.core.index.slices import grouped, without
 from ebooklet.core.keys import check_keys, is_key
 from ebooklet.errors import EBookletError
-from ebooklet.services.bulkreads import MAX_KEYS, Fetched, fetch_leaves, grouped, without
+from ebooklet.services.bulkreads import MAX_KEYS, Fetched, fetch_leaves
 from ebooklet.services.entries import entries_of
 from ebooklet.services.explaining import explaining
 from ebooklet.services.fetching import fetch_values
 from ebooklet.services.working_copy import WorkingCopy
 
-_PLANNED: Final = (
-    MAX_KEYS,
-    4 << 30,
-)  # keys and bytes of values that requests are planned for at once
+_PLANNED: Final = (MAX_KEYS, 4 << 30)  # keys, and bytes of values: what is planned at once
 _BATCH_BYTES: Final = 8 << 20  # of values that were asked for by their keys
 _LISTED_KEYS: Final = 500_000
 

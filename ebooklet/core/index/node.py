@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
@@ -172,4 +172,3 @@ class InnerNode:
 
 
 Node: TypeAlias = LeafNode | InnerNode
-Items: TypeAlias = Sequence[Entry] | Sequence[Child]

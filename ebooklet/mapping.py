@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from functools import partial
 from typing import Any, Final, Generic, Never, TypeVar, overload
 
-from ebooklet.core.keys import RESERVED_KEYS, check_key
+from ebooklet.core.keys import RESERVED_KEYS, checked_key
 from ebooklet.core.timestamps import Timestamp, to_microseconds
 from ebooklet.errors import SerializationError
 from ebooklet.ports.serializer import Serializer
@@ -69,9 +69,9 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
     def __setitem__(self, key: str, value: V) -> None:
         if self._refuse_writes:
             self._copy.require_writable("set", key)
+        # What most keys are needs no call.
         if type(key) is not str or not key.isascii() or len(key) > 1000 or key in RESERVED_KEYS:
-            check_key(key)
-            key = str.__str__(key)  # of a subclass, the text alone
+            key = checked_key(key)
         try:
             raw = self._dumps(value)
         except SerializationError as exc:
@@ -133,8 +133,7 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
             ValueError: the timestamp says no moment, or the handle is closed.
         """
         self._copy.require_writable("set", key)
-        check_key(key)
-        key = str.__str__(key)  # of a subclass, the text alone
+        key = checked_key(key)
         if encode_value:
             try:
                 raw = self._dumps(value)
@@ -270,12 +269,12 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
     def setdefault(self, key: str, default: Any = None) -> Any:
         """The value of `key`, after setting it to `default` if it is absent."""
         self._copy.require_writable("setdefault", key)
-        check_key(key)
+        key = checked_key(key)
         try:
             return self[key]
         except KeyError:
             raw = self._dumps(default)
-        found = writing.set_if_absent(self._copy, str.__str__(key), raw, self._now_us())
+        found = writing.set_if_absent(self._copy, key, raw, self._now_us())
         return default if found is raw else self._loads(found)
 
     # Timestamps and metadata
@@ -326,10 +325,8 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
 
     def _encoded(self, pairs: Iterable[tuple[str, V]]) -> Iterator[tuple[str, bytes]]:
         dumps = self._dumps
-        for key, value in pairs:
-            if type(key) is not str or not key.isascii() or len(key) > 1000 or key in RESERVED_KEYS:
-                check_key(key)
-                key = str.__str__(key)  # of a subclass, the text alone
+        for given, value in pairs:
+            key = checked_key(given)
             try:
                 raw = dumps(value)
             except SerializationError as exc:

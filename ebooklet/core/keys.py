@@ -7,7 +7,15 @@ from typing import Final, TypeGuard
 
 from ebooklet.errors import InvalidKeyError
 
-__all__ = ["MAX_KEY_BYTES", "RESERVED_KEYS", "check_key", "check_keys", "check_ref_name", "is_key"]
+__all__ = [
+    "MAX_KEY_BYTES",
+    "RESERVED_KEYS",
+    "check_key",
+    "check_keys",
+    "check_ref_name",
+    "checked_key",
+    "is_key",
+]
 
 MAX_KEY_BYTES: Final = 65_535
 MAX_REF_NAME_BYTES: Final = 200
@@ -25,14 +33,23 @@ def check_key(key: object) -> None:
         TypeError: not a string.
         InvalidKeyError: above 65,535 bytes of UTF-8, a lone surrogate, or a name of Booklet's.
     """
+    checked_key(key)
+
+
+def checked_key(key: object) -> str:
+    """Return what is stored for `key`: its text, without what a subclass of str adds.
+
+    Raises:
+        TypeError, InvalidKeyError: see `check_key`.
+    """
     if (
         type(key) is str
         and key.isascii()
         and len(key) <= MAX_KEY_BYTES
         and key not in RESERVED_KEYS
     ):
-        return
-    _check_slowly(key)
+        return key
+    return _checked_slowly(key)
 
 
 def is_key(key: object) -> TypeGuard[str]:
@@ -55,7 +72,7 @@ def check_keys(keys: Iterable[str]) -> Iterable[str]:
     return keys
 
 
-def _check_slowly(key: object) -> None:
+def _checked_slowly(key: object) -> str:
     if not isinstance(key, str):
         raise TypeError(f"keys are strings, not {type(key).__name__}")
     if key in RESERVED_KEYS:
@@ -72,6 +89,7 @@ def _check_slowly(key: object) -> None:
             f"the key has {size} bytes of UTF-8, the limit is {MAX_KEY_BYTES}; shorten it",
             key=f"{key[:_SHOWN]}…",
         )
+    return str.__str__(key)
 
 
 def check_ref_name(name: object) -> str:

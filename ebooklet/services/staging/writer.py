@@ -13,7 +13,7 @@ from ebooklet.core.dictionaries import MAX_DICTIONARY_BYTES, Dictionaries
 from ebooklet.core.entry import Entry
 from ebooklet.core.head import Head
 from ebooklet.core.index.limits import MAX_VALUE_BYTES
-from ebooklet.core.keys import check_key
+from ebooklet.core.keys import checked_key
 from ebooklet.core.minting import SidMinter
 from ebooklet.core.refs import NodeRef
 from ebooklet.core.sealing import Content, Sealer
@@ -118,8 +118,7 @@ class StagedWriter(Generic[V]):
 
     def __delitem__(self, key: str) -> None:
         """Have `key` deleted by the merge; nobody is asked whether it is there."""
-        check_key(key)
-        self._staging().delete(str.__str__(key))
+        self._staging().delete(checked_key(key))
 
     def set(self, key: str, value: V, timestamp: Timestamp = None) -> None:
         """Stage one value; of several for one key the last counts.
@@ -138,13 +137,13 @@ class StagedWriter(Generic[V]):
             EBookletError: an upload failed; leave the `with` block, and stage anew.
         """
         staging = self._staging()
-        check_key(key)
+        key = checked_key(key)
         try:
             raw = staging.serializer.dumps(value)
         except SerializationError as exc:
             exc.key = key
             raise
-        staging.set(str.__str__(key), raw, timestamp)
+        staging.set(key, raw, timestamp)
 
     def update(self, other: Mapping[str, V] | Iterable[tuple[str, V]], /) -> None:
         """`set` all items of a mapping, or of an iterable of pairs."""

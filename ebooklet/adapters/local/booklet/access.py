@@ -78,7 +78,7 @@ class BookletFileAccess(SharedFile[Handle, Creation]):
         handle = session.handle
         assert handle is not None  # noqa: S101  # the session just opened it
         handle.check()
-        handle.tell(self._drop)
+        handle.on_failure(self._drop)
         self._handle = handle
         header = session.header()
         self._write = self._read_many = None

@@ -130,9 +130,8 @@ class _Chains:
         """
         left: list[Item] = []
         added: set[bytes] = set()
-        newest: dict[
-            int, int
-        ] = {}  # by a bucket's place in the map: which new block ends its chain
+        # By a bucket's place in the map: which new block ends its chain.
+        newest: dict[int, int] = {}
         index, number, new_hash = self._index, int.from_bytes, _HASH.copy
         table, table_at, n_buckets = index.map, index.at, index.n_buckets
         hashes, following = self._hashes, self._following

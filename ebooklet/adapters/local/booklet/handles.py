@@ -111,17 +111,17 @@ class Handle:
         return None if self._writes is None else self._writes.killed
 
     def fail(self, exc: OSError) -> None:
-        """Have nothing be read or written any more: a change in place came but in part.
+        """Refuse all reads and writes from now on: a change in place was made only in part.
 
-        Booklet would begin again with the first of its changes, and take the new blocks for old ones.
+        Booklet would begin anew with the first of its changes, and take the new blocks for old.
         """
         if self._writes is not None:
             self._writes.fail(exc)
 
-    def tell(self, failed: Callable[[], object]) -> None:
-        """Call this, which is kept alive by others, when a change in place fails."""
+    def on_failure(self, call: Callable[[], object]) -> None:
+        """Have a method called when a change in place fails, as long as its object lives."""
         if self._writes is not None:
-            self._writes.told = WeakMethod(failed)
+            self._writes.on_failure = WeakMethod(call)
 
     def check(self) -> None:
         """Raise `LocalFileError` if a change in place has failed."""
@@ -239,7 +239,7 @@ class _WholeWrites(io.FileIO):
     def __init__(self, file: io.FileIO) -> None:
         super().__init__(file.fileno(), "r+b", closefd=False)
         self.killed = array("Q")  # positions of blocks marked dead
-        self.told: WeakMethod[Callable[[], object]] | None = None
+        self.on_failure: WeakMethod[Callable[[], object]] | None = None
         self._failed: OSError | None = None  # of a write in place
         self._location = str(file.name)
         self._owner = file  # Booklet's finalizer knows it, and it closes the descriptor
@@ -286,9 +286,9 @@ class _WholeWrites(io.FileIO):
 
     def fail(self, exc: OSError) -> None:
         self._failed = exc
-        tell = None if self.told is None else self.told()
-        if tell is not None:
-            tell()
+        call = None if self.on_failure is None else self.on_failure()
+        if call is not None:
+            call()
 
     def check(self) -> None:
         if self._failed is not None:

@@ -20,11 +20,12 @@ from ebooklet.services.backoff import pause_after_race
 from ebooklet.services.clashes import clashes_named
 from ebooklet.services.committing import Attempt, compose_head, stored_metadata
 from ebooklet.services.confirming import settle_landed
-from ebooklet.services.creating import Segments, begin_anew, look_before
+from ebooklet.services.creating import begin_anew, look_before
 from ebooklet.services.dictionaries import learn
 from ebooklet.services.draft import Draft
 from ebooklet.services.fencing import check_fence
 from ebooklet.services.founding import join
+from ebooklet.services.headless import Segments
 from ebooklet.services.heads import HeadMoved
 from ebooklet.services.misplacing import begin_here
 from ebooklet.services.pending import Covered

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeAlias
 
 from ebooklet.errors import RemoteMissingError
-from ebooklet.services.headless import REMEDY, describe_headless, find_headless, segment_sizes
+from ebooklet.services.headless import (
+    REMEDY,
+    Segments,
+    describe_headless,
+    find_headless,
+    segment_sizes,
+)
 from ebooklet.services.heads import deleted_meanwhile
 from ebooklet.services.removal import let_go
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
-
-Segments: TypeAlias = Callable[[], Mapping[bytes, int] | None]
-"""Gives the bytes of each segment that lies there, by sid; None where that cannot be told."""
 
 
 def look_before(copy: WorkingCopy, *, force: bool) -> tuple[Snapshot | None, Segments | None]:
     """What stands where a push is about to create a database, all of it asked for side by side.
 
     Returns:
-        The head, and the segments, where `begin_anew` would list them.
+        The head, and the segments, or None where `begin_anew` does not ask for them.
 
     Raises:
-        LockLostError: the lock is another's: no head is there in which that one could have left word.
+        LockLostError: the lock is another's. Without a head only the lock itself can tell that.
         EBookletError: see `HeadStore.read`.
     """
     with ThreadPoolExecutor(2, "ebooklet-look") as pool:
@@ -37,7 +38,7 @@ def look_before(copy: WorkingCopy, *, force: bool) -> tuple[Snapshot | None, Seg
 
 
 def _expects_segments(copy: WorkingCopy, *, force: bool) -> bool:
-    """Of a deletion by this copy, which may not have ended, segments are no wonder."""
+    """Whether segments without a head are no wonder: this copy's deletion may not have ended."""
     return copy.base is None and (force or copy.former is not None)
 
 

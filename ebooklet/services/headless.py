@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from ebooklet.core.callers import stacklevel
@@ -27,6 +27,9 @@ REMEDY: Final = (
     "`ebooklet fsck URL --rescue`, or ebooklet.fsck(..., rescue=True), makes a new head of what is "
     "there"
 )
+Segments: TypeAlias = Callable[[], Mapping[bytes, int] | None]
+"""Says what `segment_sizes` found, or raises what it raised."""
+
 _AT_ONCE: Final = 64  # segments, newest first
 # After its record, a founder's push has to write the head, and may have to wait for the lock.
 _FOUNDING_MS: Final = 15 * 60 * 1000
@@ -44,9 +47,7 @@ def segment_sizes(copy: WorkingCopy) -> Mapping[bytes, int] | None:
         return None  # whoever may not list is not kept from writing
 
 
-def find_headless(
-    copy: WorkingCopy, look: Callable[[], Mapping[bytes, int] | None] | None = None
-) -> FoundCommit | None:
+def find_headless(copy: WorkingCopy, segments: Segments | None = None) -> FoundCommit | None:
     """A commit that tells of a head that was lost, where none stands; None if nothing does.
 
     Costs one list where no segments are; where there are some, their newest are read.
@@ -56,10 +57,10 @@ def find_headless(
 
     Args:
         copy: the working copy.
-        look: gives the segments, where they were asked for already.
+        segments: what lies there, where that was asked for already.
     """
     place = place_of(copy)
-    sizes = segment_sizes(copy) if look is None else look()
+    sizes = segment_sizes(copy) if segments is None else segments()
     if sizes is None:
         return None
     now_ms = place.store.server_time_ms() or place.clock.now_us() // 1000

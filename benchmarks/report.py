@@ -139,7 +139,7 @@ def _times(found: Mapping[str, Steps], step: str) -> str:
     others = {
         peer.name: found[peer.name][step].seconds
         for peer in REMOTE
-        if peer.atomic and peer.module != "ebooklet" and step in found.get(peer.name, {})
+        if peer.is_rival and step in found.get(peer.name, {})
     }
     own = found.get(OURS, {}).get(step)
     if own is None or not others:

@@ -33,6 +33,11 @@ class Peer:
     about: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def is_rival(self) -> bool:
+        """Whether it is another's and commits atomically: what ours has to be ahead of."""
+        return self.atomic and self.module != "ebooklet"
+
 
 REMOTE: Final = (
     Peer(

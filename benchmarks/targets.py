@@ -73,7 +73,7 @@ class _Figures:
         found = {}
         for peer in REMOTE:
             sample = self.results.get(where, peer.name, step)
-            if sample and peer.atomic and peer.module != "ebooklet" and (whole or not peer.whole):
+            if sample and peer.is_rival and (whole or not peer.whole):
                 found[peer.name] = sample
         return found
 

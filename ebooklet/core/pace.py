@@ -11,7 +11,7 @@ __all__ = ["Pace", "PaceMeter"]
 # Before anything is measured: a bucket in the same country, over a good line, by boto3, which takes
 # about a millisecond of one processor to sign, send and parse.
 _DISTANT: Final = (0.02, 0.001)  # seconds: latency, and a request's own
-_NEAR: Final = (0.0, 0.0)
+_HERE: Final = (0.0, 0.0)  # the same, where no other machine is asked
 _BYTES_PER_S: Final = 100e6
 # Answers as quick as this come from near by, over a fast line: a request takes as long as 400 KB
 # do, whatever the latency, of the processors at both ends.
@@ -67,7 +67,7 @@ class PaceMeter:
         self._distant = distant
         self._line_measured = False
         self._latencies_s: deque[float] = deque(maxlen=_REMEMBERED)
-        self._pace = Pace(*(_DISTANT if distant else _NEAR), _BYTES_PER_S, parallel)
+        self._pace = Pace(*(_DISTANT if distant else _HERE), _BYTES_PER_S, parallel)
 
     @property
     def pace(self) -> Pace:

@@ -126,7 +126,7 @@ def plan_ranges(
 
 
 def plan_bulk(wanted: Iterable[tuple[bytes, int, int]], *, pace: Pace) -> list[RangePlan]:
-    """Join wanted pieces into fewer and larger requests, for who uses what comes bit by bit.
+    """Join many wanted pieces into few, large requests: for a reader that uses each as it comes.
 
     Args:
         wanted: see `plan_ranges`.
@@ -144,7 +144,7 @@ def _total(pieces: Iterable[tuple[bytes, int, int]]) -> int:
 def _shared(
     pieces: Iterable[tuple[bytes, int, int]], max_gap: int, share: int, max_size: int, pace: Pace
 ) -> list[RangePlan]:
-    """The requests for sorted pieces: of about `share` bytes, or `max_size` if they are fewer rounds."""
+    """Plan sorted pieces: `share` bytes a request, or up to `max_size` where that saves rounds."""
     plans = _joined(pieces, max_gap, share)
     gaps = [
         later.start - one.stop

@@ -140,9 +140,10 @@ class RemoteStore(Protocol):
         """Read many parts of many objects, in parallel, and yield them in the order asked.
 
         The caller has already joined neighbours (`core.plan.coalesce`). At most as many bodies
-        as there are transfer threads are held at once, and fewer where they are large. A part that fails yields its error in
-        place of its body, and the others still come. A part that reaches past the object's end
-        is a failure (`RemoteIntegrityError`): these ranges come from an index.
+        as there are transfer threads are held at once, and fewer where they are large. A part
+        that fails yields its error in place of its body, and the others still come. A part that
+        reaches past the object's end is a failure (`RemoteIntegrityError`): these ranges come
+        from an index.
 
         The objects are such as never change, and their readers check what they get: a store may
         answer from a mirror of them. Who finds the bytes wrong asks again by `get`, which answers

@@ -163,7 +163,7 @@ class Draft:
         self._placed = placed
         self._earlier = placed.entries()
         self._floor = base.head.gc.floor if base else 0
-        self.covered = Covered([], [])
+        self.covered = Covered()
         self.live = (
             LiveBytes.of(base.commit.segs, base.commit.value_bytes)
             if base is not None and root is not None

@@ -14,7 +14,8 @@ from ebooklet.services.parts import read_block
 from ebooklet.services.working_copy import WorkingCopy
 
 MAX_METADATA_BYTES: Final = 16 * 1024 * 1024
-NO_METADATA: Final = (b"null", 0)  # what local stores hold in their place, which forget none
+# What a local store is given where there are none any more: it cannot remove those that it has.
+NO_METADATA: Final = (b"null", 0)
 
 
 def encode_metadata(data: Any) -> bytes:

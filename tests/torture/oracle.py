@@ -14,7 +14,6 @@ from tests.torture.content import LOGS_KEPT, SHARED, WRITERS, mark, number_of
 from tests.torture.ledger import (
     BEGIN,
     END,
-    ERROR,
     FOREIGN,
     FOUND,
     HISTORY,
@@ -239,13 +238,3 @@ class Oracle:
             self._lose(note, f"{twice} was committed more than once")
         for problem in note["problems"]:
             self._lose(note, f"fsck: {problem}")
-
-
-def deaths(notes: Sequence[Note]) -> str:
-    """The call in which the process of these notes ended: the last that was begun and not ended."""
-    for note in reversed(notes):
-        if note["what"] == BEGIN:
-            return str(note["call"])
-        if note["what"] in (END, ERROR, FOREIGN, SEEN, FOUND, LIFE, HISTORY):
-            break
-    return "between calls"

@@ -16,7 +16,7 @@ Out = TypeVar("Out")
 
 _LOOKUP_NODES: Final = 1024  # most nodes asked for at once: what bounds memory
 _FIRST_WINDOW: Final = 32  # leaves, ~100 KB; a reader that stops soon has fetched little
-_REST: Final = 3  # windows
+_REST: Final = 3  # windows: if no more leaves than that are left, all of them come at once
 _FEW_LEAVES: Final = 16  # about what a thousand keys take
 MAX_WINDOW: Final = 1024  # leaves, ~148,000 keys and 3 MB
 

@@ -78,8 +78,11 @@ class Client:
 
     @property
     def reads(self) -> DirectReads | None:
-        """What saves it work where it is our own: one of others may have handlers that count."""
-        _ = self.s3
+        """Reads past most of the client; None where an application made it.
+
+        Its handlers may have to see each request.
+        """
+        _ = self.s3  # makes both, in this process
         return self._reads
 
     @property

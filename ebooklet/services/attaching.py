@@ -20,9 +20,10 @@ from ebooklet.services.founding import (
     store_type,
 )
 from ebooklet.services.headless import find_headless, warn_headless
+from ebooklet.services.metadata import take_metadata
 from ebooklet.services.misplacing import look_around, settle_in
 from ebooklet.services.pull import check_advance, take_in
-from ebooklet.services.rebasing import rebase_unknown
+from ebooklet.services.rebasing import drop_differing, rebase_unknown
 from ebooklet.services.reconcile import reconcile, verify
 from ebooklet.services.removal import let_go, was_deleted_here
 from ebooklet.services.snapshot import Snapshot
@@ -79,10 +80,14 @@ def _take_over(
     # Without a base nothing says that what is stored here is fresh, however orderly the end was;
     # but of a founder's half nothing can have been fetched.
     baseless = copy.base is None and current is not None and condition != "new" and not joined
-    if baseless or condition in ("edited", "crashed"):
+    if baseless or condition in ("edited", "crashed") or not copy.journal.intact:
         with local.exclusive(copy.lock_timeout):
             copy.reload()
             current = current and newest(copy, current)
+            lost_base = copy.journal.lost_base
+            # What the log does not name was not changed here, if it is whole and the file as we left
+            # it: the log is written before the mark that says so.
+            names_all = condition == "clean" and copy.journal.intact and not local.changed_elsewhere
             if baseless and current is not None:
                 check_advance(copy, current)
                 settle_landed(copy, current)
@@ -91,10 +96,17 @@ def _take_over(
                 # A deletion of what was absent says nothing, and the key would come back unasked.
                 rebase_unknown(copy, ABSENT, of_deletions=UNRELATED)
                 copy.set_base(current)
-                reconcile(copy, current, condition, related=False)
+                if lost_base and names_all:
+                    _drop_stale(copy, current)
+                else:
+                    reconcile(copy, current, condition, related=False)
                 copy.journal.write_base(current)
+            elif lost_base and names_all and copy.base is not None:
+                _drop_stale(copy, copy.base)
             else:
                 reconcile(copy, copy.base, condition, related=True)
+        if lost_base and not names_all:
+            _warn_lost_base(copy)
     if condition in ("clean", "crashed") and local.writable:
         _finish_deletions(copy, condition)
     current = settle_branch(copy, current, writes=writes)
@@ -171,6 +183,29 @@ def _finish_deletions(copy: WorkingCopy, condition: Condition) -> None:
         copy.journal.gone(left)
         copy.local.delete(left)
         copy.local.sync()
+
+
+def _drop_stale(copy: WorkingCopy, base: Snapshot) -> None:
+    """Drop local copies of a commit that nobody remembers, unless `base` has the same.
+
+    A crash on the way leaves it to `reconcile`, which takes some that are left for changes.
+    """
+    if not copy.pending.replace:  # or else nothing but changes is stored here
+        drop_differing(copy, base)
+    if not copy.pending.metadata:
+        take_metadata(copy, base.head)
+    copy.local.sync()
+
+
+def _warn_lost_base(copy: WorkingCopy) -> None:
+    warnings.warn(
+        f"what {copy.local.location} was last in step with is not known, as a file in "
+        f"{copy.local.location}.ebk is damaged: values stored here that differ from the remote's "
+        "count as changes made here, and may be old copies instead. Look through changes(), and "
+        "discard() with flag 'w' what was not changed here; or begin with another file_path",
+        UserWarning,
+        stacklevel=stacklevel(),
+    )
 
 
 def _have_read_first(copy: WorkingCopy) -> None:

@@ -64,11 +64,16 @@ class Journal:
 
     Attributes:
         place: where this copy was last in step.
+        intact: whether all of the log of pending changes could be read. If not, it names some of
+            them at best, and stays as it is until somebody who compared all keys rewrites it.
+        lost_base: whether a head is remembered that cannot be read.
     """
 
     def __init__(self, local: LocalStore, place: LastPlace) -> None:
         self._local = local
         self.place = place
+        self.intact = True
+        self.lost_base = False
         self._pending_bytes = 0
         self._resident_bytes = 0
         self._resident_new: dict[str, None] = {}
@@ -93,8 +98,7 @@ class Journal:
         self.in_doubt = dict(state.in_doubt)
         self._awaiting.clear()  # what they covered is pending again by what the log says
         self._pending_bytes = len(data)
-        if not intact and self._local.writable:
-            self.rewrite(pending)
+        self.intact = intact
 
     def flush(self, pending: PendingChanges) -> None:
         """Append the sets, and the locally stored keys, that the logs do not hold yet."""
@@ -159,6 +163,7 @@ class Journal:
                 state.keys.setdefault(key, Pending("delete", None, 0))
         data = state.encode()
         self._local.replace_log(PENDING_LOG, data)
+        self.intact = True
         self._pending_bytes = len(data)
         pending.unwritten.clear()
 
@@ -297,11 +302,14 @@ class Journal:
     def write_base(self, snapshot: Snapshot) -> None:
         """Remember the head this copy is in step with."""
         self._local.write_slot(HEAD_SLOT, encode_base(snapshot))
+        self.lost_base = False
         self.place.note()
 
     def read_base(self) -> Snapshot | None:
         """The head this copy was last in step with; None when there is none, or it is damaged."""
-        return self._read_head(HEAD_SLOT)  # None: the open reconciles, as if the folder were lost
+        base = self._read_head(HEAD_SLOT)
+        self.lost_base = base is None and self._local.read_slot(HEAD_SLOT) is not None
+        return base
 
     def write_former(self, snapshot: Snapshot) -> None:
         """Remember the head of a remote that is about to be deleted, or was.

@@ -49,7 +49,7 @@ def leave_base(copy: WorkingCopy, base: Snapshot | None, target: Snapshot) -> Mo
     except (ObjectNotFound, RemoteIntegrityError):
         # The old base is no longer retained, or damaged, as where a revert left it for that:
         # lookups in the new one take the diff's place.
-        n_changed += _compare_all(copy, target)
+        n_changed += drop_differing(copy, target)
         rebase_unknown(copy, UNRELATED)
         reshaped = True
     return Moved(n_changed, reshaped)
@@ -95,8 +95,14 @@ def _drop(copy: WorkingCopy, keys: list[str]) -> None:
     copy.local.delete(keys)
 
 
-def _compare_all(copy: WorkingCopy, target: Snapshot) -> int:
-    """Check every local copy against the new index, in batches; drop those that differ."""
+def drop_differing(copy: WorkingCopy, target: Snapshot) -> int:
+    """Check every local copy against an index, in batches; drop those that differ.
+
+    What is pending stays.
+
+    Returns:
+        How many were dropped.
+    """
     n_dropped = 0
     keys = list(copy.local.keys())
     for at in range(0, len(keys), _BATCH_KEYS):

@@ -14,6 +14,7 @@ from ebooklet.services import iterating, metadata, reading, writing
 from ebooklet.services.dictionaries import bind
 from ebooklet.services.forks import in_forked_child
 from ebooklet.services.guards import forked
+from ebooklet.services.marking import marked, unmark_unwritten
 from ebooklet.services.streaming import stream
 from ebooklet.services.working_copy import WorkingCopy
 from ebooklet.views import KeyRange, RangeItems, RangeKeys, RangeValues
@@ -83,7 +84,11 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
                 self._copy.require_writable("set", key)
             # Marked first: an interrupt between the two leaves a mark too many, not one too few.
             self._touched[key] = None
-            self._local_set(key, raw, self._now_us())
+            try:
+                self._local_set(key, raw, self._now_us())
+            except BaseException:
+                unmark_unwritten(self._copy, (key,))
+                raise
         finally:
             self._release()
 
@@ -147,8 +152,8 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
         moment = to_microseconds(timestamp, self._now_us())
         with self._lock:
             self._copy.require_writable("set", key)
-            self._touched[key] = None
-            self._local_set(key, raw, moment)
+            with marked(self._copy, (key,)):
+                self._local_set(key, raw, moment)
 
     # Many keys
 

@@ -10,6 +10,7 @@ from ebooklet.core.entry import Entry
 from ebooklet.core.journal import UNKNOWN, Base
 from ebooklet.services.entries import entries_of
 from ebooklet.services.evictions import note_evicted
+from ebooklet.services.marking import may_be_here
 from ebooklet.services.working_copy import WorkingCopy
 
 UNRELATED: Final = b"?"  # a base that equals no digest: nothing is known of what this key once was
@@ -87,11 +88,17 @@ def drop_changes(copy: WorkingCopy, keys: list[str]) -> None:
         stored = [key for key in dropped if key in copy.pending.sets]
         note_evicted(copy, stored)
         copy.journal.gone(stored)
-        copy.local.delete(stored)
-        for key in dropped:
-            copy.pending.shape += copy.pending.may_count(key)
-            copy.pending.forget(key)
-        copy.journal.settled(dropped)
+        try:
+            copy.local.delete(stored)
+        except BaseException:
+            # A change without its value could never be pushed.
+            dropped = [key for key in stored if not may_be_here(copy, key)]
+            raise
+        finally:
+            for key in dropped:
+                copy.pending.shape += copy.pending.may_count(key)
+                copy.pending.forget(key)
+            copy.journal.settled(dropped)
 
 
 def keep_values(copy: WorkingCopy, times: Mapping[str, int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 import orjson
@@ -55,9 +56,24 @@ def set_metadata(copy: WorkingCopy, data: Any, timestamp: int) -> None:
     encoded = encode_metadata(data)
     with copy.lock:
         copy.require_writable("set_metadata")
-        copy.pending.metadata = True
-        copy.journal.metadata(pending=True)
-        copy.local.set_metadata(encoded, timestamp)
+        was_pending = copy.pending.metadata
+        try:
+            copy.pending.metadata = True
+            copy.journal.metadata(pending=True)
+            copy.local.set_metadata(encoded, timestamp)
+        except BaseException:
+            if not was_pending and not _may_be_here(copy, (encoded, timestamp)):
+                copy.pending.metadata = False
+                with suppress(Exception):  # then the next open takes the old ones for pending
+                    copy.journal.metadata(pending=False)
+            raise
+
+
+def _may_be_here(copy: WorkingCopy, metadata: tuple[bytes, int]) -> bool:
+    try:
+        return copy.local.get_metadata() == metadata
+    except Exception:  # noqa: BLE001  # another error is on its way, which says more
+        return True
 
 
 def get_metadata(copy: WorkingCopy, *, include_timestamp: bool) -> Any:

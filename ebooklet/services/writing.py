@@ -15,6 +15,7 @@ from ebooklet.services.evictions import note_evicted
 from ebooklet.services.guards import being_pushed
 from ebooklet.services.hooking import telling_evictions
 from ebooklet.services.iterating import iter_keys
+from ebooklet.services.marking import marked, may_be_here
 from ebooklet.services.metadata import NO_METADATA, committed_metadata
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -50,9 +51,8 @@ def set_many(copy: WorkingCopy, items: Iterable[tuple[str, bytes]]) -> None:
 def _set_batch(copy: WorkingCopy, batch: Sequence[tuple[str, bytes, int]]) -> None:
     with copy.lock:
         copy.require_writable("set")
-        # Marked first: an interrupt between the two leaves marks too many, not too few.
-        copy.pending.touched.update(dict.fromkeys([key for key, _, _ in batch]))
-        copy.local.set_many(batch)
+        with marked(copy, [key for key, _, _ in batch]):
+            copy.local.set_many(batch)
 
 
 def delete(copy: WorkingCopy, key: object) -> bool:
@@ -113,8 +113,8 @@ def set_if_absent(copy: WorkingCopy, key: str, value: bytes, moment: int) -> byt
         with copy.lock:
             copy.require_writable("setdefault", key)
             if _state(copy) == seen and not copy.local.contains(key):
-                copy.pending.touched[key] = None
-                copy.local.set(key, value, moment)
+                with marked(copy, (key,)):
+                    copy.local.set(key, value, moment)
                 return value
 
 
@@ -138,7 +138,10 @@ def _remove(copy: WorkingCopy, key: str) -> None:
         copy.local.delete((key,))
     except BaseException:
         # On a full disk, say. Taken for deleted, it would stay in the file when a push has settled
-        # the deletion, and come back with the next crash.
+        # the deletion, and come back with the next crash. One that is gone already stays deleted:
+        # of a change without a value nothing could be pushed.
+        if journalled and not may_be_here(copy, key):
+            raise
         if was_set or journalled:
             copy.pending.mark_set(key, base)
             copy.pending.unwritten[key] = None  # so that the log takes the deletion back
@@ -163,8 +166,8 @@ def restamp(copy: WorkingCopy, key: str, moment: int) -> bool:
             here = copy.local.get_entry(key)
             if here is None and _state(copy) != seen:
                 continue  # deleted, or another commit's by now: look again
-            copy.pending.touched[key] = None
-            copy.local.set(key, (here or found).value, moment)
+            with marked(copy, (key,)):
+                copy.local.set(key, (here or found).value, moment)
             return True
 
 

@@ -158,6 +158,7 @@ def test_odd_items_are_left_to_booklet(tmp_path: Path) -> None:
         ("early", b"", -1),
         ("large", bytes((1 << 20) + 1), 1),
         ("twice", b"2", 2),
+        ("large", b"or not", 2),  # written now, it would be overwritten by what came before it
     ]
     plain = [(f"{n}", b"v", 1) for n in range(WORTH_IT)]
     assert append_new(handle, header, [("twice", b"1", 1), *plain, *odd]) == odd

@@ -129,7 +129,7 @@ class _Chains:
         A tight loop, as it is what most of a load or a bulk write takes.
         """
         left: list[Item] = []
-        added: set[bytes] = set()
+        seen: set[bytes] = set()
         # By a bucket's place in the map: which new block ends its chain.
         newest: dict[int, int] = {}
         index, number, new_hash = self._index, int.from_bytes, _HASH.copy
@@ -152,12 +152,13 @@ class _Chains:
             last = 0 if first in _NO_BLOCK else self._last_without(hashed, number(first, "little"))
             if (
                 last is None
-                or hashed in added
+                or hashed in seen
                 or len(value) > _MAX_VALUE
                 or len(raw) > _MAX_KEY
                 or not 0 <= timestamp <= _MAX_TIMESTAMP
             ):
                 left.append(item)
+                seen.add(hashed)  # what comes later for this key must be written later, too
                 continue
             pointer = end.to_bytes(POINTER_BYTES, "little")
             before = newest.get(bucket)
@@ -168,7 +169,7 @@ class _Chains:
             else:
                 self._firsts.append((bucket, pointer))
             newest[bucket] = len(hashes)
-            added.add(hashed)
+            seen.add(hashed)
             hashes.append(hashed)
             following.append(_LAST)
             add_key(raw)

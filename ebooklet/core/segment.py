@@ -11,17 +11,16 @@ Readers follow refs and need none of the framing; it lets fsck verify a segment 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import IntEnum
-from functools import partial
 from itertools import accumulate, repeat
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 from uuid import UUID
 from zlib import crc32
 
 from ebooklet.core import cbor
 from ebooklet.core.cbor import U32, U48, Malformed
-from ebooklet.core.entry import Place
+from ebooklet.core.entry import Place, new_place
 from ebooklet.core.refs import BlockRef
 from ebooklet.core.wire import split_ids
 from ebooklet.errors import RemoteIntegrityError, UnsupportedFormatError
@@ -55,8 +54,6 @@ RUN_BYTES: Final = 1024 * 1024  # values are checksummed in runs of this size
 
 _MAGIC: Final = b"EBKSEGM1"
 _VERSION: Final = 1
-_new = tuple.__new__  # a NamedTuple's own is written in Python, which shows where each value passes
-_place = cast("Callable[[Iterable[object]], Place]", partial(tuple.__new__, Place))
 _HEADER: Final = struct.Struct(">8sHBB16s16s16s4x")
 _TRAILER: Final = struct.Struct(">QIIQ16s")
 HEADER_BYTES: Final = _HEADER.size
@@ -156,7 +153,7 @@ class SegmentWriter:
     def add_value(self, data: Body) -> Place:
         """Append a stored value and say where it lies."""
         buffer = self._buffer
-        place = _new(Place, (self.sid, len(buffer), len(data)))
+        place = new_place((self.sid, len(buffer), len(data)))
         buffer += data
         return place
 
@@ -168,7 +165,7 @@ class SegmentWriter:
         for value in values:  # a joined copy would take memory anew each time
             buffer += value
         # One more offset than values: where the next one will begin.
-        return list(map(_place, zip(repeat(self.sid), offsets, lengths, strict=False)))
+        return list(map(new_place, zip(repeat(self.sid), offsets, lengths, strict=False)))
 
     def add_block(self, type_: BlockType, data: Body) -> BlockRef:
         """Append a block with a checksum of its own, and return the ref to it."""

@@ -3,98 +3,38 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, compress, islice, repeat
+from itertools import chain, islice, repeat
 from operator import itemgetter
-from typing import Final, NamedTuple, cast
+from typing import Final
 
 from ebooklet.core.advance import LiveBytes
-from ebooklet.core.entry import Entry, Place
+from ebooklet.core.entry import Entry, Place, new_entry
 from ebooklet.core.index.build import build
 from ebooklet.core.index.update import update
 from ebooklet.core.names import sid_ms
 from ebooklet.core.params import TreeParams
 from ebooklet.core.refs import BlockRef, NodeRef
 from ebooklet.core.sealing import Content, Sealer
-from ebooklet.ports.local_store import LocalStore, LocalValue
+from ebooklet.ports.local_store import LocalStore
 from ebooklet.ports.remote_store import Body
 from ebooklet.services.nodes import NodeReader
 from ebooklet.services.pending import Covered
 from ebooklet.services.placed import PlacedValues
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.upload import SegmentUploader
+from ebooklet.services.valuebatches import ValueBatch, ValueBatches
 
 _CHUNK_KEYS: Final = 4_096  # looked up at a time
-_BATCH_KEYS: Final = 1_024
-_BATCH_BYTES: Final = 4 * 1024 * 1024
+_COUNTED_KEYS: Final = 1_024  # counted in at a time
 _SMALL_PUSH_KEYS: Final = 1_000
 _CACHED_NODE_BYTES: Final = 64 * 1024 * 1024
-# `Entry._make` without the Python frame, which shows where millions of keys pass.
-_entry = cast("Callable[[Iterable[object]], Entry]", partial(tuple.__new__, Entry))
 
 _key = itemgetter(0)
 
 Edit = tuple[str, Entry | None]
-
-
-class _Batch(NamedTuple):
-    """Some keys with what is stored here; n of each."""
-
-    keys: list[str]
-    timestamps: list[int]  # µs
-    values: list[bytes]
-    lengths: list[int]  # bytes of the values
-    digests: list[bytes]  # of the values
-
-    def only(self, wanted: Sequence[bool]) -> _Batch:
-        """Those that are wanted, of n."""
-        return _Batch(
-            list(compress(self.keys, wanted)),
-            list(compress(self.timestamps, wanted)),
-            list(compress(self.values, wanted)),
-            list(compress(self.lengths, wanted)),
-            list(compress(self.digests, wanted)),
-        )
-
-
-class _Values:
-    """What is stored here, taken a batch at a time.
-
-    Args:
-        stream: in key order.
-        sealer: makes the digests.
-    """
-
-    def __init__(self, stream: Iterator[tuple[str, LocalValue]], sealer: Sealer) -> None:
-        self._stream = stream
-        self._sealer = sealer
-        self._following = next(stream, None)
-
-    def up_to(self, last: str) -> Iterator[_Batch]:
-        """Yield what there is up to and with a key."""
-        while self._following is not None and self._following[0] <= last:
-            yield self._take(last)
-
-    def _take(self, last: str) -> _Batch:
-        stream, following = self._stream, self._following
-        keys: list[str] = []
-        timestamps: list[int] = []
-        values: list[bytes] = []
-        size = 0
-        while following is not None and following[0] <= last:
-            key, (timestamp, value) = following
-            keys.append(key)
-            timestamps.append(timestamp)
-            values.append(value)
-            size += len(value)
-            following = next(stream, None)
-            if len(keys) >= _BATCH_KEYS or size >= _BATCH_BYTES:
-                break
-        self._following = following
-        lengths = list(map(len, values))
-        return _Batch(keys, timestamps, values, lengths, self._sealer.digests(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +123,7 @@ class Draft:
         is gone meanwhile is left out, and stays pending.
         """
         # One stream over all: the local store reads many values by one pass over its file.
-        values = _Values(self._local.get_many(sets), self._sealer)
+        values = ValueBatches(self._local.get_many(sets), self._sealer)
         keys = heapq.merge(sets, sorted(deletes)) if deletes else iter(sets)
         while chunk := list(islice(keys, _CHUNK_KEYS)):
             known = self._nodes.lookup(self._root, chunk)
@@ -191,7 +131,7 @@ class Draft:
             gone = [key for key in chunk if key in deletes] if deletes else []
             yield from heapq.merge(edits, self._delete(known, gone), key=_key) if gone else edits
 
-    def _set(self, known: Mapping[str, Entry], batch: _Batch) -> Sequence[Edit]:
+    def _set(self, known: Mapping[str, Entry], batch: ValueBatch) -> Sequence[Edit]:
         entries = self._entries(known, batch)
         self.covered.sets.extend(batch.keys)
         edits: list[Edit] = list(zip(batch.keys, entries, strict=True))
@@ -241,7 +181,7 @@ class Draft:
         self.log_data[block] = data
         return block
 
-    def _entries(self, known: Mapping[str, Entry], batch: _Batch) -> list[Entry]:
+    def _entries(self, known: Mapping[str, Entry], batch: ValueBatch) -> list[Entry]:
         """What the keys of a batch are to be in the index; lays down what lies nowhere yet."""
         if not known and not self._earlier:
             return self._fresh(batch)
@@ -265,7 +205,7 @@ class Draft:
         stale = known is not current and known.place and sid_ms(known.place.sid) <= self._floor
         return None if stale else known
 
-    def _fresh(self, batch: _Batch) -> list[Entry]:
+    def _fresh(self, batch: ValueBatch) -> list[Entry]:
         """Entries of values that lie nowhere yet; what is not small is laid down."""
         limit = self._params.inline_max
         inlines: Iterable[bytes | None] = repeat(None)
@@ -281,9 +221,9 @@ class Draft:
             ]
         keys, timestamps, _, lengths, digests = batch
         columns = zip(keys, lengths, digests, timestamps, inlines, places, strict=False)
-        return list(map(_entry, columns))
+        return list(map(new_entry, columns))
 
-    def _lay(self, batch: _Batch) -> list[Place]:
+    def _lay(self, batch: ValueBatch) -> list[Place]:
         """Lay down values; an attempt that follows finds them."""
         sealer = self._sealer
         values: Sequence[Body] = batch.values
@@ -295,7 +235,7 @@ class Draft:
 
     def _counting(self, edits: Iterable[Edit]) -> Iterator[list[Edit]]:
         edits, leads = iter(edits), self._leads.get
-        while batch := list(islice(edits, _BATCH_KEYS)):
+        while batch := list(islice(edits, _COUNTED_KEYS)):
             # One that only leads to a node changes nothing, so that nothing is counted out for it.
             self.live.add_entries(
                 [entry for key, entry in batch if entry is not None and leads(key) is not entry]

@@ -145,16 +145,12 @@ class Sidecar:
 
     def mark(self) -> Mark | None:
         """The mark of a file in order."""
-        return Mark.decode(self._marked(_MARK))
+        return Mark.decode(self._small(_MARK))
 
     def unfinished(self) -> tuple[bool, Mark | None]:
         """Whether a writer started and did not finish, and the mark from before it, if any."""
-        data = self._marked(_UNFINISHED)
+        data = self._small(_UNFINISHED)
         return data is not None, Mark.decode(data)
-
-    def _marked(self, name: str) -> bytes | None:
-        """A mark's bytes; one that cannot be read is no proof of anything."""
-        return self._small(name)
 
     def begin(self) -> None:
         """Note that the file is about to change; no matter whether that was noted already.
@@ -263,6 +259,7 @@ class Sidecar:
         return states
 
     def _small(self, name: str, limit: int = _MAX_MARK) -> bytes | None:
+        """The bytes of a file in the folder; one that cannot be read is no proof of anything."""
         try:
             return read_file(self.folder / name, limit)
         except LocalFileError:

@@ -70,7 +70,7 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
     def __setitem__(self, key: str, value: V) -> None:
         if self._refuse_writes:
             self._copy.require_writable("set", key)
-        # What most keys are needs no call.
+        # Most keys pass without a call: whether others are keys, `checked_key` knows.
         if type(key) is not str or not key.isascii() or len(key) > 1000 or key in RESERVED_KEYS:
             key = checked_key(key)
         try:

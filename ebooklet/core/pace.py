@@ -13,8 +13,8 @@ __all__ = ["Pace", "PaceMeter"]
 _DISTANT: Final = (0.02, 0.001)  # seconds: latency, and a request's own
 _HERE: Final = (0.0, 0.0)  # the same, where no other machine is asked
 _BYTES_PER_S: Final = 100e6
-# Answers as quick as this come from near by, over a fast line: a request takes as long as 400 KB
-# do, whatever the latency, of the processors at both ends.
+# Answers that come within this time stand for a fast line, until it is measured: near by, a request
+# takes the processors at both ends as long as 400 KB do, whatever the latency (decision 0053).
 _NEARBY_S: Final = 0.008
 _NEARBY_BYTES_PER_S: Final = 400e6
 _LEAST_REQUEST_S: Final = 0.0005  # of one processor, by the leanest driver in Python

@@ -246,7 +246,7 @@ class Write(ABC):
 
     def _forget_attempts(self) -> None:
         """Lay down anew what earlier attempts did: it is no part of what the next one writes."""
-        self.placed.clear()
+        self.placed = PlacedValues()
 
     @abstractmethod
     def _write(self, base: Snapshot | None, *, replacing: bool, metadata: bool) -> Outcome:

@@ -26,10 +26,10 @@ class Left(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """Keys that a commit speaks of, each once."""
+    """The keys whose pending changes a commit settles, each once."""
 
-    sets: list[str] = field(default_factory=list)  # that it has
-    deletes: list[str] = field(default_factory=list)  # that it has not
+    sets: list[str] = field(default_factory=list)  # which are in it
+    deletes: list[str] = field(default_factory=list)  # which are not
 
     def __len__(self) -> int:
         return len(self.sets) + len(self.deletes)

@@ -53,7 +53,7 @@ class PlacedValues:
         self._stored.extend([place[2] for place in places])
 
     def entries(self) -> dict[str, Entry]:
-        """All of them by key, with no time."""
+        """All of them by key; the timestamps are 0, as a value may be written again at another time."""
         size = VALUE_DIGEST_BYTES
         return {
             key: Entry(
@@ -66,11 +66,3 @@ class PlacedValues:
             )
             for i, key in enumerate(self._keys)
         }
-
-    def clear(self) -> None:
-        """Forget all."""
-        for column in (
-            *(self._keys, self._lengths, self._digests),
-            *(self._sids, self._offsets, self._stored),
-        ):
-            del column[:]

@@ -33,9 +33,10 @@ class Run(NamedTuple):
 
 
 def are_fetchable(leaf: LeafNode, lo: int, hi: int, sealer: Sealer) -> bool:
-    """Whether all of some entries have their values in segments, as many bytes as they can have.
+    """Whether all these entries have their values in segments, with lengths that can be true.
 
-    What an index claims is a bucket's word: of a larger piece a server could answer without end.
+    What an index claims is only a bucket's word: asked for a piece that is larger than any value, a
+    server could answer without end. `fetching.fetch_values` says so of the single entry.
     """
     lengths, stored = leaf.lengths[lo:hi], leaf.stored[lo:hi]
     if leaf.inline_ends is not None or max(lengths) > MAX_VALUE_BYTES or not min(stored):
@@ -46,12 +47,12 @@ def are_fetchable(leaf: LeafNode, lo: int, hi: int, sealer: Sealer) -> bool:
 
 
 def runs(leaf: LeafNode, lo: int, hi: int) -> Iterator[Run]:
-    """Cut entries that are fetchable into as few runs as there are.
+    """Cut fetchable entries into runs: as few as their places and the bytes of a run allow.
 
     Args:
-        leaf: that they are of.
-        lo: the first of them.
-        hi: what follows the last.
+        leaf: whose entries they are.
+        lo: position of the first.
+        hi: position after the last.
     """
     offsets, stored, segment = leaf.offsets, leaf.stored, leaf.sid_index
     laid = list(accumulate(stored[lo : hi - 1], initial=offsets[lo]))

@@ -25,6 +25,7 @@ from ebooklet.services.conflicts import (
 )
 from ebooklet.services.entries import base_entries
 from ebooklet.services.fetching import fetch_values, values_of
+from ebooklet.services.marking import may_be_here
 from ebooklet.services.policy import ConflictPolicy
 from ebooklet.services.resolving import Answer, Merged, looks_at_values, resolve
 from ebooklet.services.snapshot import Snapshot
@@ -156,12 +157,19 @@ def _keep_merged(copy: WorkingCopy, merged: Mapping[str, bytes | None]) -> None:
     copy.sync()
     moment = copy.clock.now_us()
     gone = [key for key, value in merged.items() if value is None]
-    for key, value in merged.items():
-        copy.pending.become(key, deleted_at=moment if value is None else None)
-    if gone:
-        copy.journal.deleted(copy.pending, gone)
-        copy.local.delete(gone)
-    copy.local.set_many((key, value, moment) for key, value in merged.items() if value is not None)
+    values = {key: value for key, value in merged.items() if value is not None}
+    # What is noted is what is stored then, also where a full disk, say, ends it half way.
+    try:
+        if gone:
+            for key in gone:
+                copy.pending.become(key, deleted_at=moment)
+            copy.journal.deleted(copy.pending, gone)
+            copy.local.delete(gone)
+        copy.local.set_many((key, value, moment) for key, value in values.items())
+    finally:
+        for key in keys:
+            if may_be_here(copy, key):
+                copy.pending.become(key, deleted_at=None)
     copy.sync()
     copy.pending.set_bases(keys, UNKNOWN)
     copy.journal.rebased(copy.pending, keys)

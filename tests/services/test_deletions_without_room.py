@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
 import pytest
 
-from ebooklet.errors import EBookletError
+from ebooklet import ABSENT
+from ebooklet.errors import ConflictError, EBookletError
 from tests.services.conftest import Opener, kinds
 from tests.small_disks import room_for
 
@@ -56,3 +58,51 @@ def test_a_deletion_that_was_not_noted_is_none(opener: Opener, tmp_path: Path) -
             del db["gone"]
         assert (dict(db.items()), list(db.changes())) == ({"gone": "v"}, [])
         assert not db.push()
+
+
+@pytest.mark.parametrize("at", ["noted", "deleted", "set"])
+def test_answers_to_conflicts_that_found_no_room_can_be_given_again(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """Where the disk is full half way, what is stored is no deletion, and what is not is no value."""
+    with opener("others") as others, opener() as db:
+        others.update(dict.fromkeys(["gone", "gone too", "set", "set too"], 1))
+        others.push()
+        db.pull()
+        db.update(dict.fromkeys(["gone", "gone too", "set"], 3))
+        del db["set too"]
+        others.update(dict.fromkeys(others, 2))
+        others.push()
+        local = db._copy.local
+        set_many, delete = local.set_many, local.delete
+
+        def no_room(*given: object) -> None:
+            if given == ([],):
+                return
+            if at == "deleted":
+                delete(["gone"])
+            elif at == "set":
+                set_many([("set", b"4", 1)])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def answer(key: str, *_: object) -> object:
+            return ABSENT if key.startswith("gone") else 4
+
+        owner, method = {
+            "noted": (db._copy.journal, "deleted"),
+            "deleted": (local, "delete"),
+            "set": (local, "set_many"),
+        }[at]
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, method, no_room)
+            with pytest.raises(OSError, match="No space left"):
+                db.push(conflict=answer)
+        stored = {key for key in others if local.contains(key)}
+        assert kinds(db) == {key: "modified" if key in stored else "deleted" for key in others}
+        with pytest.raises(ConflictError):
+            db.push()
+        db.push(conflict=answer)
+        assert dict(db.items()) == {"set": 4, "set too": 4}
+        assert not [key for key in local.keys() if key.startswith("gone")]  # noqa: SIM118  # a store
+    with opener("stranger", "r") as stranger:
+        assert dict(stranger.items()) == {"set": 4, "set too": 4}

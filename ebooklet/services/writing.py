@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from typing import Final, TypeVar
 
@@ -17,6 +17,7 @@ from ebooklet.services.hooking import telling_evictions
 from ebooklet.services.iterating import iter_keys
 from ebooklet.services.marking import marked, may_be_here
 from ebooklet.services.metadata import NO_METADATA, committed_metadata
+from ebooklet.services.pending import PendingChanges
 from ebooklet.services.working_copy import WorkingCopy
 
 T = TypeVar("T")
@@ -175,13 +176,39 @@ def clear(copy: WorkingCopy) -> None:
     """Delete every key at once; the next push replaces the remote content in one step."""
     with _between_pushes(copy, "clear"):
         copy.require_writable("clear")
-        copy.pending.clear()
+        copy.pending.absorb()
         in_base = copy.base is not None and copy.base.count > 0
+        then = PendingChanges()
+        then.metadata = copy.pending.metadata
         # What a head write without an answer may have put there is to go as well.
-        copy.pending.replace = in_base or bool(copy.journal.unanswered())
-        copy.journal.cleared(copy.pending)
-        copy.local.clear()
+        then.replace = in_base or bool(copy.journal.unanswered())
+        journalled = False
+        try:
+            copy.journal.cleared(then)
+            journalled = True
+            copy.local.clear()
+        except BaseException:
+            if not journalled or _may_have_keys(copy):
+                with suppress(Exception):  # then the next open takes what it finds for set
+                    copy.journal.rewrite(copy.pending)
+                    copy.journal.set_resident(copy.local.keys())
+            else:
+                _take_for_cleared(copy, then)
+            raise
+        _take_for_cleared(copy, then)
         copy.local.sync()
+
+
+def _take_for_cleared(copy: WorkingCopy, then: PendingChanges) -> None:
+    copy.pending.clear()
+    copy.pending.replace = then.replace
+
+
+def _may_have_keys(copy: WorkingCopy) -> bool:
+    try:
+        return copy.local.count() > 0
+    except Exception:  # noqa: BLE001  # another error is on its way, which says more
+        return True
 
 
 def discard(copy: WorkingCopy, keys: Iterable[str] | None) -> None:

@@ -99,6 +99,35 @@ def test_discarded_changes_are_gone_when_it_is_interrupted(
         assert not db.push()
 
 
+@pytest.mark.filterwarnings("ignore:an earlier session")  # which cleared it
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [("replace_log", False), ("clear", False), ("clear", True)],
+    ids=["log", "before", "after"],
+)
+def test_an_interrupted_clear_took_place_or_not(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch, name: str, *, taken: bool
+) -> None:
+    """All is as it was, with what was pending, or all is gone; and so it is in the next session."""
+    with opener() as db:
+        db.update({"a": "v", "b": "v", "gone": "v"})
+        db.push()
+        db.update({"b": "w", "new": "w"})
+        del db["gone"]
+        real = db._copy.local.clear
+        interrupt(db, monkeypatch, name, done=0, first=real if taken else None)
+        with pytest.raises(KeyboardInterrupt):
+            db.clear()
+        monkeypatch.undo()
+        wanted = {} if taken else {"a": "v", "b": "w", "new": "w"}
+        assert (dict(db.items()), len(db)) == (wanted, len(wanted))
+    with opener(flag="w") as db:
+        assert dict(db.items()) == wanted
+        db.push()
+    with opener(None, "r") as db:
+        assert dict(db.items()) == wanted
+
+
 def test_metadata_that_were_not_written_are_not_pending(
     opener: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,13 +144,21 @@ def test_metadata_that_were_not_written_are_not_pending(
         assert (db.get_metadata(), db._copy.pending.metadata) == ({"of": "old"}, False)
 
 
-def interrupt(db: EBooklet[Any], monkeypatch: pytest.MonkeyPatch, *names: str, done: int) -> None:
-    """Have writes to the local store be interrupted, after so many of their items."""
+def interrupt(
+    db: EBooklet[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    *names: str,
+    done: int,
+    first: Callable[[], None] | None = None,
+) -> None:
+    """Have writes to the local store be interrupted, after so many of their items, or after this."""
     local = db._copy.local
     for name in names:
         real = getattr(local, name)
 
         def broken(*given: Any, real: Any = real) -> None:
+            if first is not None:
+                first()
             if done:
                 real(list(given[0])[:done])
             raise KeyboardInterrupt

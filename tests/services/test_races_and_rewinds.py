@@ -290,14 +290,14 @@ def test_a_deletion_killed_half_way_is_finished(
             db["unsynced"] = 1
 
         def killed(*_: object) -> None:
-            raise KeyboardInterrupt
+            shutil.copytree(tmp_path / "a.blt.ebk", tmp_path / "killed.blt.ebk")
+            shutil.copy2(tmp_path / "a.blt", tmp_path / "killed.blt")
+            raise KeyboardInterrupt  # which, unlike a kill, lets it be taken back
 
         monkeypatch.setattr(type(db._copy.local), way, killed)
         with pytest.raises(KeyboardInterrupt):
             db.clear() if way == "clear" else db.pop("k")
         monkeypatch.undo()
-        shutil.copytree(tmp_path / "a.blt.ebk", tmp_path / "killed.blt.ebk")
-        shutil.copy2(tmp_path / "a.blt", tmp_path / "killed.blt")
     with opener("killed", "w") as db:
         assert "k" not in db
         assert db.get("k") is None

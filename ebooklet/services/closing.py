@@ -24,7 +24,11 @@ def close_copy(copy: WorkingCopy) -> None:
         if copy.owns_local:
             stack.callback(copy.local.close)
         stack.callback(_mark_closed, copy)
-        copy.sync()
+        try:
+            copy.sync()
+        except KeyboardInterrupt:
+            copy.sync()  # or the store would be closed in order, with changes that no log names
+            raise
         settle_writes(copy)
 
 

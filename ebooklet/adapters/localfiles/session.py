@@ -63,6 +63,7 @@ class FileSession(ABC, Generic[H, C, D]):
         self.uuid: UUID | None = None
         self.serializer: str | None = None
         self.soiled = False  # written to since the last mark
+        self.unlogged = False  # a log or slot could not be written since the last sync
         self.generation = 0  # grows when another process was found to have changed the file
         self.forked = False
         self.noticed = False  # another process was found to have changed file, slots or logs
@@ -120,6 +121,7 @@ class FileSession(ABC, Generic[H, C, D]):
             self._refuse_unfit(replace=creation is not None and replace)
         self.sidecar.ensure()
         self.gate.shut(waiting)
+        self.unlogged = False
         try:
             self.sidecar.sweep()
             if creation is not None and (replace or not is_there(self.location)):
@@ -195,7 +197,8 @@ class FileSession(ABC, Generic[H, C, D]):
             return
         try:
             if self.handle is not None and self.gate.is_shut:
-                if self.soiled:
+                # What was not logged must be looked for, as after a crash.
+                if self.soiled and not self.unlogged:
                     self.seal(self._carried)
                 self.sidecar.sync_logs()
                 self._state = self.sidecar.state()
@@ -229,6 +232,7 @@ class FileSession(ABC, Generic[H, C, D]):
             told: whether what was found at the open is dealt with; otherwise it stays for the
                 next open.
         """
+        self.unlogged = False
         carried = None if told else self._carried
         if self.soiled or self._carried != carried or self.sidecar.mark() is None:
             self.seal(carried)

@@ -381,7 +381,11 @@ class SharedFile(ABC, Generic[H, C]):
         with self._lock:
             self._check()
             if self._owns():
-                yield
+                try:
+                    yield
+                except BaseException:
+                    self._session.unlogged = True
+                    raise
                 return
             # Whoever writes now may be waiting for this lease, which nobody could end meanwhile.
             self._lease = 0

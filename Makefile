@@ -80,7 +80,8 @@ mutants: $(READY)
 TORTURE ?= 5
 torture: $(READY)
 	$(BIN)/python -m tests.torture --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(TORTURE_ARGS)
-	$(if $(filter 0,$(TORTURE)),,EBOOKLET_TORTURE=$(TORTURE) $(BIN)/python -m pytest tests/hostile tests/services/test_crashes.py tests/resources --timeout 3600)
+	$(if $(filter 0,$(TORTURE)),,EBOOKLET_TORTURE=$(TORTURE) $(BIN)/python -m pytest tests/hostile tests/services/test_crashes.py tests/resources \
+		tests/adapters/local/test_interrupted_lines.py --timeout 3600)
 	@$(if $(filter 0,$(TORTURE)),,$(MAKE) --no-print-directory powercuts SECONDS=60)
 
 # The power fails at moments of many lives; of what was not flushed, any part is lost.

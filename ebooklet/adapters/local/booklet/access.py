@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -67,6 +67,9 @@ class BookletFileAccess(SharedFile[Handle, Creation]):
                 write = self._make_room()
             self._room -= 1
             write(key, value, timestamp, False)
+        except BaseException as exc:
+            self._doubt(exc)
+            raise
         finally:
             self._release()
 
@@ -75,11 +78,11 @@ class BookletFileAccess(SharedFile[Handle, Creation]):
     def _adopt(self) -> Handle:
         """Work with the handle that the session has opened or put in place."""
         session = self._session
+        session.mend()
         handle = session.handle
         assert handle is not None  # noqa: S101  # the session just opened it
         handle.check()
         handle.on_failure(self._drop)
-        self._handle = handle
         header = session.header()
         self._write = self._read_many = None
         self._room = sys.maxsize
@@ -88,15 +91,30 @@ class BookletFileAccess(SharedFile[Handle, Creation]):
         else:
             self._read = direct_read(handle, header)
             if header.n_buckets < MAX_BUCKETS:
-                self._room = header.n_buckets - len(handle.file)
+                self._room = header.n_buckets - len(handle.file) - len(handle.buffered or ())
             # The newest finalizer runs first at exit, and must be ours, before Booklet's own.
-            self._finalizer.detach()
-            self._finalizer = weakref.finalize(self, session.finish)
+            earlier, self._finalizer = self._finalizer, weakref.finalize(self, session.finish)
+            earlier.detach()
+        self._handle = handle  # last, or after an interrupt it would be there without a way to read
         return handle
 
     def _drop(self) -> None:
         super()._drop()
         self._room = sys.maxsize
+
+    def _doubt(self, exc: BaseException) -> None:
+        """Have the file mended before its next use if a change to it was left half done."""
+        handle = self._session.handle
+        if handle is not None:
+            handle.changing.__exit__(type(exc), exc, None)
+
+    def _rebuild(
+        self, *, n_buckets: int = 0, skip: Collection[str] = (), clear: bool = False
+    ) -> None:
+        """Have the session write the file anew."""
+        self._drop()  # first: whenever an interrupt comes, the next call goes on with the new file
+        self._session.rebuild(n_buckets=n_buckets, skip=skip, clear=clear)
+        self._adopt()
 
     def _writer(self) -> _Write:
         """Booklet's set, after the mark was taken away; for a reader, one that borrows."""
@@ -118,8 +136,7 @@ class BookletFileAccess(SharedFile[Handle, Creation]):
         count = len(handle.file)
         buckets = self._session.header().n_buckets
         if buckets - count < max(1, buckets // 8):
-            self._session.rebuild(n_buckets=buckets_for(count + 1))
-            self._adopt()
+            self._rebuild(n_buckets=buckets_for(count + 1))
             handle = self._opened()
         else:
             self._room = buckets - count

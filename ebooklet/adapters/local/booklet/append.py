@@ -57,7 +57,7 @@ def append_new(handle: Handle, header: Header, items: Iterable[Item]) -> list[It
     items = list(items)
     if not handle.can_count:
         return items
-    handle.file.sync()
+    handle.flush()
     fd = handle.fd
     size = os.fstat(fd).st_size
     # A map has a descriptor of its own, by which a forked child would keep the file locked.
@@ -65,14 +65,27 @@ def append_new(handle: Handle, header: Header, items: Iterable[Item]) -> list[It
         chains = _Chains(fd, size, index)
         left = chains.add(items)
         if chains.added:
-            chains.write()
+            n_keys = len(handle.file) + chains.added
             try:
-                chains.link()
-                handle.count_in(chains.added)
-            except OSError as exc:
-                handle.fail(exc)  # blocks that nothing leads to would be gone for good
+                chains.write()
+                _lead_to(chains, handle, n_keys)
+            except OSError:
+                raise
+            except BaseException:  # as by Ctrl-C: these are few bytes, and the same the second time
+                if chains.written:
+                    with handle.changing:
+                        _lead_to(chains, handle, n_keys)
                 raise
     return left
+
+
+def _lead_to(chains: _Chains, handle: Handle, n_keys: int) -> None:
+    try:
+        chains.link()
+        handle.count(n_keys)
+    except OSError as exc:
+        handle.fail(exc)  # blocks that nothing leads to would be gone for good
+        raise
 
 
 class _Index:
@@ -108,6 +121,7 @@ class _Chains:
         self._fd = fd
         self._size = size
         self._index = index
+        self.written = False  # all of the new blocks are in the file
         # The new blocks, in columns: their parts, which go to the file as they are.
         self._hashes: list[bytes] = []
         self._following: list[bytes] = []  # the pointer to the next block of the chain
@@ -182,7 +196,7 @@ class _Chains:
         """Write the new blocks, to which nothing leads yet, or none of them.
 
         Raises:
-            OSError: as when the disk is full; the file is as it was.
+            OSError: as when the disk is full; the file is as it was, as after Ctrl-C.
         """
         keys, values = self._keys, self._values
         heads = map(
@@ -194,8 +208,11 @@ class _Chains:
         try:
             while data := b"".join(islice(parts, _JOINED)):
                 write_all(self._fd, data)
-        except OSError:
-            os.ftruncate(self._fd, self._size)
+            self.written = True
+        except BaseException:
+            # Bulk reads would find blocks that nothing leads to, and no deletion ever would.
+            if not self.written:
+                os.ftruncate(self._fd, self._size)
             raise
 
     def link(self) -> None:

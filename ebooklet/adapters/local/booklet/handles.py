@@ -15,14 +15,23 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import TracebackType
 from typing import Final, Literal, Protocol, cast
 from weakref import WeakMethod, WeakSet, finalize
 
 import booklet
 
-from ebooklet.adapters.local.booklet.layout import COUNT_AT, DEAD, HASH_BYTES, POINTER_BYTES
+from ebooklet.adapters.local.booklet.layout import (
+    BLOCK_BYTES,
+    BLOCK_HEADER,
+    COUNT_AT,
+    DEAD,
+    HASH_BYTES,
+    POINTER_BYTES,
+    RESERVED,
+)
 from ebooklet.adapters.localfiles.files import write_rest
-from ebooklet.errors import LocalFileError
+from ebooklet.errors import EBookletError, LocalFileError
 
 # Held over a fork, so that no handle is half known; reentrant, as collecting garbage closes handles.
 _FORKING: Final = threading.RLock()
@@ -30,6 +39,11 @@ _OPEN: WeakSet[Handle]
 # Attributes of Booklet's own: what `len` returns, and where `get` looks first.
 _COUNT: Final = "_n_keys"
 _BUFFERED: Final = "_buffer_index_set"
+_BLOCKS: Final = "_buffer_data"
+_LINKS: Final = "_buffer_index"
+# What Booklet raises before it changes anything, and what is dealt with where it is raised. Whatever
+# else comes out of it, such as an interrupt, may have come between two of its steps.
+_WHOLE: Final = (OSError, LookupError, ValueError, TypeError, OverflowError, EBookletError)
 
 
 def unforked() -> AbstractContextManager[object]:
@@ -82,22 +96,23 @@ class BookletFile(Protocol):
 class Handle:
     """An open Booklet and the descriptor of its file."""
 
-    __slots__ = ("__weakref__", "_writes", "fd", "file")
+    __slots__ = ("__weakref__", "_writes", "changing", "fd", "file")
 
     def __init__(self, file: BookletFile) -> None:
         self._writes = _have_all_written(file)
+        self.changing = _Changing(self._writes)  # context of Booklet's changes to the file
         self.file = file
         self.fd = next(_descriptors(file))
 
     @property
     def can_count(self) -> bool:
-        """Whether Booklet keeps the number of its keys where `count_in` looks for it."""
+        """Whether Booklet keeps the number of its keys where `count` puts it."""
         return vars(self.file).get(_COUNT) == len(self.file)
 
-    def count_in(self, added: int) -> None:
-        """Tell Booklet, and the header, of keys that were put into the file beside it."""
-        setattr(self.file, _COUNT, len(self.file) + added)
-        os.pwrite(self.fd, len(self.file).to_bytes(4, "little"), COUNT_AT)
+    def count(self, n_keys: int) -> None:
+        """Tell Booklet, and the header, how many keys the file has."""
+        setattr(self.file, _COUNT, n_keys)
+        os.pwrite(self.fd, n_keys.to_bytes(4, "little"), COUNT_AT)
 
     @property
     def buffered(self) -> set[bytes] | None:
@@ -128,10 +143,60 @@ class Handle:
         if self._writes is not None:
             self._writes.check()
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a change was left between two of its steps, and not mended since."""
+        return self._writes is not None and self._writes.in_doubt
+
+    def doubt(self) -> None:
+        """Have nothing be read or written until the session has mended what may be half done."""
+        if self._writes is not None:
+            self._writes.doubt()
+
+    def take_back(self) -> list[tuple[str, bytes, int]]:
+        """Empty the buffers of a Booklet in doubt, and the file of what they have written.
+
+        Returns:
+            The items that were in them, in order. They stay known until `trust`.
+        """
+        writes = self._writes
+        if writes is None:
+            return []
+        parts = vars(self.file)
+        blocks, links, hashes = (parts.get(name) for name in (_BLOCKS, _LINKS, _BUFFERED))
+        if isinstance(blocks, bytearray) and isinstance(links, bytearray) and hashes is not None:
+            if blocks and links:  # nothing leads to them: Booklet clears the blocks before it links
+                begin = int.from_bytes(links[HASH_BYTES : HASH_BYTES + POINTER_BYTES], "little")
+                if begin < os.fstat(self.fd).st_size:
+                    os.ftruncate(self.fd, begin)
+            writes.rescued = writes.rescued or list(_items(bytes(blocks)))
+            for buffer in (blocks, links, hashes):
+                buffer.clear()
+        return writes.rescued
+
+    def trust(self, n_keys: int) -> None:
+        """Go on with a file that was found sound, with so many keys."""
+        self.count(n_keys)
+        if self._writes is not None:
+            self._writes.trust()
+
+    def forget_rescued(self) -> None:
+        """Forget what was taken back, which was written by now."""
+        if self._writes is not None:
+            self._writes.rescued = []
+
     def flush(self) -> None:
         """Hand what is buffered to the system."""
         self.check()
-        self.file.sync()
+        with self.changing:
+            self.file.sync()
+
+    def abandon(self) -> None:
+        """Close the file as it is; its header says that it was not closed in order."""
+        with _FORKING:
+            _OPEN.discard(self)
+            for finalizer in _finalizers(self.file):
+                finalizer()
 
     def close(self) -> None:
         """Write what is buffered and close; idempotent.
@@ -145,10 +210,7 @@ class Handle:
             self.file.sync()
         except BaseException:
             # Booklet's own would try again, fail again, and keep the file and its lock.
-            with _FORKING:
-                _OPEN.discard(self)
-                for finalizer in _finalizers(self.file):
-                    finalizer()
+            self.abandon()
             raise
         with _FORKING:
             _OPEN.discard(self)
@@ -240,7 +302,9 @@ class _WholeWrites(io.FileIO):
         super().__init__(file.fileno(), "r+b", closefd=False)
         self.killed = array("Q")  # positions of blocks marked dead
         self.on_failure: WeakMethod[Callable[[], object]] | None = None
-        self._failed: OSError | None = None  # of a write in place
+        self.in_doubt = False
+        self.rescued: list[tuple[str, bytes, int]] = []  # from the buffers of one in doubt
+        self._failed: str | None = None  # why nothing may be written
         self._location = str(file.name)
         self._owner = file  # Booklet's finalizer knows it, and it closes the descriptor
         self._fd = file.fileno()
@@ -285,7 +349,20 @@ class _WholeWrites(io.FileIO):
         return len(data)
 
     def fail(self, exc: OSError) -> None:
-        self._failed = exc
+        self.in_doubt = False
+        self._stop(str(exc.strerror))
+
+    def doubt(self) -> None:
+        if self._failed is None:
+            self.in_doubt = True
+            self._stop("interrupted")
+
+    def trust(self) -> None:
+        self._failed = None
+        self.in_doubt = False
+
+    def _stop(self, why: str) -> None:
+        self._failed = why
         call = None if self.on_failure is None else self.on_failure()
         if call is not None:
             call()
@@ -293,7 +370,7 @@ class _WholeWrites(io.FileIO):
     def check(self) -> None:
         if self._failed is not None:
             raise LocalFileError(
-                f"{self._location} could not be changed in place ({self._failed.strerror}): close it "
+                f"{self._location} could not be changed in place ({self._failed}): close it "
                 "and open it again, which repairs it",
                 op="sync",
             )
@@ -305,6 +382,43 @@ class _WholeWrites(io.FileIO):
         super().close()
         self._map.close()
         self._owner.close()
+
+
+class _Changing:
+    """A context in which Booklet changes the file, which is in doubt where it does not finish that.
+
+    Python raises `KeyboardInterrupt` between any two of Booklet's steps: blocks written and not linked,
+    a block killed that the chain still leads through, keys that are not counted.
+    """
+
+    __slots__ = ("_writes",)
+
+    def __init__(self, writes: _WholeWrites | None) -> None:
+        self._writes = writes  # not the handle: it is closed when the last reference goes
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None and self._writes is not None and not issubclass(kind, _WHOLE):
+            self._writes.doubt()
+
+
+def _items(blocks: bytes) -> Iterator[tuple[str, bytes, int]]:
+    """What blocks say that lie one after another, but for those of reserved keys."""
+    at = 0
+    while at < len(blocks):
+        _, _, key_bytes, value_bytes, stamp = BLOCK_HEADER.unpack_from(blocks, at)
+        value_at = at + BLOCK_BYTES + key_bytes
+        key = blocks[at + BLOCK_BYTES : value_at]
+        at = value_at + value_bytes
+        if key not in RESERVED:
+            yield key.decode(), blocks[value_at:at], int.from_bytes(stamp, "little")
 
 
 def _have_all_written(file: BookletFile) -> _WholeWrites | None:

@@ -124,8 +124,15 @@ def is_sound(fd: int, header: Header, size: int) -> bool:
         header: its header.
         size: its size, in bytes.
     """
-    if header.n_keys == UNCLOSED or not header.is_plausible(size):
+    if header.n_keys == UNCLOSED:
         return False
+    return sound_keys(fd, header, size) == header.n_keys
+
+
+def sound_keys(fd: int, header: Header, size: int) -> int | None:
+    """How many keys a Booklet has whose blocks and chains agree, whatever its header says; else None."""
+    if not header.is_plausible(size):
+        return None
     links = link_sum = link_squares = 0
     live = 0
     for pointer in _index(fd, header):
@@ -145,7 +152,7 @@ def is_sound(fd: int, header: Header, size: int) -> bool:
                 buffer = os.pread(fd, chunk, position)
                 base, at, filled = position, 0, len(buffer)
                 if filled < BLOCK_BYTES:
-                    return False
+                    return None
             hashed, following, key_bytes, value_bytes, _ = unpack(buffer, at)
             if following != DEAD:
                 if at + BLOCK_BYTES + key_bytes > filled:
@@ -153,7 +160,7 @@ def is_sound(fd: int, header: Header, size: int) -> bool:
                     base, at, filled = position, 0, len(buffer)
                 key = buffer[at + BLOCK_BYTES : at + BLOCK_BYTES + key_bytes]
                 if blake2s(key, digest_size=HASH_BYTES).digest() != hashed:
-                    return False
+                    return None
                 target = number(following, "little")
                 links -= 1
                 link_sum -= position
@@ -166,8 +173,8 @@ def is_sound(fd: int, header: Header, size: int) -> bool:
             position += BLOCK_BYTES + key_bytes + value_bytes
             chunk = _NEAR if value_bytes > _NEAR else _WINDOW
         if position > end:
-            return False
-    return links == link_sum == link_squares == 0 and live == header.n_keys
+            return None
+    return live if links == link_sum == link_squares == 0 else None
 
 
 def dead_blocks(fd: int, header: Header) -> Iterator[int]:

@@ -58,16 +58,22 @@ class Replacement:
         if handle is None:
             raise LocalFileError(f"{self._path} is in use: try again", op="open")
         self.handle = handle
-        self._published = False
+        self._discarded = False
 
     def __enter__(self) -> Replacement:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if not self._published:
+        if not self.is_published:
+            self._discarded = True
             with contextlib.suppress(OSError):
-                self.handle.close()
+                self.handle.abandon()  # it need not be whole, nor can it be after an interrupt
             self._path.unlink(missing_ok=True)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the file is in the place of the old one, whatever came just after that."""
+        return not self._discarded and not self._path.exists()
 
     def copy(self, fd: int, blocks: Iterable[Block], skip: Collection[str] = ()) -> int:
         """Copy blocks of users' keys from another file, later ones of a key replacing earlier.
@@ -118,9 +124,9 @@ class Replacement:
             if kept is not None:
                 self.handle.file.set_reserved(slot, *kept)
 
-    def publish(self, location: Path, sidecar: Sidecar) -> Handle:
+    def publish(self, location: Path, sidecar: Sidecar) -> None:
         """Put the file in the place of the old one, durably; it stays open."""
-        self.handle.file.sync()
+        self.handle.flush()
         with contextlib.suppress(FileNotFoundError):
             os.fchmod(self.handle.fd, location.stat().st_mode & 0o777)
         os.fsync(self.handle.fd)
@@ -131,7 +137,6 @@ class Replacement:
             sidecar.will_publish(Flushed(serial, found.st_ino, found.st_size, 0, 0, tuple(killed)))
         sidecar.sync_logs()  # what is gone from the file has to be in them as deleted
         self._path.replace(location)
-        self._published = True
         sync_folder(location.parent)
         # Whatever fails from here on, as on a full disk: this is the file now, and raising would leave
         # the caller with the old one, whose writes nobody would find again.
@@ -140,7 +145,6 @@ class Replacement:
             sidecar.note_start()  # nothing is left of what an earlier one may have lost
         except OSError:
             sidecar.forget_dead()
-        return self.handle
 
 
 def _rest(fd: int, block: Block, done: int) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Literal
 from uuid import UUID
 
+from ebooklet.adapters.local.booklet.append import Item
 from ebooklet.adapters.local.booklet.finding import (
     check_replaceable,
     examine,
@@ -24,7 +25,7 @@ from ebooklet.adapters.local.booklet.handles import (
     serializer_name,
     serializer_number,
 )
-from ebooklet.adapters.local.booklet.inspection import Salvage, dead_blocks
+from ebooklet.adapters.local.booklet.inspection import Salvage, dead_blocks, sound_keys
 from ebooklet.adapters.local.booklet.layout import (
     HEADER_BYTES,
     MAX_BUCKETS,
@@ -39,6 +40,7 @@ from ebooklet.adapters.localfiles.finding import Finding, is_there, signature
 from ebooklet.adapters.localfiles.flushed import Flushed, encode_positions
 from ebooklet.adapters.localfiles.gate import Waiting
 from ebooklet.adapters.localfiles.session import FileSession, carried_by
+from ebooklet.adapters.localfiles.sidecar import Carried
 from ebooklet.errors import LocalFileError
 from ebooklet.ports.clock import Clock
 
@@ -61,6 +63,7 @@ class Session(FileSession[Handle, Creation, Header]):
     def __init__(self, location: Path, *, clock: Clock, buffer_size: int) -> None:
         super().__init__(location, clock=clock)
         self.rebuilds = 0  # grows when blocks move
+        self._coming: Replacement | None = None  # what takes the place of the file just now
         self._buffer_size = buffer_size
 
     # Writing.
@@ -87,7 +90,7 @@ class Session(FileSession[Handle, Creation, Header]):
         old = self.handle
         if old is None:
             raise LocalFileError(f"{self.location} is not open for writing", op="rebuild")
-        old.file.sync()
+        old.flush()
         header = self.header()
         buckets = n_buckets or header.n_buckets
         raw = edited_header(header.raw, n_buckets=buckets, uuid=uuid)
@@ -97,9 +100,7 @@ class Session(FileSession[Handle, Creation, Header]):
             if not clear:
                 left_out = new.copy(old.fd, live_blocks(old.fd, header), skip)
             new.copy_reserved(old)
-            self.handle = new.publish(self.location, self.sidecar)
-        self.rebuilds += 1
-        old.close()
+            self._publish(new)
         return left_out
 
     def adopt_uuid(self, uuid: UUID) -> None:
@@ -113,6 +114,73 @@ class Session(FileSession[Handle, Creation, Header]):
         self.rebuild(uuid=uuid)
         self.uuid = uuid
         self.seal(self._carried)
+
+    def mend(self) -> None:
+        """Put in order what an interrupt left between two steps of a change, if one did.
+
+        What was set stays, and so does what was deleted; the change itself is made, or is not. Where
+        chains lead on as they should, the file is counted; else it is written anew.
+        """
+        self._take_over()
+        handle = self.handle
+        if handle is None or not handle.in_doubt:
+            return
+        self.soil()
+        items = handle.take_back()
+        header = self.header()
+        n_keys = sound_keys(handle.fd, header, os.fstat(handle.fd).st_size)
+        if n_keys is None or not handle.can_count:
+            self._salvage(handle.fd, header, items)
+            return
+        with handle.changing:
+            handle.trust(n_keys)
+            try:
+                for key, value, timestamp in items:
+                    handle.file.set(key, value, timestamp, False)
+                handle.file.sync()
+            except OSError:  # as when the disk is full: they are still to be written
+                handle.doubt()
+                raise
+            handle.forget_rescued()
+
+    def seal(self, carried: Carried) -> None:
+        """Mend what is half done, make everything durable and leave the mark."""
+        self.mend()
+        super().seal(carried)
+
+    def finish(self) -> None:
+        """Mend, write and mark what is open, and give it back; idempotent."""
+        try:
+            if not self.forked and self.handle is not None and self.handle.in_doubt:
+                self.soil()  # or it would not be looked at
+        finally:
+            super().finish()
+
+    def release(self) -> None:
+        """Close the handle, and that of a file that came into its place unnoticed."""
+        self._take_over()
+        super().release()
+
+    def _publish(self, new: Replacement) -> None:
+        """Put a file in the place of the old one, and go on with it."""
+        self._coming = new
+        new.publish(self.location, self.sidecar)
+        self._take_over()
+
+    def _take_over(self) -> None:
+        """Go on with the file that is in place by now, also where an interrupt came just then."""
+        new = self._coming
+        if new is None:
+            return
+        if new.is_published and new.handle is not self.handle:
+            old, self.handle = self.handle, new.handle
+            self.rebuilds += 1
+            self.uuid = self.header().uuid
+            if old is not None and old.in_doubt:
+                old.abandon()
+            elif old is not None:
+                old.close()
+        self._coming = None
 
     def header(self) -> Header:
         """The header as it is in the open file."""
@@ -156,7 +224,7 @@ class Session(FileSession[Handle, Creation, Header]):
             self.soil()
             buckets = creation.n_buckets
             with Replacement(self.sidecar.folder, header, buckets, self._buffer_size) as new:
-                self.handle = new.publish(self.location, self.sidecar)
+                self._publish(new)
         self._identify(self.header())
 
     def _take(self, waiting: Waiting) -> Finding[Header]:
@@ -205,7 +273,7 @@ class Session(FileSession[Handle, Creation, Header]):
         self.sidecar.will_publish(Flushed(serial + 1, inode, size, serial, len(dead)))
         self.sidecar.note_start()
 
-    def _salvage(self, fd: int, header: Header) -> None:
+    def _salvage(self, fd: int, header: Header, items: Collection[Item] = ()) -> None:
         found = os.fstat(fd)
         search = Salvage(fd, header, found.st_size)
         if self.sidecar.lost_power() and self.sidecar.mark() is None:
@@ -214,14 +282,16 @@ class Session(FileSession[Handle, Creation, Header]):
             if known is not None and dead is not None:
                 search = Salvage(fd, header, known.size, dead)
         size = search.size
-        live = sum(block[0] not in RESERVED for block in search.blocks())
+        live = sum(block[0] not in RESERVED for block in search.blocks()) + len(items)
         buckets = header.n_buckets if header.is_plausible(size) else 0
         if buckets == 0 or buckets < live * 8 // 7:
             buckets = buckets_for(live)
         self.soil()
         with Replacement(self.sidecar.folder, header.raw, buckets, self._buffer_size) as new:
             new.salvage(fd, search.blocks())
-            self.handle = new.publish(self.location, self.sidecar)
+            for key, value, timestamp in items:
+                new.handle.file.set(key, value, timestamp, False)
+            self._publish(new)
         _log.warning(
             "%s was not closed properly: kept %d blocks, skipped %d bytes that are none",
             self.location,

@@ -49,7 +49,9 @@ class BookletLocalStore(BookletFileAccess):
     def get_entry(self, key: str) -> LocalValue | None:
         """The value with its timestamp, or None when the key is absent."""
         with self._lock:
-            entry = self._opened().file.get_timestamp(key, True, False)
+            handle = self._opened()
+            with handle.changing:  # it writes what is buffered
+                entry = handle.file.get_timestamp(key, True, False)
         return None if entry is None else LocalValue(*entry)
 
     def contains(self, key: str) -> bool:
@@ -79,9 +81,9 @@ class BookletLocalStore(BookletFileAccess):
                     # Those beyond the index's room come after it has grown.
                     fitting, batch = batch[: self._room], batch[self._room :]
                     if len(fitting) >= WORTH_IT and _are_mostly_new(handle, fitting):
-                        left = append_new(handle, self._session.header(), fitting)
-                        self._room -= len(fitting) - len(left)
-                        fitting = left
+                        self._room -= len(fitting)
+                        fitting = append_new(handle, self._session.header(), fitting)
+                        self._room += len(fitting)
                     for key, value, timestamp in fitting:
                         self.set(key, value, timestamp)
 
@@ -98,10 +100,14 @@ class BookletLocalStore(BookletFileAccess):
                     continue
                 with self._writing() as handle:
                     self._deletions += 1
-                    for key in present:
-                        with contextlib.suppress(KeyError):
-                            del handle.file[key]
-                            removed += 1
+                    if len(handle.file) < len(present):
+                        handle.doubt()  # a header that tells of too few: Booklet counts below zero
+                        handle = self._opened()
+                    with handle.changing:
+                        for key in present:
+                            with contextlib.suppress(KeyError):
+                                del handle.file[key]
+                                removed += 1
         return removed
 
     # Everything.
@@ -127,35 +133,34 @@ class BookletLocalStore(BookletFileAccess):
     def count(self) -> int:
         """Number of keys, unsynced writes included."""
         with self._lock:
-            file = self._opened().file
-            file.sync()
-            return len(file)
+            handle = self._opened()
+            handle.flush()
+            return len(handle.file)
 
     def clear(self) -> None:
         """Remove every key."""
         with self._writing():
             self._deletions += 1
-            self._session.rebuild(clear=True)
-            self._adopt()
+            self._rebuild(clear=True)
 
     def compact(self, *, evict: Iterable[str] = ()) -> int:
         """Rewrite the file without dead blocks and without the `evict` keys."""
         skip = frozenset(evict)
         with self._writing() as handle:
-            handle.file.sync()
+            handle.flush()
             dead = [0]
             header = self._session.header()
             wanted = {key.encode() for key in skip}
             gone = sum(block[0] in wanted for block in live_blocks(handle.fd, header, dead=dead))
             if gone + dead[0]:
                 self._deletions += 1
-                self._session.rebuild(skip=skip)
-                self._adopt()
+                self._rebuild(skip=skip)
         return gone + dead[0]
 
     def adopt_uuid(self, uuid: UUID) -> None:
         """Have another uuid in the header; the file is written anew, and in one step."""
         with self._writing():
+            self._drop()
             self._session.adopt_uuid(uuid)
             self._adopt()
 
@@ -174,12 +179,12 @@ class BookletLocalStore(BookletFileAccess):
             raise SerializationError(
                 f"the metadata are not JSON: {exc}", op="set_metadata"
             ) from None
-        with self._writing() as handle:
+        with self._writing() as handle, handle.changing:
             handle.file.set_metadata(orjson.Fragment(data), timestamp)
 
     def _scannable(self) -> tuple[int, Header]:
         handle = self._opened()
-        handle.file.sync()
+        handle.flush()
         return handle.fd, self._session.header()
 
     def _stream(self, keys: Sequence[str]) -> Iterator[tuple[str, LocalValue]]:
@@ -195,7 +200,8 @@ class BookletLocalStore(BookletFileAccess):
                 else:
                     if plan is None or not plan.holds(position, self._layout(), self._deletions):
                         plan = self._plan(keys, position)
-                    batch = plan.read(handle, keys, position)
+                    with handle.changing:  # a look-up writes what is buffered
+                        batch = plan.read(handle, keys, position)
             position += len(batch)
             for key, entry in batch:
                 if entry is not None:

@@ -39,7 +39,9 @@ class Writer(Actor):
         self.number = max((note.get("number", 0) for note in rounds), default=0)
         looked = [note for note in self.past if note["what"] == MENDED or note.get("damaged")]
         self.damaged = damaged or bool(looked and looked[-1].get("damaged"))
-        self.half = self.damaged or (bool(rounds) and rounds[-1]["what"] != END)
+        last = [one for one in self.past if one.get("damaged") or one.get("call") == "round"]
+        # Damage may have taken a part of a round that was finished before.
+        self.half = self.damaged or (bool(last) and last[-1]["what"] != END)
         self.forced = bool(self.past)  # the last life may have died with the lock
         self.db: EBooklet[Any] | None = None
 

@@ -17,7 +17,7 @@ _OPTIONS: Final = (
 
 
 class OrjsonSerializer:
-    """What JSON can say. NaN comes back as None, dates and UUIDs as str, arrays as lists."""
+    """What JSON can say. NaN and the infinities come back as None, dates and UUIDs as str, arrays as lists."""
 
     name: Final = "orjson"
     safe: Final = True

@@ -7,6 +7,7 @@ import json
 import struct
 import tracemalloc
 from collections.abc import Callable
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -279,3 +280,27 @@ def test_what_a_frame_keeps() -> None:
     assert back.attrs == frame.attrs
     lists = PANDAS.loads(PANDAS.dumps(pd.DataFrame({"list": [[1, 2], []]})))
     assert [list(cell) for cell in lists["list"]] == [[1, 2], []]
+
+
+def test_labels_come_back_or_are_refused() -> None:
+    """Numbers, times and levels do; what Arrow would change, or pandas not read, is not stored."""
+    times = pd.date_range("2026", periods=2)
+    levels = pd.MultiIndex.from_tuples([("a", 1), ("b", 2)])
+    kept: list[Any] = [[0, 7], [0.5, 1], times, levels, pd.Index(["a", "b"], name="x")]
+    for labels in kept:
+        frame = pd.DataFrame([[1, 2]], columns=labels)
+        back = PANDAS.loads(PANDAS.dumps(frame))
+        pd.testing.assert_frame_equal(back, frame, check_freq=False)
+    changed: list[Any] = [
+        *(["a", 1], [True, False], times.date, times - times[0], times.to_period("D")),
+        *(pd.CategoricalIndex(["a", "b"]), pd.MultiIndex.from_tuples([("a", 1), ("a", "x")])),
+        pd.Index(["a", "b"], name=("x", 1)),
+    ]
+    for labels in changed:
+        with pytest.raises(SerializationError, match="labels of its columns"):
+            PANDAS.dumps(pd.DataFrame([[1, 2]], columns=labels))
+    named = pd.DataFrame({"a": [1]}, index=pd.MultiIndex.from_tuples([("a", 1)], names=["x", 1]))
+    with pytest.raises(SerializationError, match="name of its index"):
+        PANDAS.dumps(named)
+    with pytest.raises(SerializationError, match="labels of its columns"):
+        GEOPANDAS.dumps(GEO.rename(columns={"a": 1}))

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import io
-from typing import Any, Final, Protocol
+from typing import Final
+
+import pandas as pd
 
 from ebooklet.core.serialization import MAX_INFLATION, inflated_limit
 from ebooklet.serializers.feather.checks import needed_bytes
 from ebooklet.serializers.feather.claims import footer_start
+from ebooklet.serializers.feather.labels import check_labels
 
-__all__ = ["Frame", "feather"]
+__all__ = ["feather"]
 
 _LEVEL: Final = 1  # Booklet's
 _ALIGNMENT: Final = 8  # bytes
 
 
-class Frame(Protocol):
-    """What is used of a data frame."""
-
-    def to_feather(self, path: io.BytesIO, **options: Any) -> None: ...  # noqa: D102
-
-
-def feather(frame: Frame) -> bytes:
+def feather(frame: pd.DataFrame) -> bytes:
     """Write Feather with zstd at level 1 inside.
 
     Raises:
-        ValueError, TypeError, …: a column is of a type that Feather, or we, do not take.
+        ValueError, TypeError, …: a column is of a type that Feather, or we, do not take, or labels
+            would be changed.
     """
+    check_labels(frame)
     sink = io.BytesIO()
     frame.to_feather(sink, compression="zstd", compression_level=_LEVEL)
     data = sink.getvalue()

@@ -16,7 +16,9 @@ import ebooklet
 from ebooklet.adapters.keyrings import keyring_of
 from ebooklet.adapters.probecache import ProbeCache
 from ebooklet.adapters.remote.probe import prober
+from ebooklet.core.builtparts import check_built
 from ebooklet.core.encryption import EncryptionLike
+from ebooklet.core.guarded_serializer import guarded_serializer
 from ebooklet.core.head import Proto
 from ebooklet.core.keyring import Keyring
 from ebooklet.core.numbers import check_seconds
@@ -123,7 +125,8 @@ class Database(EBooklet[V], Generic[V]):
         check_policy(conflict)
         check_version_goes(version, flag=flag, offline=False)
         check_seconds("lock_timeout", lock_timeout)
-        _check_parts(
+        check_built(
+            "a Database looks nothing up; ebooklet.open takes names and URLs",
             local=(local, (LocalStore, LocalHalf)),
             remote=(remote, (RemoteStore, NoneType)),
             locks=(locks, (LockService, NoneType)),
@@ -131,6 +134,7 @@ class Database(EBooklet[V], Generic[V]):
             clock=(clock, (Clock,)),
             db_key=(db_key, (str,)),
         )
+        serializer = guarded_serializer(serializer)
         keyring = keyring_of(encryption)
         hooks = _hooks(plugins)
         request = Request(
@@ -191,17 +195,6 @@ class _WriterPlace:
         assert self.remote is not None  # noqa: S101  # what has none is not forked
         place = _place_opener(self.db_key, self.clock, None)(self.remote)
         return replace(place, keyring=keyring_of(self.encryption))
-
-
-def _check_parts(**parts: tuple[object, tuple[type, ...]]) -> None:
-    """Refuse what is no such part before anything is opened or locked."""
-    for name, (given, kinds) in parts.items():
-        if not isinstance(given, kinds):
-            wanted = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
-            raise TypeError(
-                f"{name} must be a built {wanted}, not {type(given).__name__}: a Database looks "
-                "nothing up; ebooklet.open takes names and URLs"
-            )
 
 
 def _hooks(plugins: Sequence[object]) -> Hooks | None:

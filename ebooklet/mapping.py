@@ -140,11 +140,7 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
         self._copy.require_writable("set", key)
         key = checked_key(key)
         if encode_value:
-            try:
-                raw = self._dumps(value)
-            except SerializationError as exc:
-                exc.key = key
-                raise
+            raw = self._written(key, value)
         elif isinstance(value, bytes):
             raw = value
         else:
@@ -212,7 +208,7 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
             EBookletError: a fetch failed.
         """
         found = stream(self._copy, keys)
-        return ((key, default if one is None else self._loads(one.value)) for key, one in found)
+        return ((key, default if one is None else self._read(key, one.value)) for key, one in found)
 
     def update(self, other: Any = (), /, **kwargs: V) -> None:
         """Set many keys, from a mapping, pairs or keywords; what is set before an error stays.
@@ -252,7 +248,7 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
             KeyError: it is absent, and no default was given.
         """
         self._copy.require_writable("pop", key)
-        taken = writing.take(self._copy, key, self._loads)
+        taken = writing.take(self._copy, key, partial(self._read, key))
         if taken is not None:
             return taken[0]
         if default is _NO_DEFAULT:
@@ -278,9 +274,9 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
         try:
             return self[key]
         except KeyError:
-            raw = self._dumps(default)
+            raw = self._written(key, default)
         found = writing.set_if_absent(self._copy, key, raw, self._now_us())
-        return default if found is raw else self._loads(found)
+        return default if found is raw else self._read(key, found)
 
     # Timestamps and metadata
 
@@ -288,7 +284,7 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
         """Yield (key, timestamp) or (key, timestamp, value) for every key; timestamps in µs."""
         found = iterating.iter_timestamps(self._copy, values=include_value)
         if include_value:
-            return ((key, timestamp, self._loads(raw or b"")) for key, timestamp, raw in found)
+            return ((key, timestamp, self._read(key, raw or b"")) for key, timestamp, raw in found)
         return ((key, timestamp) for key, timestamp, _ in found)
 
     def get_timestamp(
@@ -305,7 +301,7 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
         found = reading.read(self._copy, key)
         if found is None:
             return default
-        return found.timestamp, self._loads(found.value) if decode_value else found.value
+        return found.timestamp, self._read(key, found.value) if decode_value else found.value
 
     def set_timestamp(self, key: str, timestamp: Timestamp) -> None:
         """Change when `key` was written; this counts as a change. `KeyError` if it is absent."""
@@ -324,6 +320,20 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
         return metadata.get_metadata(self._copy, include_timestamp=include_timestamp)
 
     # Inside
+
+    def _read(self, key: str, raw: bytes) -> V:
+        try:
+            return self._loads(raw)
+        except SerializationError as exc:
+            exc.key = key
+            raise
+
+    def _written(self, key: str, value: Any) -> bytes:
+        try:
+            return self._dumps(value)
+        except SerializationError as exc:
+            exc.key = key
+            raise
 
     def _set_all(self, pairs: Iterable[tuple[str, V]]) -> None:
         writing.set_many(self._copy, self._encoded(pairs))

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterator, KeysView, MutableMapping, ValuesView
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    MutableMapping,
+    ValuesView,
+)
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from ebooklet.core.index.lookup import prefix_range
+from ebooklet.errors import SerializationError
 from ebooklet.services import iterating
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -89,8 +99,7 @@ class RangeValues(_RangeView, ValuesView[V]):
         return any(found is value or found == value for found in self)
 
     def __iter__(self) -> Iterator[V]:
-        loads = self._loads
-        return (loads(raw) for _, raw, _ in self._items())
+        return map(itemgetter(1), _read(self._items(), self._loads))
 
 
 class RangeItems(_RangeView, ItemsView[str, V]):
@@ -104,5 +113,16 @@ class RangeItems(_RangeView, ItemsView[str, V]):
         return found is not missing and (found is item[1] or found == item[1])
 
     def __iter__(self) -> Iterator[tuple[str, V]]:
-        loads = self._loads
-        return ((key, loads(raw)) for key, raw, _ in self._items())
+        return _read(self._items(), self._loads)
+
+
+def _read(
+    found: Iterable[tuple[str, bytes, int]], loads: Callable[[bytes], V]
+) -> Iterator[tuple[str, V]]:
+    for key, raw, _ in found:
+        try:
+            value = loads(raw)
+        except SerializationError as exc:
+            exc.key = key
+            raise
+        yield key, value

@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import Final, NoReturn, TypeAlias, cast
 
 from ebooklet.connection import RemoteAddress
+from ebooklet.core.guarded_serializer import guarded_serializer
 from ebooklet.core.serializer_names import Part, canonical_name, split_name
 from ebooklet.errors import EBookletError, PluginError, UnknownNameError
 from ebooklet.plugins.extras import EXTRAS, install_command
@@ -154,6 +155,9 @@ class Registry:
     def serializer(self, name: str | None) -> Serializer:
         """The serializer of this name: a format, or one in wrappers with options, as `json+zstd:9`.
 
+        What other packages registered raises `SerializationError` for all that goes wrong in it
+        and is no error of ours.
+
         Raises:
             UnknownNameError: not a name, or nothing installed answers to it.
             PluginError: two packages claim it, or it failed to load.
@@ -181,7 +185,9 @@ class Registry:
     def _make_serializer(self, name: str) -> Serializer:
         base, *wrappers = split_name(name)
         plugin = self._find(SERIALIZERS, base.word, name)
-        made = cast("Serializer", self._load(SERIALIZERS, base.word, asked=name))
+        made = guarded_serializer(
+            cast("Serializer", self._load(SERIALIZERS, base.word, asked=name))
+        )
         if base.options:
             raise UnknownNameError(
                 f"serializer {name!r}: {base.word!r} takes no options; write {base.word!r}",
@@ -194,7 +200,7 @@ class Registry:
             wrapped = _wrapped(cast("Callable[..., object]", wrap), made, wrapper, name, plugin)
             if not isinstance(wrapped, Serializer):
                 raise _unfit(plugin, name, "a serializer (see ebooklet.ports.serializer)")
-            made = wrapped
+            made = guarded_serializer(wrapped)
         if made.name != name:
             # The name is what files and heads store: it has to lead back to the same object.
             raise _unfit(plugin, name, f"an object of that name, but it says {made.name!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from ebooklet.core.guarded_serializer import guarded_serializer
 from ebooklet.core.serialization import decoding_failed, encoding_failed
 from ebooklet.core.serializer_names import CUSTOM_NAME
 from ebooklet.errors import SerializationError
@@ -66,13 +67,13 @@ class CustomSerializer:
 
 
 def as_serializer(source: object) -> Serializer:
-    """Take what a caller passed in place of a name: a serializer as it is, a class wrapped.
+    """Take what a caller passed in place of a name: a serializer, under guard, or a class, wrapped.
 
     Raises:
         TypeError: neither.
     """
     if not isinstance(source, type) and isinstance(source, Serializer):
-        return source
+        return guarded_serializer(source)
     return CustomSerializer(source)
 
 

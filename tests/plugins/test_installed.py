@@ -131,7 +131,7 @@ with ebooklet.open("memory://chosen", flag="c", value_serializer="json") as db:
     db["a"] = 1
     assert db.push()
 with ebooklet.open(None, flag="c", value_serializer="twice") as db:
-    print(db._serializer.__module__)
+    print(db._serializer.source.__module__)
 """
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ebooklet.core.guarded_serializer import GuardedSerializer
 from ebooklet.errors import AccessDenied, PluginError, UnknownNameError
 from ebooklet.plugins.groups import LOCAL_STORES, LOCK_SERVICES, REMOTE_STORES, SERIALIZERS
 from ebooklet.plugins.registry import EntryPointSource, Registry, installed_entry_points
@@ -264,7 +265,9 @@ class TestFailures:
         at_home = Registry(points(rival), prefer=["absent", "ebooklet", "ri-val"])
         assert type(at_home.serializer("json")).__module__ == "ebooklet.serializers.json"
         abroad = Registry(points(rival), prefer=["Ri.Val", "ebooklet"])
-        assert type(abroad.serializer("json")).__module__ == "rival_of"
+        under_guard = abroad.serializer("json")
+        assert isinstance(under_guard, GuardedSerializer)
+        assert type(under_guard.source).__module__ == "rival_of"
         with pytest.raises(PluginError, match="EBOOKLET_PREFER=ebooklet in the environment"):
             Registry(points(rival), prefer=["absent"]).serializer("json")
 

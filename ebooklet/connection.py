@@ -25,6 +25,11 @@ _DRIVER_SCHEMES: Final = {
 }
 PUBLIC_FIELDS: Final = ("db_key", "bucket", "endpoint_url", "db_url")
 DEFAULT_THREADS: Final = 16
+BUCKET_RULE: Final = (
+    "a bucket's name has 3 to 63 lowercase letters, digits, dots and hyphens; what follows it, "
+    "slashes and all, is the key"
+)
+_ARN: Final = "arn:"  # of an access point, which stands in a bucket's place
 _MIRROR_RETRIES: Final = 1
 _TEXTS: Final = ("access_key_id", "access_key", "db_key", "bucket", "region")
 _NUMBERS: Final = {"threads": Integral, "read_timeout": Real, "retries": Integral}
@@ -107,7 +112,7 @@ class S3Connection:
 
     Raises:
         ValueError: neither `db_url` nor all of access_key_id, access_key, db_key and bucket; or a
-            number is out of its range.
+            number is out of its range; or `bucket` holds a slash.
         TypeError: a number is given as text, or a text as something else.
         InvalidURLError: `endpoint_url` or `db_url` is no http(s) URL, or holds credentials.
 
@@ -133,6 +138,11 @@ class S3Connection:
         if not self.has_credentials and not self.db_url:
             raise ValueError(
                 "give either db_url, or all of access_key_id, access_key, db_key and bucket"
+            )
+        if self.bucket and "/" in self.bucket and not self.bucket.startswith(_ARN):
+            raise ValueError(
+                f"bucket {self.bucket!r} holds a '/', and {BUCKET_RULE}; are bucket and db_key "
+                "swapped?"
             )
         if self.endpoint_url is not None:
             _check_http_url("endpoint_url", self.endpoint_url)

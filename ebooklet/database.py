@@ -288,7 +288,8 @@ class EBooklet(ParallelCopy[V], MaintainedCopy[V], Closeable, Generic[V]):
         mode = "" if self.commit_mode is None else f", mode {self.commit_mode}"
         if self._copy.settings.stays_at is not None and self._copy.base is not None:
             mode = f", commit {self._copy.base.ref.seq}"
-        return f"<{type(self).__name__} {self._copy.location} ({state}{mode})>"
+        offline = ", offline" if self.offline else ""
+        return f"<{type(self).__name__} {self._copy.location} ({state}{mode}{offline})>"
 
     # Attributes
 

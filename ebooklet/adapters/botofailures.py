@@ -33,6 +33,7 @@ from urllib3.exceptions import HTTPError
 
 from ebooklet.adapters.s3failures import Effect, lost, no_credentials, not_reached, refused
 from ebooklet.adapters.tlsfailures import tls_failure
+from ebooklet.connection import BUCKET_RULE
 from ebooklet.errors import AccessDenied, EBookletError, StoreError
 
 __all__ = ["check_deleted", "translated"]
@@ -99,7 +100,8 @@ def translated(op: str, key: str | None, where: str, effect: Effect) -> Iterator
         ) from exc
     except _WRONG_USE as exc:
         raise StoreError(
-            f"request to {where} was never sent: {type(exc).__name__}; check bucket and region",
+            f"request to {where} was never sent: {type(exc).__name__}; check bucket and region: "
+            f"{BUCKET_RULE}",
             op=op,
             key=key,
         ) from exc

@@ -6,7 +6,6 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeAlias, TypedDict, TypeVar
@@ -15,6 +14,7 @@ from ebooklet.core.encryption import EncryptionLike
 from ebooklet.core.head import DatabaseType
 from ebooklet.core.keeping import History, keep_of
 from ebooklet.core.numbers import check_seconds, check_whole
+from ebooklet.core.spelling import meant
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.local_store import LocalStore
@@ -88,10 +88,8 @@ class Options:
         known = {each.name for each in fields(cls)}
         if unknown := given.keys() - known:
             misspelt = min(unknown)
-            names = sorted({*known - _WITHOUT_EFFECT, *_BY_POSITION})
-            close = get_close_matches(misspelt, names, n=1)
-            meant = f"did you mean {close[0]!r}? There are" if close else "there are"
-            raise TypeError(f"unexpected keyword argument {misspelt!r}; {meant} {', '.join(names)}")
+            names = {*known - _WITHOUT_EFFECT, *_BY_POSITION}
+            raise TypeError(f"unexpected keyword argument {misspelt!r}; {meant(misspelt, names)}")
         return cls(**given)
 
     def check(self, flag: Flag) -> None:
@@ -145,12 +143,25 @@ class Arguments:
                 f"file_path is {self.file_path!r}: flags come third, as flag={self.file_path!r}; "
                 f"a file of that name is './{self.file_path}'"
             )
+        if _is_url(self.file_path) and _is_path(self.remote_conn):
+            raise ValueError(
+                "remote_conn is no URL, and file_path is one: they look swapped; the remote comes "
+                "first, then the local file, as in open('s3://bucket/key', 'local.blt')"
+            )
         check_whole("n_buckets", self.n_buckets)
         check_whole("buffer_size", self.buffer_size)
         if self.file_path is not None and not Path(self.file_path).parent.is_dir():
             raise FileNotFoundError(
                 errno.ENOENT, "the folder of the local file does not exist", str(self.file_path)
             )
+
+
+def _is_url(given: object) -> bool:
+    return isinstance(given, str) and "://" in given
+
+
+def _is_path(given: object) -> bool:
+    return isinstance(given, (str, os.PathLike)) and not _is_url(given)
 
 
 def spelled_out(function: F) -> F:

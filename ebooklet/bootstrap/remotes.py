@@ -12,6 +12,7 @@ from ebooklet.adapters.remote.mirrored import MirroredRemoteStore
 from ebooklet.connection import PUBLIC_FIELDS, RemoteAddress, S3Connection
 from ebooklet.core.head import MAX_HEAD_BYTES
 from ebooklet.core.names import segment_prefix
+from ebooklet.core.spelling import meant
 from ebooklet.plugins.registry import Registry
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.mirrors import Mirror
@@ -104,6 +105,10 @@ def connection_of(parameters: Mapping[str, Any]) -> S3Connection:
         ValueError: they do not make one, or an entry brings credentials of its own.
     """
     if ENTRY_FIELD not in parameters:
+        known = {field.name for field in fields(S3Connection)}
+        if unknown := parameters.keys() - known:
+            misspelt = min(unknown, key=str)
+            raise TypeError(f"no parameter of a connection: {misspelt!r}; {meant(misspelt, known)}")
         return S3Connection(**{k: v for k, v in parameters.items() if v is not None})
     inner = parameters[ENTRY_FIELD]
     if not isinstance(inner, Mapping):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Final, Protocol
 from uuid import UUID
 
+from ebooklet.core.builtparts import check_built
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.local_store import LocalOpener, LocalStore
 from ebooklet.services.lockchoice import DEFAULT_LOCK_TIMEOUT_S
@@ -73,6 +75,9 @@ class LocalHalf:
         n_buckets: index size of a file that is created.
         buffer_size: bytes of writes that are collected before they go to the system.
         lock_timeout: seconds to wait for the file.
+
+    Raises:
+        TypeError: `path` is a text, or `clock` no clock.
     """
 
     open_store: LocalOpener
@@ -82,6 +87,13 @@ class LocalHalf:
     n_buckets: int = DEFAULT_N_BUCKETS
     buffer_size: int = DEFAULT_BUFFER_SIZE
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT_S
+
+    def __post_init__(self) -> None:
+        check_built(
+            "pass pathlib.Path(...) for a file, and None for a store that needs none",
+            path=(self.path, (Path, NoneType)),
+        )
+        check_built("pass a SystemClock()", clock=(self.clock, (Clock,)))
 
     @property
     def exists(self) -> bool:

@@ -21,6 +21,7 @@ from ebooklet.ports.local_store import LocalStore
 from ebooklet.ports.remote_store import RemoteStore
 from ebooklet.services.founding import check_joins, is_founder
 from ebooklet.services.lastplace import LastPlace
+from ebooklet.services.localhalf import LocalHalf, OpenHalf
 from ebooklet.services.refs import find_branch
 from ebooklet.services.request import Request
 from ebooklet.services.snapshot import Snapshot
@@ -55,10 +56,15 @@ def check_exists(request: Request, current: Snapshot | None) -> None:
         )
     if current is None and request.flag in ("r", "w"):
         remote = request.remote
-        where = f"{remote.location}/{request.db_key}" if remote else "the given path"
-        can_create = remote is None or remote.capabilities.writable
-        remedy = "flag 'c' creates one" if can_create else "check the URL"
-        if remote is not None and _has_segments(remote, request.db_key):
+        if remote is None:
+            raise RemoteMissingError(
+                f"there is no database at {_path(request.open_half)}, and no remote was given; "
+                "check the path, or create one with flag 'c'",
+                op="open",
+            )
+        where = f"{remote.location}/{request.db_key}"
+        remedy = "flag 'c' creates one" if remote.capabilities.writable else "check the URL"
+        if _has_segments(remote, request.db_key):
             remedy = (
                 "but segments of one are there: its head was lost, or its deletion was not "
                 "finished. Where it was lost, fsck makes a new one (rescue); flag 'c' would begin "
@@ -69,6 +75,11 @@ def check_exists(request: Request, current: Snapshot | None) -> None:
             op="open",
             key=request.db_key,
         )
+
+
+def _path(half: OpenHalf) -> str:
+    path = half.path if isinstance(half, LocalHalf) else None
+    return "no path" if path is None else repr(str(path))
 
 
 @contextmanager

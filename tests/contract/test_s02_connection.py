@@ -8,6 +8,7 @@ import pickle
 import socket
 import warnings
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -111,6 +112,13 @@ class TestParameters:
         """No transfers at all, negative repetitions, no time, no such driver: `ValueError`."""
         with pytest.raises(ValueError, match=next(iter(wrong))):
             S3Connection(db_url="https://example.com/db", **wrong)
+
+    def test_bucket_and_key_swapped(self) -> None:
+        """No bucket has a slash in its name, but for the ARN of an access point: a `ValueError`."""
+        with pytest.raises(ValueError, match=r"3 to 63 lowercase letters.*db_key swapped"):
+            S3Connection("id", SECRET, "bucket", "data/mydb")
+        arn = "arn:aws:s3:us-east-1:123456789012:accesspoint/mine"
+        assert S3Connection("id", SECRET, "data/mydb", arn).bucket == arn
 
     def test_every_parameter_can_be_read(self) -> None:
         """Attributes of the same names."""
@@ -396,3 +404,24 @@ class TestAcceptedElsewhere:
             ebooklet.open(wrong)
         with pytest.raises(TypeError):
             ebooklet.open_session(wrong)
+
+    def test_a_misspelt_parameter_in_a_dict(self) -> None:
+        """A `TypeError` that says what was meant, and what there is, without its value."""
+        with pytest.raises(
+            TypeError, match=r"'bucet'; did you mean 'bucket'\? .*\bregion\b"
+        ) as got:
+            ebooklet.open({"bucet": SECRET})
+        assert SECRET not in str(got.value)
+
+    @pytest.mark.parametrize("remote", ["local.blt", Path("local.blt")])
+    def test_remote_and_file_swapped(self, remote: Any) -> None:
+        """A URL in the place of the file, and none in its own, is told as that."""
+        with pytest.raises(ValueError, match=r"remote_conn is no URL.*look swapped"):
+            ebooklet.open(remote, "memory://swapped")
+
+    def test_no_remote_and_no_file(self, tmp_path: Path) -> None:
+        """Without a remote, the message names the path that was looked at."""
+        path = tmp_path / "none.blt"
+        with pytest.raises(ebooklet.RemoteMissingError, match=r"none\.blt', and no remote") as got:
+            ebooklet.open(None, path)
+        assert got.value.key is None

@@ -163,6 +163,7 @@ def test_auto_falls_back_without_a_network(network: Network, tmp_path: Path, fla
     network.calls.clear()
     with db:
         assert (db.offline, db.writable, db.lock) == (True, flag != "r", None)
+        assert ", offline)" in repr(db)
         assert db["k0001"] == 1
         with pytest.raises(ebooklet.OfflineError):
             db["k1999"]

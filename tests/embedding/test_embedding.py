@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,20 @@ def test_parts_are_built(remote: MemoryRemoteStore, part: str, wrong: object) ->
     with pytest.raises(TypeError, match=f"^{part} must be a built "):
         Database(**(parts | {part: wrong}))
     assert list(remote.list("")) == []
+
+
+def test_parts_of_parts_are_built(remote: MemoryRemoteStore) -> None:
+    """Swapped arguments of a lock service, and a text as a path, are each a `TypeError` at once."""
+    for service in (LeaseLockService, TicketLockService):
+        swapped: Any = (CLOCK, remote)
+        with pytest.raises(
+            TypeError, match=rf"^remote must .*: {service.__name__}\(remote, clock\)"
+        ):
+            service(*swapped)
+    wrong: Any
+    for wrong in ({"path": "w/x.blt"}, {"clock": remote}):
+        with pytest.raises(TypeError, match=f"^{next(iter(wrong))} must be a built "):
+            replace(in_memory(), **wrong)
 
 
 def test_a_failure_after_the_open_leaves_no_lock(remote: MemoryRemoteStore) -> None:

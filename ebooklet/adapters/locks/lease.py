@@ -24,6 +24,7 @@ from ebooklet.adapters.holding import (
     lock_timeout,
     own_record,
 )
+from ebooklet.core.builtparts import check_built
 from ebooklet.core.names import lock_key
 from ebooklet.errors import (
     EBookletError,
@@ -100,6 +101,11 @@ class LeaseLockService:
     def __init__(
         self, remote: RemoteStore, clock: Clock, timing: LeaseTiming | None = None
     ) -> None:
+        check_built(
+            f"{type(self).__name__}(remote, clock)",
+            remote=(remote, (RemoteStore,)),
+            clock=(clock, (Clock,)),
+        )
         self._remote = remote
         self._clock = clock
         self._timing = timing or LeaseTiming()

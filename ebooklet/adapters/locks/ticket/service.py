@@ -9,6 +9,7 @@ from ebooklet.adapters.holding import HeldLease, is_old_enough, own_record
 from ebooklet.adapters.locks.ticket.contender import Contender
 from ebooklet.adapters.locks.ticket.tickets import MARK, Tickets, queue_order
 from ebooklet.adapters.locks.ticket.timing import TicketTiming
+from ebooklet.core.builtparts import check_built
 from ebooklet.core.names import sid_text
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.lock_service import Lease, LockInfo
@@ -33,6 +34,11 @@ class TicketLockService:
     def __init__(
         self, remote: RemoteStore, clock: Clock, timing: TicketTiming | None = None
     ) -> None:
+        check_built(
+            f"{type(self).__name__}(remote, clock)",
+            remote=(remote, (RemoteStore,)),
+            clock=(clock, (Clock,)),
+        )
         self._remote = remote
         self._clock = clock
         self._timing = timing or TicketTiming()

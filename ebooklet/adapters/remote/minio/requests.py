@@ -22,6 +22,7 @@ from ebooklet.adapters.retry import Retry
 from ebooklet.adapters.s3bucket import S3Bucket
 from ebooklet.adapters.s3failures import Effect, no_credentials, refused
 from ebooklet.adapters.s3parameters import S3Parameters
+from ebooklet.connection import BUCKET_RULE
 from ebooklet.errors import EBookletError, StoreError
 from ebooklet.ports.remote_store import (
     Condition,
@@ -176,7 +177,7 @@ class MinioRequests:
                 ) from exc
             raise StoreError(
                 f"request to {where} was never sent: {type(exc).__name__}; check the endpoint and "
-                "the bucket's name",
+                f"the bucket's name: {BUCKET_RULE}",
                 op=op,
                 key=key,
             ) from exc

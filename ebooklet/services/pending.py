@@ -76,13 +76,12 @@ class PendingChanges:
         if not self.touched:
             return
         touched = list(self.touched)
-        self.touched.clear()  # the very dict stays: the hot path holds on to it
         sets, deletes, in_base = self.sets, self.deletes, self._in_base
         # Of these nothing is known: they count for nothing until they are looked up.
         new = [k for k in touched if not (k in sets or k in deletes or k in in_base)]
         if len(new) < len(touched):
             for key in touched:
-                if key not in sets and (key in deletes or key in in_base):
+                if key in deletes or (key in in_base and key not in sets):
                     self.mark_set(key)
         for at in range(0, len(touched), _PIECE):
             piece = new[at : at + _PIECE]
@@ -91,26 +90,29 @@ class PendingChanges:
             self.unwritten.update(dict.fromkeys(touched[at : at + _PIECE]))
         if self._since is not None:
             self._since.update(dict.fromkeys(touched))
+        # Last, so that an interrupt loses no mark. The very dict stays: the hot path holds on to it.
+        self.touched.clear()
 
     def mark_set(self, key: str, base: Base = UNKNOWN) -> None:
         """Note that `key` has a local value to push."""
         before = self._contribution(key)
         if key in self.deletes:
-            base = self.deletes.pop(key)
-            self.undone[key] = self.delete_times.pop(key)
+            base = self.deletes[key]
+            self.undone[key] = self.delete_times[key]
             self.shape += 1
+        # In two tables for a moment: an interrupt must not leave it in none.
         self.sets[key] = base
+        self.deletes.pop(key, None)
+        self.delete_times.pop(key, None)
         self._account(key, before)
 
     def mark_deleted(self, key: str, timestamp: int, base: Base = UNKNOWN) -> None:
         """Note that `key` is to be deleted from the remote."""
         before = self._contribution(key)
-        if key in self.sets:
-            base = self.sets.pop(key)
-            self.unwritten.pop(key, None)
-            self.undone.pop(key, None)
-        self.deletes[key] = base
         self.delete_times[key] = timestamp
+        self.deletes[key] = self.sets.get(key, base)
+        for table in (self.sets, self.unwritten, self.undone):
+            table.pop(key, None)
         self.shape += 1
         self._account(key, before)
         if self._since is not None:

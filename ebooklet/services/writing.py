@@ -129,11 +129,11 @@ def _state(copy: WorkingCopy) -> tuple[object, int]:
 def _remove(copy: WorkingCopy, key: str) -> None:
     copy.require_writable("delete", key)
     was_set, base = key in copy.pending.sets, copy.pending.sets.get(key, UNKNOWN)
-    copy.pending.mark_deleted(key, copy.clock.now_us())
-    # Journalled first: a crash between the two leaves a deletion that is found again, where
-    # the other order would leave a key that is merely not cached.
-    journalled = False
+    now, journalled = copy.clock.now_us(), False
     try:
+        copy.pending.mark_deleted(key, now)
+        # Journalled first: a crash between the two leaves a deletion that is found again, where
+        # the other order would leave a key that is merely not cached.
         copy.journal.deleted(copy.pending, (key,))
         journalled = True
         copy.local.delete((key,))

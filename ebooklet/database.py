@@ -19,7 +19,7 @@ from ebooklet.ports.serializer import Serializer
 from ebooklet.services import writing
 from ebooklet.services.attempts import PushResult
 from ebooklet.services.changes import Changes
-from ebooklet.services.closing import close_copy
+from ebooklet.services.closing import close_copy, close_lost
 from ebooklet.services.dictionaries import train_at_next_push
 from ebooklet.services.loading import load
 from ebooklet.services.place import OpenPlace, RemoteLike, place_of
@@ -68,15 +68,16 @@ class EBooklet(ParallelCopy[V], MaintainedCopy[V], Closeable, Generic[V]):
         self._open_place = open_place
         self._reopen = reopen
         # A handle that is dropped, or lost at the interpreter's exit, is closed all the same.
-        self._finalizer = weakref.finalize(self, close_copy, copy)
+        self._finalizer = weakref.finalize(self, close_lost, copy)
 
     # Many values at once
 
     def load_items(self, keys: Iterable[str] | None = None) -> dict[str, EBookletError]:
-        """Fetch values into the local file, all or those of `keys`; unknown keys are ignored.
+        """Fetch values into the local file, all or those of `keys`.
 
         Returns:
-            The failures by key, empty when all went well.
+            The failures by key, empty when all went well. That a key is absent is none: there is
+            nothing to fetch.
         """
         return load(self._copy, keys)
 

@@ -13,6 +13,7 @@ __all__ = [
     "BucketMissingError",
     "ConcurrentCompactionError",
     "ConflictError",
+    "DiskFullError",
     "EBookletError",
     "EncryptionError",
     "Error",
@@ -293,6 +294,29 @@ class InvalidURLError(EBookletError, ValueError, TypeError):
 
 class LocalFileError(EBookletError, ValueError, TypeError):
     """The local file is not a Booklet this library can use; it was left as it was."""
+
+
+class DiskFullError(LocalFileError, OSError):
+    """The disk of the local file has no room: make some, then `sync()` keeps all that was set.
+
+    Args:
+        message: what to do.
+        errno: the system's number of the failure; None where it has none.
+        filename: path of the local file.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        errno: int | None = None,
+        filename: str | None = None,
+        op: str | None = None,
+        key: str | None = None,
+    ) -> None:
+        super().__init__(message, op=op, key=key)
+        self.errno = errno
+        self.filename = filename
 
 
 class OfflineError(EBookletError):

@@ -211,7 +211,10 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
         return ((key, default if one is None else self._read(key, one.value)) for key, one in found)
 
     def update(self, other: Any = (), /, **kwargs: V) -> None:
-        """Set many keys, from a mapping, pairs or keywords; what is set before an error stays.
+        """Set many keys, from a mapping, pairs or keywords.
+
+        An error half way, as of a key or a value that cannot be stored, undoes nothing: what came
+        before that item is set, and pending.
 
         A dict, a list or a tuple is written thousands of items at a time, at less than half the
         cost of as many single sets. Anything else is set item by item, as it may look at what it

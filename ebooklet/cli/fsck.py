@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from ebooklet.cli.wording import in_options
-from ebooklet.errors import EBookletError, LockTimeout, UnknownNameError
+from ebooklet.errors import (
+    EBookletError,
+    InvalidKeyError,
+    InvalidURLError,
+    LockTimeout,
+    UnknownNameError,
+)
 
 if TYPE_CHECKING:  # imported by the command itself: `--help` needs none of it
     from ebooklet.services.fsck.report import FsckReport
@@ -55,7 +61,7 @@ _SOUND: Final = {
 
 
 # As the errors end that others meet as well.
-_RUN_FSCK: Final = re.compile(r"(?:; run fsck\b|, or run fsck(?=, which can))(?! on\b)")
+_RUN_FSCK: Final = re.compile(r"; run fsck\b(?! on\b)")
 
 
 def fsck(
@@ -118,7 +124,7 @@ def fsck(
             lock=lock,
             encryption=None if key_file is None else KeyFile(key_file),
         )
-    except UnknownNameError as exc:
+    except (InvalidKeyError, InvalidURLError, UnknownNameError) as exc:
         raise typer.BadParameter(in_options(str(exc), _OPTIONS)) from exc
     except EBookletError as exc:
         if as_json:

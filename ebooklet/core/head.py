@@ -267,7 +267,7 @@ def decode_head(data: bytes, *, key: str) -> Head:
 def _damaged(why: str, key: str) -> RemoteIntegrityError:
     return RemoteIntegrityError(
         f"the head of the database is damaged: {why}; nothing was read or changed. Read it again, "
-        "restore an older version of the object, or run fsck, which can make a new one (rescue)",
+        "restore an older version of the object, or make a new one (fsck, rescue=True)",
         op="open",
         key=key,
     )

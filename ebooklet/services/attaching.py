@@ -87,6 +87,7 @@ def _take_over(
             lost_base = copy.journal.lost_base
             # What the log does not name was not changed here, if it is whole and the file as we left
             # it: the log is written before the mark that says so.
+            is_older = False
             names_all = condition == "clean" and copy.journal.intact and not local.changed_elsewhere
             if baseless and current is not None:
                 check_advance(copy, current)
@@ -99,14 +100,16 @@ def _take_over(
                 if lost_base and names_all:
                     _drop_stale(copy, current)
                 else:
-                    reconcile(copy, current, condition, related=False)
+                    is_older = reconcile(copy, current, condition, related=False)
                 copy.journal.write_base(current)
             elif lost_base and names_all and copy.base is not None:
                 _drop_stale(copy, copy.base)
             else:
-                reconcile(copy, copy.base, condition, related=True)
+                is_older = reconcile(copy, copy.base, condition, related=True)
         if lost_base and not names_all:
             _warn_lost_base(copy)
+        if is_older:
+            _warn_older(copy)
     if condition in ("clean", "crashed") and local.writable:
         _finish_deletions(copy, condition)
     current = settle_branch(copy, current, writes=writes)
@@ -203,6 +206,17 @@ def _warn_lost_base(copy: WorkingCopy) -> None:
         f"{copy.local.location}.ebk is damaged: values stored here that differ from the remote's "
         "count as changes made here, and may be old copies instead. Look through changes(), and "
         "discard() with flag 'w' what was not changed here; or begin with another file_path",
+        UserWarning,
+        stacklevel=stacklevel(),
+    )
+
+
+def _warn_older(copy: WorkingCopy) -> None:
+    warnings.warn(
+        f"{copy.local.location} looks like an older copy, beside a newer {copy.local.location}.ebk: "
+        "values in it are older than those that it was in step with, or the latest keys are gone. "
+        "All of that counts as changed with plain Booklet, and the next push brings the remote back "
+        "to it. Look through changes(); if it is a copy, discard() takes what the remote has",
         UserWarning,
         stacklevel=stacklevel(),
     )

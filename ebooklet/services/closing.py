@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
 
 from ebooklet.errors import EBookletError
@@ -9,6 +10,8 @@ from ebooklet.services.confirming import confirm_writes
 from ebooklet.services.departing import depart
 from ebooklet.services.turns import takes_turns
 from ebooklet.services.working_copy import WorkingCopy
+
+_log = logging.getLogger("ebooklet.close")
 
 
 def close_copy(copy: WorkingCopy) -> None:
@@ -30,6 +33,18 @@ def close_copy(copy: WorkingCopy) -> None:
             copy.sync()  # or the store would be closed in order, with changes that no log names
             raise
         settle_writes(copy)
+
+
+def close_lost(copy: WorkingCopy) -> None:
+    """Close a copy that nobody closed, where nobody could catch what that raises."""
+    try:
+        close_copy(copy)
+    except Exception as exc:  # noqa: BLE001  # whatever it is, Python would only print it, at length
+        _log.warning(
+            "%s was never closed, and what was set since the last sync() may be lost: %s",
+            copy.local.location,
+            exc,
+        )
 
 
 def _leave(copy: WorkingCopy) -> None:

@@ -1,4 +1,4 @@
-"""Failures of reads that a second look at the head explains."""
+"""Failures of reads, told in terms of what was asked for, and explained by a look at the head."""
 
 from __future__ import annotations
 
@@ -8,13 +8,37 @@ from contextlib import contextmanager
 from ebooklet.core.refs import CommitRef
 from ebooklet.errors import (
     ObjectNotFound,
+    OfflineError,
     RemoteDeleted,
     RemoteIntegrityError,
+    RemoteUnavailable,
     SnapshotExpired,
     UnknownVersionError,
 )
 from ebooklet.services.retained import is_retained
 from ebooklet.services.working_copy import WorkingCopy
+
+__all__ = ["asked", "explaining"]
+
+
+@contextmanager
+def asked(op: str, key: str | None, what: str = "") -> Iterator[None]:
+    """Have a remote that was not reached, or not asked, named with what it was wanted for.
+
+    Without, its error names the object that was wanted of it, which says nothing to a caller.
+
+    Args:
+        op: what the caller called.
+        key: of what; None for more than one.
+        what: what could not be had, where `key` does not say it.
+    """
+    try:
+        yield
+    except (OfflineError, RemoteUnavailable) as exc:
+        exc.op, exc.key = op, key
+        if what:
+            exc.args = (f"{what} could not be read: {exc.args[0]}",)
+        raise
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from ebooklet.core.index.slices import grouped
 from ebooklet.core.refs import NodeRef
 from ebooklet.services.bulkreads import MAX_KEYS
 from ebooklet.services.entries import iter_entries, resolve_pending
-from ebooklet.services.explaining import explaining
+from ebooklet.services.explaining import asked, explaining
 from ebooklet.services.fetched import FetchedItem
 from ebooklet.services.itemreads import ItemReader
 from ebooklet.services.snapshot import Snapshot
@@ -33,7 +33,7 @@ def iterate(copy: WorkingCopy, start: str | None = None, stop: str | None = None
     Raises:
         RuntimeError: a key was added or deleted under the iteration, at its next step.
     """
-    return _while_unchanged(copy, iter_keys(copy, start, stop))
+    return _while_unchanged(copy, iter_keys(copy, start, stop), "keys")
 
 
 def iterate_items(
@@ -45,7 +45,7 @@ def iterate_items(
         RuntimeError: a key was added or deleted under the iteration, at its next step.
         EBookletError: a fetch failed.
     """
-    return _while_unchanged(copy, iter_items(copy, start, stop))
+    return _while_unchanged(copy, iter_items(copy, start, stop), "items")
 
 
 def iter_timestamps(copy: WorkingCopy, *, values: bool) -> Iterator[tuple[str, int, bytes | None]]:
@@ -59,7 +59,9 @@ def iter_timestamps(copy: WorkingCopy, *, values: bool) -> Iterator[tuple[str, i
         items = iterate_items(copy)
         return ((key, timestamp, value) for key, value, timestamp in items)
     pages = _timestamp_pages(copy)
-    return ((key, timestamp, None) for key, timestamp in _while_unchanged(copy, pages))
+    return (
+        (key, timestamp, None) for key, timestamp in _while_unchanged(copy, pages, "timestamps")
+    )
 
 
 def _timestamp_pages(copy: WorkingCopy) -> Iterator[list[tuple[str, int]]]:
@@ -159,17 +161,17 @@ def _within(key: str, start: str | None, stop: str | None) -> bool:
 def length(copy: WorkingCopy) -> int:
     """Exact number of keys, unsynced writes included; O(1) once pending keys are resolved."""
     copy.notice()
-    with _resolved(copy):
+    with asked("len", None, "the number of keys"), _resolved(copy):
         return copy.view_count + copy.pending.delta
 
 
 def length_within(copy: WorkingCopy, start: str | None, stop: str | None) -> int:
     """Exact number of keys in [start, stop); reads the index nodes at both ends of the range."""
     copy.notice()
-    with _resolved(copy):
+    with asked("len", None, "the number of keys"), _resolved(copy):
         root = copy.view_root
         delta = copy.pending.delta_of(partial(_within, start=start, stop=stop))
-    with explaining(copy):
+    with asked("len", None, "the number of keys"), explaining(copy):
         return copy.nodes.run(count(root, start, stop)) + delta
 
 
@@ -191,7 +193,7 @@ def shape(copy: WorkingCopy) -> int:
     return copy.pending.shape
 
 
-def _while_unchanged(copy: WorkingCopy, pages: Iterable[Iterable[T]]) -> Iterator[T]:
+def _while_unchanged(copy: WorkingCopy, pages: Iterable[Iterable[T]], what: str) -> Iterator[T]:
     """Yield what the pages hold as long as the set of keys stands as it does at this call.
 
     `pages` must look at the pending changes only once they are asked for the first page.
@@ -201,18 +203,21 @@ def _while_unchanged(copy: WorkingCopy, pages: Iterable[Iterable[T]]) -> Iterato
     """
     copy.notice()
     # Before the shape is noted: what is resolved later, by a `len`, changes it without any key.
-    resolve_pending(copy)
-    return _watched(copy, pages, shape(copy))
+    with asked(what, None, what):
+        resolve_pending(copy)
+        began = shape(copy)
+    return _watched(copy, pages, began, what)
 
 
-def _watched(copy: WorkingCopy, pages: Iterable[Iterable[T]], began: int) -> Iterator[T]:
+def _watched(copy: WorkingCopy, pages: Iterable[Iterable[T]], began: int, what: str) -> Iterator[T]:
     pending, undecided = copy.pending, copy.pending.undecided
-    for page in pages:
-        for item in page:
-            if pending.touched or undecided or pending.shape != began:
-                _check_shape(copy, began)
-            yield item
-    _check_shape(copy, began)
+    with asked(what, None, what):
+        for page in pages:
+            for item in page:
+                if pending.touched or undecided or pending.shape != began:
+                    _check_shape(copy, began)
+                yield item
+        _check_shape(copy, began)
 
 
 def _check_shape(copy: WorkingCopy, began: int) -> None:

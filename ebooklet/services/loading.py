@@ -9,10 +9,10 @@ from typing import Final
 from ebooklet.core.index.lookup import MAX_WINDOW, scan_leaves
 from ebooklet.core.index.slices import grouped, without
 from ebooklet.core.keys import check_keys, is_key
-from ebooklet.errors import EBookletError
+from ebooklet.errors import EBookletError, RemoteUnavailable
 from ebooklet.services.bulkreads import MAX_KEYS, Fetched, fetch_leaves
 from ebooklet.services.entries import entries_of
-from ebooklet.services.explaining import explaining
+from ebooklet.services.explaining import asked, explaining
 from ebooklet.services.fetching import fetch_values
 from ebooklet.services.working_copy import WorkingCopy
 
@@ -26,11 +26,22 @@ def load(copy: WorkingCopy, keys: Iterable[str] | None = None) -> dict[str, EBoo
     copy.require_open()
     base = copy.base
     failures: dict[str, EBookletError] = {}
-    for found in _fetched(copy) if keys is None else _fetched_of(copy, keys):
-        failures.update(found.failures)
-        copy.keep_fetched(base, found.items)
+    with asked("load_items", None, "what is to be loaded"):
+        for found in _fetched(copy) if keys is None else _fetched_of(copy, keys):
+            failures.update(found.failures)
+            copy.keep_fetched(base, found.items)
     copy.sync()
+    _name_remedy(failures)
     return failures
+
+
+def _name_remedy(failures: dict[str, EBookletError]) -> None:
+    """Say how to go on where the remote was not reached; many keys may share one such error."""
+    for failure in {id(one): one for one in failures.values()}.values():
+        if isinstance(failure, RemoteUnavailable):
+            failure.args = (
+                f"{failure.args[0]}; load_items() again fetches what is missing, and only that",
+            )
 
 
 def _fetched(copy: WorkingCopy) -> Iterator[Fetched]:

@@ -9,7 +9,7 @@ from ebooklet.core.keys import is_key
 from ebooklet.errors import EBookletError, RemoteIntegrityError, SnapshotExpired
 from ebooklet.ports.local_store import LocalValue
 from ebooklet.services.entries import entries_of
-from ebooklet.services.explaining import explaining
+from ebooklet.services.explaining import asked, explaining
 from ebooklet.services.fetched import FetchedItem
 from ebooklet.services.fetching import fetch_values
 from ebooklet.services.readahead import with_neighbours
@@ -28,7 +28,8 @@ def contains(copy: WorkingCopy, key: object) -> bool:
         copy.pending.absorb()
         if key in copy.pending.deletes:
             return False
-    return key in entries_of(copy, (key,)) or copy.local.contains(key)
+    with asked("contains", key):
+        return key in entries_of(copy, (key,)) or copy.local.contains(key)
 
 
 def read(copy: WorkingCopy, key: object) -> LocalValue | None:
@@ -51,7 +52,8 @@ def timestamp_of(copy: WorkingCopy, key: object) -> int | None:
         copy.pending.absorb()
         if key in copy.pending.deletes:
             return None
-    entry = entries_of(copy, (key,)).get(key)
+    with asked("get_timestamp", key):
+        entry = entries_of(copy, (key,)).get(key)
     return None if entry is None else entry.timestamp
 
 
@@ -71,6 +73,11 @@ def read_missing(copy: WorkingCopy, key: object) -> LocalValue | None:
         gone = key in copy.pending.deletes
     if gone or base is None or copy.view_root is None:
         return copy.local.get_entry(key)  # written meanwhile by another thread, or truly absent
+    with asked("get", key):
+        return _fetched(copy, base, key)
+
+
+def _fetched(copy: WorkingCopy, base: Snapshot, key: str) -> LocalValue | None:
     entry = entries_of(copy, (key,)).get(key)
     if entry is None:
         return copy.local.get_entry(key)

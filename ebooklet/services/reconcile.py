@@ -27,7 +27,7 @@ _BATCH_KEYS: Final = 10_000
 
 def reconcile(
     copy: WorkingCopy, against: Snapshot | None, condition: Condition, *, related: bool
-) -> None:
+) -> bool:
     """Make the pending changes say all that the local store says.
 
     Where the index cannot be read (offline, and not cached), keys that may have changed are taken
@@ -39,15 +39,21 @@ def reconcile(
         condition: how the local store was found.
         related: whether `against` is what the local half was last in step with. If not (the
             folder beside the file was lost), a key that differs counts as a conflict.
+
+    Returns:
+        Whether the local store looks like an older copy of what it was in step with, as when a file
+        was restored and the folder beside it was not.
     """
     pending = copy.pending
     known = copy.journal.resident() if condition == "edited" else set()
     known.update(pending.sets)
     root = against.root if against is not None and not pending.replace else None
     present: list[str] = []
+    newest, n_older = 0, 0
     for batch in _batches(copy.local.timestamps()):
         keys = [key for key, _ in batch]
         present += keys
+        newest = max(newest, max(timestamp for _, timestamp in batch))
         entries = _entries(copy, root, keys)
         if entries is None:
             copy.journal.unverified = True
@@ -61,9 +67,12 @@ def reconcile(
             if key not in pending.sets
             and not (condition == "edited" and related and _same_time(entries.get(key), timestamp))
         ]
+        n_older += _older(batch, suspects)
         for key, base in _changed(copy, suspects, related=related):
             pending.mark_set(key, base)
     missing = known.difference(present)
+    foreign = condition == "edited" and related
+    is_older = foreign and (n_older > 0 or _are_later(copy, root, missing, newest))
     for key in missing:
         if condition == "edited":
             # The last session ended in order, so somebody deleted it on purpose.
@@ -76,6 +85,7 @@ def reconcile(
     copy.journal.rewrite(pending)
     copy.journal.set_resident(present)
     copy.local.sync()
+    return is_older
 
 
 def verify(copy: WorkingCopy) -> None:
@@ -127,6 +137,21 @@ def _batches(items: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]
 
 def _same_time(entry: Entry | None, timestamp: int) -> bool:
     return entry is not None and entry.timestamp == timestamp
+
+
+def _older(stored: list[tuple[str, int]], suspects: list[tuple[str, Entry | None]]) -> int:
+    """How many of the suspects are older here than in the base."""
+    times = dict(stored) if suspects else {}
+    return sum(entry is not None and times[key] < entry.timestamp for key, entry in suspects)
+
+
+def _are_later(copy: WorkingCopy, root: NodeRef | None, missing: set[str], newest: int) -> bool:
+    """Whether all keys that went were written after the newest value that is here.
+
+    An older copy lacks the latest ones; who deletes keys with plain Booklet rarely takes just these.
+    """
+    entries = _entries(copy, root, list(missing)) if missing else None
+    return bool(entries) and all(entry.timestamp > newest for entry in (entries or {}).values())
 
 
 def _changed(

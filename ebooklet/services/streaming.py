@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import islice
-from typing import Final
+from typing import Final, TypeVar
 
 from ebooklet.core.entry import Entry
 from ebooklet.core.keys import check_keys, is_key
 from ebooklet.errors import EBookletError
 from ebooklet.ports.local_store import LocalValue
 from ebooklet.services.entries import entries_of
+from ebooklet.services.explaining import asked
 from ebooklet.services.fetching import fetch_values
 from ebooklet.services.snapshot import Snapshot
 from ebooklet.services.working_copy import WorkingCopy
+
+T = TypeVar("T")
 
 _PART_BYTES: Final = 16 * 1024 * 1024  # values held at once, but for the last
 _FIRST_WINDOW: Final = 16  # keys
@@ -40,7 +43,8 @@ def _streamed(
 ) -> Iterator[tuple[str, LocalValue | None]]:
     while batch := list(islice(keys, window)):
         asked = iter(batch)
-        for part, found in read_many(copy, list(filter(is_key, batch))):
+        values = read_many(copy, list(filter(is_key, batch)))
+        for part, found in _told(values, batch):
             for key in part:
                 if copy.closed:
                     copy.require_open()
@@ -51,6 +55,12 @@ def _streamed(
                 yield key, found.get(key)
         yield from ((each, None) for each in asked)
         window = min(window * _GROWTH, _WINDOW)
+
+
+def _told(values: Iterator[T], batch: Sequence[str]) -> Iterator[T]:
+    """The same, with the keys that were asked for in the error where they could not be fetched."""
+    with asked("get_items", None, f"values of {len(batch)} keys from {batch[0]!r} on"):
+        yield from values
 
 
 def read_many(

@@ -50,7 +50,12 @@ def _no_remote(op: str, key: str) -> EBookletError:
 
 
 def _offline(op: str, key: str) -> EBookletError:
-    return OfflineError("not stored locally, and the database was opened offline", op=op, key=key)
+    return OfflineError(
+        "not stored locally, and the database was opened offline: open it again once the remote can "
+        "be reached, and call load_items() before it cannot",
+        op=op,
+        key=key,
+    )
 
 
 BORROW_TIMEOUT_S: Final = 5.0  # longest wait to store copies, which can be fetched again

@@ -113,6 +113,8 @@ def test_what_cannot_be_looked_at(tmp_path: Path) -> None:
     done = fsck(tmp_path, "--repair")
     assert done.exit_code == 4
     assert "upgrade" in done.stderr
+    path.write_bytes(path.read_bytes()[:-9])
+    assert "or make a new one (fsck, --rescue)" in " ".join(fsck(tmp_path).stdout.split())
     path.write_bytes(b"written over")
     answer = json.loads(fsck(tmp_path, "--json").stdout)
     assert answer["kind"] == "UnsupportedFormatError"
@@ -152,3 +154,9 @@ def test_as_a_process() -> None:
     assert done.returncode == 4
     assert "listed" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_is_no_url_is_a_mistake_in_the_command() -> None:
+    """2, as of any argument, whether it names no database or has an option that is not known."""
+    for url in ("foo", "s3://b/k?x=1"):
+        assert CliRunner().invoke(app, ["fsck", url]).exit_code == 2

@@ -84,8 +84,16 @@ def test_offline_makes_no_request(network: Network, tmp_path: Path) -> None:
             lambda: list(db.items()),
             db.pull,
         ):
-            with pytest.raises(ebooklet.OfflineError):
+            with pytest.raises(ebooklet.OfflineError, match="open it again"):
                 use()
+        for key, ask in (
+            ("k1999", lambda: db["k1999"]),
+            (None, lambda: list(db.items())),
+            (None, lambda: list(db.get_items(["k1999"]))),
+        ):
+            with pytest.raises(ebooklet.OfflineError) as failure:
+                ask()
+            assert failure.value.key == key  # and not the segment's
         with pytest.raises(ebooklet.ReadOnlyError):
             db.push()
         with pytest.raises(ebooklet.ReadOnlyError):

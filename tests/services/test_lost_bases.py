@@ -107,3 +107,26 @@ def test_the_log_alone_is_damaged(opener: Opener, behind: Path) -> None:
     with db:
         assert kinds(db) == {"mine": "added", "met": "modified"}
         assert db["old"] == 3
+
+
+@pytest.mark.parametrize("since", [{"a": 2}, {"new": 2}, {"a": 2, "new": 2}], ids=str)
+def test_an_older_file_beside_a_newer_folder(
+    opener: Opener, tmp_path: Path, since: dict[str, int]
+) -> None:
+    """The open warns that it looks like an old copy, and `discard` takes what the remote has."""
+    path = tmp_path / "a.blt"
+    with opener() as db:
+        db.update({"a": 1, "b": 1})
+        db.push()
+    older = path.read_bytes()
+    with opener("a", "w") as db:
+        db.update(since)
+        db.push()
+    path.write_bytes(older)
+    with pytest.warns(UserWarning, match="looks like an older copy"):
+        db = opener("a", "w")
+    assert set(kinds(db)) == set(since)
+    db.discard()
+    assert dict(db) == {"a": 1, "b": 1} | since
+    assert not db.push().updated
+    db.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Final, Generic, Literal, Protocol, TypeVar
 from uuid import UUID
 
+from ebooklet.adapters.localfiles.diskfailures import explained
 from ebooklet.adapters.localfiles.finding import Finding, Signature, is_there, require, signature
 from ebooklet.adapters.localfiles.flushed import Flushed
 from ebooklet.adapters.localfiles.gate import Gate, Waiting
@@ -24,6 +26,7 @@ from ebooklet.errors import ReadOnlyError
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.local_store import Condition
 
+_log = logging.getLogger("ebooklet.local")
 _COARSE_NS: Final = 4_000_000_000  # file systems that round times round to at most 2 s
 
 
@@ -115,6 +118,10 @@ class FileSession(ABC, Generic[H, C, D]):
             LocalFileError: the file is not usable; it is untouched.
             LockTimeout: another process or handle has it.
         """
+        with explained(self.location, was_open=False):
+            return self._become_writer(waiting, creation, replace=replace)
+
+    def _become_writer(self, waiting: Waiting, creation: C | None, *, replace: bool) -> Condition:
         if creation is None:
             require(self.location)
         if not self.sidecar.folder.exists():
@@ -180,12 +187,13 @@ class FileSession(ABC, Generic[H, C, D]):
     @contextlib.contextmanager
     def borrowed_sidecar(self, waiting: Waiting) -> Iterator[None]:
         """Write slots and logs for a moment as a reader; the file itself is not touched."""
-        self.sidecar.ensure()
-        self.gate.shut(waiting)
         try:
-            self._note_state()
-            yield
-            self.sidecar.sync_logs()
+            with explained(self.location):
+                self.sidecar.ensure()
+                self.gate.shut(waiting)
+                self._note_state()
+                yield
+                self.sidecar.sync_logs()
         finally:
             self.sidecar.close()
             self._state = self.sidecar.state()
@@ -195,19 +203,31 @@ class FileSession(ABC, Generic[H, C, D]):
         """Write and mark what is open, and give it back; idempotent, nothing in a forked child."""
         if self.forked:
             return
-        try:
-            if self.handle is not None and self.gate.is_shut:
-                # What was not logged must be looked for, as after a crash.
-                if self.soiled and not self.unlogged:
-                    self.seal(self._carried)
-                self.sidecar.sync_logs()
-                self._state = self.sidecar.state()
-        finally:
+        with explained(self.location):
             try:
-                self.release()
+                if self.handle is not None and self.gate.is_shut:
+                    # What was not logged must be looked for, as after a crash.
+                    if self.soiled and not self.unlogged:
+                        self.seal(self._carried)
+                    self.sidecar.sync_logs()
+                    self._state = self.sidecar.state()
             finally:
-                self.sidecar.close()
-                self.gate.close()
+                try:
+                    self.release()
+                finally:
+                    self.sidecar.close()
+                    self.gate.close()
+
+    def finish_unasked(self) -> None:
+        """`finish` a file that nobody closed, where nobody could catch what it raises."""
+        try:
+            self.finish()
+        except Exception as exc:  # noqa: BLE001  # whatever it is, Python would only print it, at length
+            _log.warning(
+                "%s was never closed, and what was set since the last sync() may be lost: %s",
+                self.location,
+                exc,
+            )
 
     def abandon_in_child(self) -> None:
         """After a fork, in the child: let go without a trace."""
@@ -222,7 +242,8 @@ class FileSession(ABC, Generic[H, C, D]):
     def soil(self) -> None:
         """Note on disk that the file changes from here on."""
         if not self.soiled:
-            self.sidecar.begin()
+            with explained(self.location):
+                self.sidecar.begin()
             self.soiled = True
 
     def settle(self, *, told: bool) -> None:
@@ -234,10 +255,11 @@ class FileSession(ABC, Generic[H, C, D]):
         """
         self.unlogged = False
         carried = None if told else self._carried
-        if self.soiled or self._carried != carried or self.sidecar.mark() is None:
-            self.seal(carried)
-        else:
-            self.sidecar.sync_logs()
+        with explained(self.location):
+            if self.soiled or self._carried != carried or self.sidecar.mark() is None:
+                self.seal(carried)
+            else:
+                self.sidecar.sync_logs()
 
     def seal(self, carried: Carried) -> None:
         """Make everything durable and leave the mark."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 from uuid import UUID
 
+from ebooklet.adapters.localfiles.diskfailures import explained
 from ebooklet.adapters.localfiles.finding import is_there
 from ebooklet.adapters.localfiles.gate import Waiting
 from ebooklet.adapters.localfiles.leases import KEEPER
@@ -67,7 +68,7 @@ class SharedFile(ABC, Generic[H, C]):
         self._session = session
         self._nodes = NodeCache(session.sidecar.folder / "nodes")
         waiting = Waiting(clock, lock_timeout)
-        self._finalizer = weakref.finalize(self, session.finish)
+        self._finalizer = weakref.finalize(self, session.finish_unasked)
         _OPEN.add(self)
         if mode == "write":
             self._condition = session.open_writer(waiting, creation, replace=replace)
@@ -258,8 +259,8 @@ class SharedFile(ABC, Generic[H, C]):
             self._lease = 0
             self._drop()
             self._nodes.close()
-            if not self._session.forked:
-                self._finalizer()
+            self._finalizer.detach()
+            self._session.finish()
 
     def abandon_in_child(self) -> None:
         """After a fork, in the child: refuse from here on."""
@@ -369,8 +370,9 @@ class SharedFile(ABC, Generic[H, C]):
         with self._lock:
             if self._owns():
                 self._check()
-                self._session.soil()
-                yield self._opened()
+                with explained(self._session.location):
+                    self._session.soil()
+                    yield self._opened()
                 return
             with self.exclusive(self._lock_timeout):
                 self._session.soil()
@@ -382,7 +384,8 @@ class SharedFile(ABC, Generic[H, C]):
             self._check()
             if self._owns():
                 try:
-                    yield
+                    with explained(self._session.location):
+                        yield
                 except BaseException:
                     self._session.unlogged = True
                     raise

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import errno
+import gc
+import logging
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import booklet
 import pytest
 
 from ebooklet.adapters.clock import SystemClock
+from ebooklet.adapters.local import lmdb
 from ebooklet.adapters.local.booklet import open_store
 from ebooklet.adapters.localfiles.sidecar import Sidecar
+from ebooklet.errors import DiskFullError, LocalFileError
 from tests.small_disks import room_for
 
 
@@ -85,3 +91,63 @@ def test_a_file_that_took_the_place_of_another_is_written_to(
     store.close()
     with booklet.open(tmp_path / "killed.blt", "r") as book:
         assert dict(book.items()) == {"after": b"it"}
+
+
+KINDS = pytest.mark.parametrize("make", [open_store, lmdb.open_store], ids=["booklet", "lmdb"])
+
+
+@KINDS
+def test_it_says_which_disk_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any
+) -> None:
+    """The error names the file and the way out, and is the system's too; with room `sync` keeps all."""
+    # LMDB says of a write that was cut short no more than EIO, and the disk itself has room.
+    full = SimpleNamespace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    path = tmp_path / "a"
+    store = make(path, clock=SystemClock(), mode="write", create=True, buffer_size=1)
+    written = []
+
+    def write() -> None:
+        for n in range(100):
+            store.set(f"{n}", bytes(10_000), 1)
+            written.append(f"{n}")
+
+    with room_for(path, 100_000), pytest.raises(DiskFullError, match="call sync") as failure:
+        write()
+    assert failure.value.errno in (errno.EFBIG, errno.ENOSPC)
+    assert failure.value.filename == str(path)
+    assert isinstance(failure.value, OSError)
+    store.sync()
+    assert set(written) == {*store.keys()} - {f"{len(written)}"}
+    store.close()
+
+
+@KINDS
+def test_the_folder_was_removed(tmp_path: Path, make: Any) -> None:
+    """What has to be noted there says so, and what to do; the file keeps what was set."""
+    path = tmp_path / "a"
+    store = make(path, clock=SystemClock(), mode="write", create=True)
+    store.set("k", b"v", 1)
+    shutil.rmtree(tmp_path / "a.ebk")
+    for use in (lambda: store.append_log("l", b"x"), store.sync, store.close):
+        with pytest.raises(LocalFileError, match="was removed while"):
+            use()
+    again = make(path, clock=SystemClock(), mode="write", lock_timeout=0)
+    assert (again.condition, again.get("k")) == ("edited", b"v")
+    again.close()
+
+
+@KINDS
+def test_a_file_that_nobody_closed_is_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, make: Any
+) -> None:
+    """Collected on a full disk: no traceback, a warning with the path, and the file is free."""
+    path = tmp_path / "a"
+    store = make(path, clock=SystemClock(), mode="write", create=True)
+    store.set("k", bytes(100_000), 1)
+    with room_for(path, 10), caplog.at_level(logging.WARNING, "ebooklet.local"):
+        del store
+        gc.collect()
+    assert [record.getMessage().split(" was ")[0] for record in caplog.records] == [str(path)]
+    make(path, clock=SystemClock(), mode="write", lock_timeout=0).close()

@@ -93,7 +93,10 @@ class BookletFileAccess(SharedFile[Handle, Creation]):
             if header.n_buckets < MAX_BUCKETS:
                 self._room = header.n_buckets - len(handle.file) - len(handle.buffered or ())
             # The newest finalizer runs first at exit, and must be ours, before Booklet's own.
-            earlier, self._finalizer = self._finalizer, weakref.finalize(self, session.finish)
+            earlier, self._finalizer = (
+                self._finalizer,
+                weakref.finalize(self, session.finish_unasked),
+            )
             earlier.detach()
         self._handle = handle  # last, or after an interrupt it would be there without a way to read
         return handle

@@ -30,6 +30,7 @@ from ebooklet.adapters.local.booklet.layout import (
     POINTER_BYTES,
     RESERVED,
 )
+from ebooklet.adapters.localfiles.diskfailures import told
 from ebooklet.adapters.localfiles.files import write_rest
 from ebooklet.errors import EBookletError, LocalFileError
 
@@ -98,8 +99,8 @@ class Handle:
 
     __slots__ = ("__weakref__", "_writes", "changing", "fd", "file")
 
-    def __init__(self, file: BookletFile) -> None:
-        self._writes = _have_all_written(file)
+    def __init__(self, file: BookletFile, path: Path) -> None:
+        self._writes = _have_all_written(file, path)
         self.changing = _Changing(self._writes)  # context of Booklet's changes to the file
         self.file = file
         self.fd = next(_descriptors(file))
@@ -251,7 +252,7 @@ def open_handle(
             )
         except booklet.LockTimeoutError:
             return None
-        handle = Handle(cast("BookletFile", file))
+        handle = Handle(cast("BookletFile", file), path)
         _OPEN.add(handle)
         return handle
 
@@ -298,14 +299,14 @@ class _WholeWrites(io.FileIO):
     index above all, is read through a map: Booklet seeks and reads a few bytes for each key.
     """
 
-    def __init__(self, file: io.FileIO) -> None:
+    def __init__(self, file: io.FileIO, path: Path) -> None:
         super().__init__(file.fileno(), "r+b", closefd=False)
         self.killed = array("Q")  # positions of blocks marked dead
         self.on_failure: WeakMethod[Callable[[], object]] | None = None
         self.in_doubt = False
         self.rescued: list[tuple[str, bytes, int]] = []  # from the buffers of one in doubt
         self._failed: str | None = None  # why nothing may be written
-        self._location = str(file.name)
+        self._location = path
         self._owner = file  # Booklet's finalizer knows it, and it closes the descriptor
         self._fd = file.fileno()
         self._at = file.tell()
@@ -344,7 +345,10 @@ class _WholeWrites(io.FileIO):
         except OSError as exc:
             if len(data) <= POINTER_BYTES:  # blocks are longer, and are appended
                 self.fail(exc)
-            raise
+            failure = told(exc, self._location)
+            if failure is exc:
+                raise
+            raise failure from exc
         self._at += len(data)
         return len(data)
 
@@ -421,12 +425,12 @@ def _items(blocks: bytes) -> Iterator[tuple[str, bytes, int]]:
             yield key.decode(), blocks[value_at:at], int.from_bytes(stamp, "little")
 
 
-def _have_all_written(file: BookletFile) -> _WholeWrites | None:
+def _have_all_written(file: BookletFile, path: Path) -> _WholeWrites | None:
     """Put `_WholeWrites` under a Booklet that writes, whatever it calls its file."""
     writes = None
     for name, value in list(vars(file).items()):
         if isinstance(value, io.FileIO):
-            writes = _WholeWrites(value)
+            writes = _WholeWrites(value, path)
             setattr(file, name, writes)
     return writes
 

@@ -36,6 +36,7 @@ from ebooklet.adapters.local.booklet.layout import (
     parse_header,
 )
 from ebooklet.adapters.local.booklet.rebuild import Replacement, buckets_for
+from ebooklet.adapters.localfiles.diskfailures import explained
 from ebooklet.adapters.localfiles.finding import Finding, is_there, signature
 from ebooklet.adapters.localfiles.flushed import Flushed, encode_positions
 from ebooklet.adapters.localfiles.gate import Waiting
@@ -96,7 +97,10 @@ class Session(FileSession[Handle, Creation, Header]):
         raw = edited_header(header.raw, n_buckets=buckets, uuid=uuid)
         self.soil()
         left_out = 0
-        with Replacement(self.sidecar.folder, raw, buckets, self._buffer_size) as new:
+        with (
+            explained(self.location),
+            Replacement(self.sidecar.folder, raw, buckets, self._buffer_size) as new,
+        ):
             if not clear:
                 left_out = new.copy(old.fd, live_blocks(old.fd, header), skip)
             new.copy_reserved(old)

@@ -8,7 +8,9 @@ and binds no transaction to a thread.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +18,14 @@ from typing import Final
 
 import lmdb
 
+from ebooklet.adapters.localfiles.diskfailures import FULL, disk_full
 from ebooklet.errors import LocalFileError
 
 # Held over a fork, so that no transaction is half done; reentrant, as collecting garbage closes.
 FORKING: Final = threading.RLock()
 LEAST_MAP: Final = 1 << 26  # bytes of address space, not of the disk
 _N_TABLES: Final = 8
+_NO_ROOM: Final = 1 << 20  # bytes that are free where LMDB could write only a part of a transaction
 _MAGIC: Final = (0xBEEFC0DE).to_bytes(4, "little")
 _MAGIC_AT: Final = (16, 24)  # byte positions in the files of LMDB 0.9 and 1.0
 
@@ -114,6 +118,14 @@ def translated(path: Path, op: str, key: str | None = None) -> Iterator[None]:
 
 def failure(error: lmdb.Error, path: Path, op: str, key: str | None = None) -> LocalFileError:
     """What a failure of LMDB is to a caller of ours."""
+    said = str(error)
+    code = next((one for one in FULL if os.strerror(one) in said), 0)
+    # Of a write that was cut short by a full disk LMDB says the same as of a broken one.
+    if not code and os.strerror(errno.EIO) in said:
+        with contextlib.suppress(OSError):
+            code = errno.ENOSPC if shutil.disk_usage(path.parent).free < _NO_ROOM else 0
+    if code:
+        return disk_full(path, code, os.strerror(code))
     if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError)):
         remedy = "it is damaged: remove it, and what was pushed comes back from the remote"
     elif isinstance(error, lmdb.MemoryError):

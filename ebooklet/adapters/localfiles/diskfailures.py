@@ -10,7 +10,7 @@ from typing import Final
 
 from ebooklet.errors import DiskFullError, EBookletError, LocalFileError
 
-__all__ = ["FULL", "disk_full", "explained", "told"]
+__all__ = ["FULL", "disk_full", "explained", "file_of", "told"]
 
 _BESIDE: Final = ".ebk"
 FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
@@ -56,6 +56,17 @@ def told(error: OSError, location: Path, *, was_open: bool = True) -> Exception:
     return error
 
 
+def file_of(path: Path) -> Path:
+    """The local file that a path belongs to: itself, or the one that it lies in the folder of.
+
+    A file that is written anew is made in that folder, and then takes the place of the old one.
+    """
+    folder = path.parent
+    if folder.name.endswith(_BESIDE):
+        return folder.with_name(folder.name.removesuffix(_BESIDE))
+    return path
+
+
 def disk_full(location: Path, code: int, reason: str) -> DiskFullError:
     """The error for a file, or one in the folder beside it, that could not grow.
 
@@ -64,9 +75,7 @@ def disk_full(location: Path, code: int, reason: str) -> DiskFullError:
         code: the errno.
         reason: its words.
     """
-    folder = location.parent
-    if folder.name.endswith(_BESIDE):
-        location = folder.with_name(folder.name.removesuffix(_BESIDE))
+    location = file_of(location)
     return DiskFullError(
         f"{location} could not be written, as its disk is full ({reason}): make room, and call "
         "sync() before anything is closed, which keeps all that was set before",

@@ -30,7 +30,7 @@ from ebooklet.adapters.local.booklet.layout import (
     POINTER_BYTES,
     RESERVED,
 )
-from ebooklet.adapters.localfiles.diskfailures import told
+from ebooklet.adapters.localfiles.diskfailures import file_of, told
 from ebooklet.adapters.localfiles.files import write_rest
 from ebooklet.errors import EBookletError, LocalFileError
 
@@ -306,7 +306,7 @@ class _WholeWrites(io.FileIO):
         self.in_doubt = False
         self.rescued: list[tuple[str, bytes, int]] = []  # from the buffers of one in doubt
         self._failed: str | None = None  # why nothing may be written
-        self._location = path
+        self._location = file_of(path)
         self._owner = file  # Booklet's finalizer knows it, and it closes the descriptor
         self._fd = file.fileno()
         self._at = file.tell()

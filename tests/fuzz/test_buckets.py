@@ -33,7 +33,7 @@ from tests.fuzz.mutations import tampered
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::ResourceWarning")
 
 ROOM: Final = 48 << 20  # bytes beside what is stored: a footer may claim 8 MiB, a node 2
-_EXAMPLES: Final = int(os.environ.get("EBOOKLET_FUZZ_EXAMPLES", "25"))
+_EXAMPLES: Final = int(os.environ.get("EBOOKLET_FUZZ_EXAMPLES", "15"))
 _names: Final = itertools.count()
 
 Deed = Callable[[Any, Path], object]

@@ -17,7 +17,7 @@ from tests.fuzz.mutations import hostile
 from tests.fuzz.target import Target
 from tests.fuzz.targets import targets, warm
 
-EXAMPLES: Final = int(os.environ.get("EBOOKLET_FUZZ_EXAMPLES", "30"))
+EXAMPLES: Final = int(os.environ.get("EBOOKLET_FUZZ_EXAMPLES", "18"))
 FOUND: Final = Path(__file__).parent / "found"
 _FOLDER: Final = Path(tempfile.mkdtemp(prefix="ebooklet-fuzz-"))
 TARGETS: Final = targets(_FOLDER)

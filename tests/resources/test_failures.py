@@ -93,7 +93,7 @@ def test_a_failed_request_leaves_nothing_held(
     tried = 0
     # Each life meets one of them here, and all of them in `make torture`.
     for fault, times in FAULTS if TORTURE else FAULTS[LIVES.index(live) % len(FAULTS) :][:1]:
-        for skipped in range(0, 100, 1 if TORTURE else 4):
+        for skipped in range(0, 100, 1 if TORTURE else 8):
             world.restore()
             before = held(tmp_path)
             rule = world.store.add(StoreRule(fault, skip=skipped, times=times))

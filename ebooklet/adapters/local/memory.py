@@ -20,7 +20,6 @@ __all__ = ["MemoryLocalStore", "open_store"]
 
 _MAX_NODE_BYTES: Final = 64 << 20
 _BATCH: Final = 256
-_new = tuple.__new__  # a NamedTuple's own is written in Python, which shows where each value passes
 _STORES: weakref.WeakSet[MemoryLocalStore]
 
 
@@ -100,7 +99,7 @@ class MemoryLocalStore:
         """Write (key, value, timestamp) triples."""
         self._open()
         for key, value, timestamp in items:
-            self._open()[key] = _new(LocalValue, (timestamp, value))
+            self.set(key, value, timestamp)  # a subclass may have its own
 
     def delete(self, keys: Iterable[str]) -> int:
         """Remove keys, ignoring absent ones; return how many were there."""

@@ -49,7 +49,7 @@ def reconcile(
     known.update(pending.sets)
     root = against.root if against is not None and not pending.replace else None
     present: list[str] = []
-    newest, n_older = 0, 0
+    newest = newest_changed = newest_in_base = n_older = 0
     for batch in _batches(copy.local.timestamps()):
         keys = [key for key, _ in batch]
         present += keys
@@ -68,11 +68,17 @@ def reconcile(
             and not (condition == "edited" and related and _same_time(entries.get(key), timestamp))
         ]
         n_older += _older(batch, suspects)
+        times = dict(batch) if suspects else {}
+        newest_changed = max(newest_changed, *(times[key] for key, _ in suspects), 0)
+        newest_in_base = max(newest_in_base, *(entry.timestamp for entry in entries.values()), 0)
         for key, base in _changed(copy, suspects, related=related):
             pending.mark_set(key, base)
     missing = known.difference(present)
     foreign = condition == "edited" and related
-    is_older = foreign and (n_older > 0 or _are_later(copy, root, missing, newest))
+    # In a copy nothing is as new as the base; who edits the file leaves something newer in it.
+    is_older = foreign and (
+        (n_older > 0 and newest_changed < newest_in_base) or _are_later(copy, root, missing, newest)
+    )
     for key in missing:
         if condition == "edited":
             # The last session ended in order, so somebody deleted it on purpose.

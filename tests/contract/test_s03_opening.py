@@ -725,7 +725,7 @@ with ebooklet.open(connection, path) as db:
 """
 
 
-@pytest.mark.parametrize("place", ["file", "moto"], indirect=True)
+@pytest.mark.parametrize("place", ["file"], indirect=True)
 def test_any_number_of_readers_and_a_writer(place: Place) -> None:
     """Five processes open one path at once, where there is no file yet, and stay; a writer gets in."""
     import pickle

@@ -273,7 +273,7 @@ def try_life(
             life.leave()
 
 
-@lives(40)
+@lives(25)
 @given(steps=STEPS)
 def test_life_where_conditions_hold(steps: list[Push | StaleRead | str]) -> None:
     """Two writers without a lock: no push that was acknowledged is lost or repeated.
@@ -284,7 +284,7 @@ def test_life_where_conditions_hold(steps: list[Push | StaleRead | str]) -> None
     try_life(steps, "cas", faults)
 
 
-@lives(40)
+@lives(25)
 @given(steps=STEPS)
 def test_life_where_conditions_are_ignored(steps: list[Push | StaleRead | str]) -> None:
     """Two writers in turns, by tickets: failing writes may damage the copy of the head they meet.

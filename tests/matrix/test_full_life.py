@@ -50,10 +50,10 @@ LIVES: Final = {
     Cell("memory", "(memory)"),
     Cell("http", "moto"),
 }
-# And where writers meet each other: a server of each mode, and what costs nothing.
+# And where writers meet each other: a server of mode lock, and what costs nothing. On one of mode
+# cas they meet in tests/torture and tests/concurrency.
 MEETINGS: Final = {
     Cell("minio", "rclone"),
-    Cell("obstore", "seaweedfs"),
     Cell("filesystem", "(folder)"),
     Cell("memory", "(memory)"),
 }

@@ -18,7 +18,7 @@ from ebooklet.bootstrap import open as open_database
 from ebooklet.testing.children import in_child
 from ebooklet.testing.servers import S3Server
 
-SEEDS = range(2 * int(os.environ.get("EBOOKLET_TORTURE", "1")))
+SEEDS = range(int(os.environ.get("EBOOKLET_TORTURE", "1")))
 pytestmark = pytest.mark.usefixtures("lean_processes")
 
 # Writes rounds of keys; each line on stdout is a promise that the parent holds it to. The system

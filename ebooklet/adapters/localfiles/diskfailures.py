@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from ebooklet.adapters.localfiles.beside import file_of, folder_beside
 from ebooklet.errors import DiskFullError, EBookletError, LocalFileError
 
-__all__ = ["FULL", "disk_full", "explained", "file_of", "told"]
+__all__ = ["FULL", "disk_full", "explained", "told"]
 
-_BESIDE: Final = ".ebk"
 FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
@@ -44,7 +44,7 @@ def told(error: OSError, location: Path, *, was_open: bool = True) -> Exception:
         return error
     if error.errno in FULL:
         return disk_full(location, error.errno or 0, error.strerror or "")
-    folder = location.with_name(location.name + _BESIDE)
+    folder = folder_beside(location)
     removed = was_open and error.errno == errno.ENOENT
     if removed and location.exists() and not folder.exists():
         return LocalFileError(
@@ -54,17 +54,6 @@ def told(error: OSError, location: Path, *, was_open: bool = True) -> Exception:
             op="write",
         )
     return error
-
-
-def file_of(path: Path) -> Path:
-    """The local file that a path belongs to: itself, or the one that it lies in the folder of.
-
-    A file that is written anew is made in that folder, and then takes the place of the old one.
-    """
-    folder = path.parent
-    if folder.name.endswith(_BESIDE):
-        return folder.with_name(folder.name.removesuffix(_BESIDE))
-    return path
 
 
 def disk_full(location: Path, code: int, reason: str) -> DiskFullError:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 from uuid import UUID
 
+from ebooklet.adapters.localfiles.beside import folder_beside
 from ebooklet.adapters.localfiles.boot import boot_id
 from ebooklet.adapters.localfiles.files import (
     TEMPORARY,
@@ -100,7 +101,7 @@ class Sidecar:
     """
 
     def __init__(self, location: Path) -> None:
-        self.folder = location.with_name(location.name + ".ebk")
+        self.folder = folder_beside(location)
         self._location = location
         self._logs: dict[str, int] = {}  # descriptors of logs appended to
         self._unsynced: set[str] = set()
@@ -210,23 +211,26 @@ class Sidecar:
 
     def dead_list(self) -> tuple[int, int]:
         """Which list of dead blocks is there, and its bytes; zeros if none."""
-        head = self._small(_DEAD, _MAX_STATE) or b""
-        if len(head) < POSITION.size:
+        try:
+            fd = os.open(self.folder / _DEAD, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
             return 0, 0
-        return POSITION.unpack_from(head)[0], len(head) - POSITION.size
+        try:
+            return _list_in(fd)
+        finally:
+            os.close(fd)
 
     def append_dead(self, data: bytes) -> tuple[int, int]:
         """Append to the list of dead blocks, durably; return what `dead_list` would."""
         path = self.folder / _DEAD
-        if len(self._small(_DEAD, _MAX_STATE) or b"") < POSITION.size:  # none, or one that was cut
+        if self.dead_list() == (0, 0):  # none, or one that was cut
             self.replace_dead(b"", self.next_serial())
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             if data:
                 write_all(fd, data)
                 os.fsync(fd)
-            (number,) = POSITION.unpack(os.pread(fd, POSITION.size, 0))
-            return number, os.fstat(fd).st_size - POSITION.size
+            return _list_in(fd)
         finally:
             os.close(fd)
 
@@ -358,3 +362,11 @@ class Sidecar:
                 f"{name!r} cannot name a {kind}: use letters, digits, '.', '_' and '-'", op=kind
             )
         return self.folder / f"{kind}.{name}"
+
+
+def _list_in(fd: int) -> tuple[int, int]:
+    """Number and bytes of an open list of dead blocks; it is not read, as it may be long."""
+    head, size = os.pread(fd, POSITION.size, 0), os.fstat(fd).st_size
+    if len(head) < POSITION.size or size > _MAX_STATE:
+        return 0, 0
+    return POSITION.unpack(head)[0], size - POSITION.size

@@ -10,6 +10,7 @@ from uuid import UUID
 from ebooklet.adapters.local.booklet.rebuild import DEFAULT_BUCKETS
 from ebooklet.adapters.local.booklet.session import Creation
 from ebooklet.adapters.local.booklet.store import BookletLocalStore
+from ebooklet.adapters.localfiles.beside import folder_beside
 from ebooklet.errors import LocalFileError
 from ebooklet.ports.clock import Clock
 from ebooklet.ports.local_store import Mode
@@ -80,8 +81,7 @@ def _refuse_old(path: Path) -> None:
     Taken for a database of its own, it would be pushed without the keys that were never fetched.
     """
     index = path.with_name(path.name + _OLD_INDEX)
-    ours = path.with_name(f"{path.name}.ebk")
-    if index.exists() and path.exists() and not ours.exists():
+    if index.exists() and path.exists() and not folder_beside(path).exists():
         raise LocalFileError(
             f"{path} was written by EBooklet 0.11, and keys of its database may not be in it: move "
             f"the database with ebooklet.migrate, or remove {index.name} to take what is stored "

@@ -30,7 +30,8 @@ from ebooklet.adapters.local.booklet.layout import (
     POINTER_BYTES,
     RESERVED,
 )
-from ebooklet.adapters.localfiles.diskfailures import file_of, told
+from ebooklet.adapters.localfiles.beside import file_of
+from ebooklet.adapters.localfiles.diskfailures import told
 from ebooklet.adapters.localfiles.files import write_rest
 from ebooklet.errors import EBookletError, LocalFileError
 

@@ -21,6 +21,7 @@ from ebooklet.adapters.local.booklet.layout import (
     parse_header,
     value_at,
 )
+from ebooklet.adapters.localfiles.beside import folder_beside
 from ebooklet.adapters.localfiles.gate import Waiting
 from ebooklet.core.closeable import Closeable
 from ebooklet.core.legacy.block import StoredBlock
@@ -152,7 +153,7 @@ class LegacyLocalFile(Closeable):
     def _check_kind(self) -> None:
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):
             raise LocalFileError(f"{self._path} is no file", op="migrate")
-        if self._path.with_name(f"{self._path.name}.ebk").exists():
+        if folder_beside(self._path).exists():
             raise LocalFileError(
                 f"{self._path} was opened with this version of EBooklet already: open it with "
                 "that, a new db_key and flag 'w', and push",

@@ -342,15 +342,9 @@ class MappedCopy(MutableMapping[str, V], Generic[V]):
         writing.set_many(self._copy, self._encoded(pairs))
 
     def _encoded(self, pairs: Iterable[tuple[str, V]]) -> Iterator[tuple[str, bytes]]:
-        dumps = self._dumps
         for given, value in pairs:
             key = checked_key(given)
-            try:
-                raw = dumps(value)
-            except SerializationError as exc:
-                exc.key = key
-                raise
-            yield key, raw
+            yield key, self._written(key, value)
 
     def _abandon_in_child(self) -> None:
         self._local_get = self._local_set = self._acquire = _inherited

@@ -168,11 +168,12 @@ def length(copy: WorkingCopy) -> int:
 def length_within(copy: WorkingCopy, start: str | None, stop: str | None) -> int:
     """Exact number of keys in [start, stop); reads the index nodes at both ends of the range."""
     copy.notice()
-    with asked("len", None, "the number of keys"), _resolved(copy):
-        root = copy.view_root
-        delta = copy.pending.delta_of(partial(_within, start=start, stop=stop))
-    with asked("len", None, "the number of keys"), explaining(copy):
-        return copy.nodes.run(count(root, start, stop)) + delta
+    with asked("len", None, "the number of keys"):
+        with _resolved(copy):
+            root = copy.view_root
+            delta = copy.pending.delta_of(partial(_within, start=start, stop=stop))
+        with explaining(copy):
+            return copy.nodes.run(count(root, start, stop)) + delta
 
 
 @contextmanager

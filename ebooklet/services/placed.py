@@ -27,9 +27,6 @@ class PlacedValues:
         self._offsets = array("Q")
         self._stored = array("Q")
 
-    def __bool__(self) -> bool:
-        return bool(self._keys)
-
     def add(
         self,
         keys: Sequence[str],

@@ -67,8 +67,8 @@ def reconcile(
             if key not in pending.sets
             and not (condition == "edited" and related and _same_time(entries.get(key), timestamp))
         ]
-        n_older += _older(batch, suspects)
         times = dict(batch) if suspects else {}
+        n_older += sum(e is not None and times[key] < e.timestamp for key, e in suspects)
         newest_changed = max(newest_changed, *(times[key] for key, _ in suspects), 0)
         newest_in_base = max(newest_in_base, *(entry.timestamp for entry in entries.values()), 0)
         for key, base in _changed(copy, suspects, related=related):
@@ -143,12 +143,6 @@ def _batches(items: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]
 
 def _same_time(entry: Entry | None, timestamp: int) -> bool:
     return entry is not None and entry.timestamp == timestamp
-
-
-def _older(stored: list[tuple[str, int]], suspects: list[tuple[str, Entry | None]]) -> int:
-    """How many of the suspects are older here than in the base."""
-    times = dict(stored) if suspects else {}
-    return sum(entry is not None and times[key] < entry.timestamp for key, entry in suspects)
 
 
 def _are_later(copy: WorkingCopy, root: NodeRef | None, missing: set[str], newest: int) -> bool:

@@ -42,18 +42,18 @@ def _streamed(
     copy: WorkingCopy, keys: Iterator[str], window: int
 ) -> Iterator[tuple[str, LocalValue | None]]:
     while batch := list(islice(keys, window)):
-        asked = iter(batch)
+        wanted = iter(batch)
         values = read_many(copy, list(filter(is_key, batch)))
         for part, found in _told(values, batch):
             for key in part:
                 if copy.closed:
                     copy.require_open()
-                for each in asked:
+                for each in wanted:
                     if each is key:
                         break
                     yield each, None  # what could not be a key
                 yield key, found.get(key)
-        yield from ((each, None) for each in asked)
+        yield from ((each, None) for each in wanted)
         window = min(window * _GROWTH, _WINDOW)
 
 

@@ -38,9 +38,8 @@ _NEAR: Final = 1 << 14
 _POINTER: Final = struct.Struct("<IH")
 _INDEX_PART: Final = POINTER_BYTES * (1 << 16)
 _SEARCH_LIMIT: Final = 64 << 20  # bytes looked through, offset by offset, for the next block
-_HASH_LIMIT: Final = (
-    256 << 20
-)  # bytes hashed in all as the key of what looked like a block and was none
+# Bytes hashed, in all, as the key of what looked like a block and was none.
+_HASH_LIMIT: Final = 256 << 20
 
 
 class _Seen(NamedTuple):

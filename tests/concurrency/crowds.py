@@ -9,7 +9,7 @@ from __future__ import annotations
 import faulthandler
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -132,6 +132,12 @@ def _check(key: str, value: dict[str, Any]) -> None:
     assert value == _value(key, value["n"]), (key, value)
 
 
+def _check_all(db: EBooklet[Any], keys: Iterable[str]) -> None:
+    for key, value in db.get_items(keys):
+        if value is not None:
+            _check(key, value)
+
+
 def _count_alone(db: EBooklet[Any], key: str, turns: Turns) -> Counter[str]:
     done = 0
     for _ in turns():
@@ -176,9 +182,7 @@ def _pull(db: EBooklet[Any], turns: Turns) -> Counter[str]:
         seq = found.seq
         done += 1
         # Who does nothing but pull keeps pushes of the same handle waiting.
-        for key, value in db.get_items(f"own/{each:02}" for each in range(20)):
-            if value is not None:
-                _check(key, value)
+        _check_all(db, (f"own/{each:02}" for each in range(20)))
     return Counter({"pulls": done})
 
 
@@ -195,9 +199,7 @@ def _walk(db: EBooklet[Any], turns: Turns) -> Counter[str]:
         with suppress(RuntimeError):
             keys = list(db.keys("own/"))
             assert keys == sorted(set(keys))
-        for key, value in db.get_items(["beside", "no such key"], None):
-            if value is not None:
-                _check(key, value)
+        _check_all(db, ["beside", "no such key"])
     return Counter({"walks": done})
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from ebooklet.errors import OutcomeUnknown
 from ebooklet.testing.faulty import StoreFault, StoreRule
-from tests.hostile.worlds import World
+from tests.hostile.worlds import World, pushed_world
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -16,11 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     """A database without metadata."""
-    world = World(tmp_path, "cas")
-    with world.open("a") as db:
-        db["k"] = 1
-        assert db.push()
-    return world
+    return pushed_world(tmp_path, "cas")
 
 
 def test_metadata_that_were_discarded_before_their_push_arrived(world: World) -> None:

@@ -15,7 +15,7 @@ from ebooklet.errors import (
 )
 from ebooklet.services.heads import HeadStore
 from ebooklet.testing.faulty import StoreFault, StoreRule
-from tests.hostile.worlds import HEADS, Killed, World
+from tests.hostile.worlds import HEADS, Killed, World, pushed_world
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -23,11 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     """A database on a server that ignores conditions, with one acknowledged push."""
-    world = World(tmp_path, "lock")
-    with world.open("a") as db:
-        db["k"] = 1
-        assert db.push()
-    return world
+    return pushed_world(tmp_path, "lock")
 
 
 def push_and_die(world: World, who: str, key: str, value: int, rule: StoreRule) -> None:

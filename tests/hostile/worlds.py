@@ -143,3 +143,12 @@ class World:
         """The copies of the head that are stored."""
         listed = {meta.key for meta in self.store.inner.list("db")}
         return {key: self.store.inner.get(key).body for key in HEADS if key in listed}
+
+
+def pushed_world(folder: Path, mode: Mode) -> World:
+    """A world whose database has one key, which was pushed."""
+    world = World(folder, mode)
+    with world.open("a") as db:
+        db["k"] = 1
+        assert db.push()
+    return world

@@ -8,7 +8,7 @@ follows from it. A failing life is printed as the calls of its rules, to be copi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -440,20 +440,28 @@ class Life(Stage):
 
     # Rules: versions
 
+    def name_commit(
+        self,
+        name: str,
+        given: str,
+        names: dict[str, str],
+        trouble: Trouble | None,
+        action: Callable[[EBooklet[Any]], object],
+    ) -> None:
+        """Have a writer give its base a tag's or a branch's name, which is refused if that is gone."""
+        if name in self.lost:
+            return
+        commit = self.copies[name].base
+        try:
+            self.act(name, trouble, action, lambda _: names.__setitem__(given, commit))
+        except SnapshotExpired:
+            assert commit not in self.history.retained()
+
     @rule(name=NAMES, tag=TAGS, trouble=TROUBLES)
     def tag(self, name: str, tag: str, trouble: Trouble | None) -> None:
         self.comes(name)
-        if tag in self.history.tags or name in self.lost:
-            return
-        commit = self.copies[name].base
-
-        def happens(_: Head) -> None:
-            self.history.tags[tag] = commit
-
-        try:
-            self.act(name, trouble, lambda db: db.tag(tag), happens)
-        except SnapshotExpired:
-            assert commit not in self.history.retained()
+        if tag not in self.history.tags:
+            self.name_commit(name, tag, self.history.tags, trouble, lambda db: db.tag(tag))
 
     @rule(name=NAMES, tag=TAGS, trouble=TROUBLES)
     def delete_tag(self, name: str, tag: str, trouble: Trouble | None) -> None:
@@ -469,17 +477,9 @@ class Life(Stage):
     @rule(name=NAMES, branch=SIDES, trouble=TROUBLES)
     def begin_branch(self, name: str, branch: str, trouble: Trouble | None) -> None:
         self.comes(name)
-        if branch in self.history.branches or name in self.lost:
-            return
-        commit = self.copies[name].base
-
-        def happens(_: Head) -> None:
-            self.history.branches[branch] = commit
-
-        try:
-            self.act(name, trouble, lambda db: db.branch(branch), happens)
-        except SnapshotExpired:
-            assert commit not in self.history.retained()
+        names = self.history.branches
+        if branch not in names:
+            self.name_commit(name, branch, names, trouble, lambda db: db.branch(branch))
 
     @rule(
         name=NAMES,
